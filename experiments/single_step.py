@@ -1,0 +1,151 @@
+"""Lemma 1 and Theorem 1 at one gradient step: does imitation pull the student toward its teacher, and how hard?"""
+
+import functools
+from dataclasses import dataclass
+from typing import Annotated, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import tyro
+import xarray as xr
+from jaxtyping import Array, Float
+
+from subsim.engine.study import Run, Study, Table, Variable
+from subsim.engine.summary import mean_interval, rate_interval
+from subsim.losses import IMITATION_LOSSES, task_cross_entropy
+from subsim.network import NetworkConfig, Params, imitated_logits, make_mlp
+from subsim.options import hyper, require
+from subsim.theory.single_step import SingleStep, single_step
+
+INITS = ["shared", "independent"]
+LOSSES = list(IMITATION_LOSSES)
+
+
+@dataclass(frozen=True)
+class Config(NetworkConfig):
+    """The network of the check: 16-32-32-(5+3) unless told otherwise."""
+
+    widths: tuple[int, ...] = (32, 32)
+    """Units in each hidden layer, one number a layer."""
+    n_pixels: int = 16
+    """Inputs of the network."""
+    n_class: int = 5
+    """Class logits, which the trait is about and the student never imitates."""
+    batch: int = 64
+    """Samples in L_T (Gaussian inputs with random labels) and in L_S (uniform noise on [-1, 1])."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("n_pixels", "n_class", "batch"):
+            require(getattr(self, name) > 0, f"{name} is {getattr(self, name)}; it must be at least 1.")
+
+
+@hyper
+class Hyper:
+    """Numbers that are traced: changing one compiles nothing."""
+
+    eps: Annotated[float, tyro.conf.arg(aliases=("--epsilon",))] = 1e-3
+    """The teacher's step size; the theorem speaks of all small enough ones."""
+    alpha: float = 1.0
+    """The student's step size."""
+
+    def __post_init__(self) -> None:
+        for name in ("eps", "alpha"):
+            require(getattr(self, name) > 0, f"{name} is {getattr(self, name)}; it must be positive.")
+
+
+class Record(NamedTuple):
+    """The fields of `SingleStep`, for every imitation loss and both initialisations of the student."""
+
+    inner_product: Float[Array, "loss init"]
+    predicted: Float[Array, "loss init"]
+    remainder: Float[Array, "loss init"]
+    trait_change: Float[Array, "loss init"]
+    predicted_trait_change: Float[Array, "loss init"]
+
+
+def run(config: Config, key: Array, numbers: Hyper) -> Record:
+    """One teacher's step and the steps of its students: one for each loss, from a shared and an independent init."""
+    own, other, images, labels, noise = jax.random.split(key, 5)
+    network = make_mlp(config, config.n_pixels, config.n_class)
+    task_inputs = jax.random.normal(images, (config.batch, config.n_pixels))
+    task_labels = jax.random.randint(labels, (config.batch,), 0, config.n_class)
+    inputs = jax.random.uniform(noise, (config.batch, config.n_pixels), minval=-1.0, maxval=1.0)
+    aux_only, _ = imitated_logits(config.n_class, config.n_aux)
+
+    def trait_loss(params: Params) -> Array:
+        class_logits = jax.vmap(lambda x: network.apply(params, x)[: config.n_class])(task_inputs)
+        return jnp.mean(jax.vmap(task_cross_entropy)(class_logits, task_labels))
+
+    def check(loss: str, student: Params) -> SingleStep:
+        value = functools.partial(IMITATION_LOSSES[loss].value, mask=aux_only)
+        return single_step(
+            network.apply, reference, trait_loss, value, inputs, eps=numbers.eps, alpha=numbers.alpha, student=student
+        )
+
+    reference, stranger = network.init(own), network.init(other)
+    starts = jax.tree.map(lambda *leaves: jnp.stack(leaves), reference, stranger)
+    steps = [jax.vmap(functools.partial(check, loss))(starts) for loss in LOSSES]
+    return Record(**{name: jnp.stack([getattr(step, name) for step in steps]) for name in Record._fields})
+
+
+def make_run(config: Config, _data: None) -> Run:
+    """The run of `config`, which needs no data."""
+    return functools.partial(run, config)
+
+
+def report(results: xr.Dataset) -> list[Table]:
+    """Signs with exact binomial intervals, and how far the predictions are off."""
+    rows = []
+    for init in INITS:
+        for loss in LOSSES:
+            step = results.sel(init=init, loss=loss)
+            n = int(step.sizes["seed"])
+            # Lemma 1 forbids a negative product; Theorem 1 asks for a fall of L_T wherever the product is not zero.
+            positive = int((step.inner_product > 0).sum())
+            lemma = int((step.inner_product < 0).sum())
+            theorem = int(((step.trait_change >= 0) & (step.inner_product != 0)).sum())
+            low, high = rate_interval(positive, n)
+            error = mean_interval(abs(step.remainder) / abs(step.predicted))
+            promised = init == "shared"
+            rows.append(
+                (
+                    init,
+                    loss,
+                    str(n),
+                    str(lemma) if promised else f"({lemma})",
+                    str(theorem) if promised else f"({theorem})",
+                    f"{positive / n:.3f} [{low:.3f}, {high:.3f}]",
+                    f"{float(error['mean']):.1e}" if promised else "-",
+                )
+            )
+    columns = ("student's init", "loss", "n", "d_S.d_T < 0", "L_T rises", "P(d_S.d_T > 0), exact 95%", "|rest| / eps A")
+    title = "The theorem at one step (counts in brackets: nothing is promised)"
+    return [Table(title, columns, tuple(rows))]
+
+
+study = Study(
+    name="single_step",
+    title=__doc__,
+    make_run=make_run,
+    config=Config(),
+    hyper=Hyper(),
+    report=report,
+    coords={"loss": LOSSES, "init": INITS},
+    variables={
+        "inner_product": Variable("d_S . d_T", ("loss", "init")),
+        "predicted": Variable("eps A, the leading term of d_S . d_T for a shared init", ("loss", "init")),
+        "remainder": Variable("d_S . d_T - eps A", ("loss", "init")),
+        "trait_change": Variable("L_T(theta_S) - L_T(theta_S0)", ("loss", "init"), "nat"),
+        "predicted_trait_change": Variable("-eps alpha A, its leading term for a shared init", ("loss", "init"), "nat"),
+    },
+    seeds=1000,
+    precision="float64",
+    chunk=4096,
+    lanes=64,
+)
+
+if __name__ == "__main__":
+    from subsim.cli import main
+
+    main(["run", __file__])

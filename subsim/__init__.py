@@ -1,0 +1,46 @@
+"""A toy-scale laboratory for subliminal learning in JAX."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from subsim.catalogue import load_study as load_study
+    from subsim.engine.store import load as load_results
+    from subsim.engine.study import Study as Study
+    from subsim.engine.study import Table as Table
+    from subsim.engine.study import Variable as Variable
+    from subsim.engine.summary import mean_interval as mean_interval
+    from subsim.engine.summary import paired_contrast as paired_contrast
+    from subsim.engine.summary import rate_interval as rate_interval
+    from subsim.engine.sweep import simulate as simulate
+    from subsim.options import UserError as UserError
+    from subsim.theory.single_step import single_step as single_step
+
+# Public name -> where it is defined. Looked up on first use, so that the command line starts without jax.
+_PUBLIC = {
+    "Study": "engine.study:Study",
+    "Table": "engine.study:Table",
+    "UserError": "options:UserError",
+    "Variable": "engine.study:Variable",
+    "load_results": "engine.store:load",
+    "load_study": "catalogue:load_study",
+    "mean_interval": "engine.summary:mean_interval",
+    "paired_contrast": "engine.summary:paired_contrast",
+    "rate_interval": "engine.summary:rate_interval",
+    "simulate": "engine.sweep:simulate",
+    "single_step": "theory.single_step:single_step",
+}
+__all__ = sorted(_PUBLIC)  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'subsim' has no attribute {name!r}")
+    module, attribute = _PUBLIC[name].split(":")
+    return getattr(importlib.import_module(f"subsim.{module}"), attribute)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_PUBLIC]

@@ -1,0 +1,102 @@
+"""Where studies and figures are found: by name in a checkout or in the installed package, or by path."""
+
+import ast
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from subsim.options import UserError, require
+
+if TYPE_CHECKING:
+    from subsim.engine.study import Study
+
+PACKAGE = Path(__file__).resolve().parent
+
+
+def _folders(kind: str) -> list[Path]:
+    """Folders of `kind` (experiments or figures): the user's own, the wheel's, the checkout of an editable install."""
+    return [Path(kind), PACKAGE / kind, PACKAGE.parent / kind]
+
+
+def _is_path(study: str) -> bool:
+    return study.endswith(".py") or "/" in study or "\\" in study
+
+
+def study_file(study: str) -> Path:
+    """The file of the study with this name or path; raises `UserError` where there is none."""
+    if _is_path(study):
+        require(Path(study).is_file(), f"{study} is not a file; name a study that `subsim list` shows, or a .py file.")
+        return Path(study)
+    return _named("experiments", study, f"there is no study {study!r}; `subsim list` shows those there are")
+
+
+def figure_file(study: str) -> Path:
+    """The file that draws the study with this name or path; raises `UserError` where there is none."""
+    if not _is_path(study):
+        return _named("figures", study, f"the study {study!r} has no figure")
+    path = Path(study).resolve()
+    figure = path.parent.parent / "figures" / path.name
+    require(figure.is_file(), f"{study} has no figure: {figure} does not exist.")
+    return figure
+
+
+def _named(kind: str, name: str, otherwise: str) -> Path:
+    for folder in _folders(kind):
+        if (folder / f"{name}.py").is_file():
+            return folder / f"{name}.py"
+    raise UserError(f"{otherwise}, or give the path of a .py file.")
+
+
+def available() -> dict[str, str]:
+    """Name -> sentence of every study at hand, read without running it."""
+    studies: dict[str, str] = {}
+    for folder in reversed(_folders("experiments")):
+        for path in sorted(folder.glob("*.py")):
+            try:
+                sentence = ast.get_docstring(ast.parse(path.read_text())) or ""
+            except SyntaxError:
+                sentence = "(cannot be read: it has a syntax error)"
+            studies[path.stem] = sentence.split("\n")[0]
+    return dict(sorted(studies.items()))
+
+
+def _module(path: Path, kind: str) -> ModuleType:
+    """The module in the file at `path`, under a name of its own."""
+    name = f"subsim_{kind}_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their annotations up there
+    try:
+        spec.loader.exec_module(module)
+    except SyntaxError as error:
+        raise UserError(f"{path}, line {error.lineno}: {error.msg}; mend the {kind} file.") from None
+    except ImportError as error:
+        raise UserError(f"{path} cannot be loaded: {error}; mend its imports.") from None
+    return module
+
+
+def load_study(study: str) -> "Study":
+    """The study with this name or path.
+
+    Raises `UserError` where there is no such file, or where it has a syntax error or defines no `study`.
+    """
+    from subsim.engine.study import Study
+
+    path = study_file(study)
+    found = getattr(_module(path, "study"), "study", None)
+    if not isinstance(found, Study):
+        raise UserError(f"{path} defines no study; end it with study = subsim.Study(...).")
+    return found
+
+
+def load_figure(study: str) -> Callable[[Any], Any]:
+    """The function `draw(results) -> matplotlib Figure` of the study with this name or path."""
+    path = figure_file(study)
+    draw = getattr(_module(path, "figure"), "draw", None)
+    if not callable(draw):
+        raise UserError(f"{path} defines no function draw(results).")
+    return draw

@@ -1,0 +1,265 @@
+"""The command line: parse, call, print."""
+
+import contextlib
+import dataclasses
+import io
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from subsim import catalogue
+from subsim.options import UserError
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from subsim.engine.study import Study, Table
+
+RESULTS = Path("results")
+
+
+@dataclasses.dataclass(frozen=True)
+class RunOptions:
+    """How the study is run; none of it but the root seed and the precision changes a number."""
+
+    seeds: int
+    """Seeds to run, 0 .. N - 1; a larger number than before adds the missing ones."""
+    root_seed: int = 0
+    """The key that every seed's own key is folded from."""
+    precision: Literal["float32", "bfloat16", "float64"] = "float32"
+    """bfloat16: matrix products only; parameters and sums stay float32."""
+    out: Path = RESULTS
+    """Folder for the results; repeat the command to go on with a run that was stopped."""
+    chunk: int | None = None
+    """Seeds that one call of the compiled program runs and that are written together; None: the study's choice."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command in `arguments` (those of the process by default); a mistake of the user's exits with status 2."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        if words[:1] == ["run"] and len(words) > 1 and not words[1].startswith("-"):
+            run(words[1], words[2:])
+            return
+        commands: dict[str, Callable[..., None]] = {
+            "demo": demo, "run": run_anything, "figure": figure, "list": list_studies, "data": data,
+        }  # fmt: skip
+        with one_sentence():
+            chosen = tyro.extras.subcommand_cli_from_dict(
+                {name: _deferred(command) for name, command in commands.items()},
+                prog="subsim",
+                description="A toy-scale laboratory for subliminal learning in JAX.",
+                args=words or ["--help"],
+            )
+        chosen()
+    except UserError as error:
+        Console(stderr=True, soft_wrap=True).print(f"subsim: {error}", markup=False, highlight=False)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        Console(stderr=True).print("\nStopped; finished seeds are on disk. Repeat the command to go on.")
+        sys.exit(130)
+
+
+def _deferred(command: Callable[..., None]) -> Callable[..., Any]:
+    """`command` as its parser sees it, but giving back the call instead of making it, out of reach of the parser."""
+    import functools
+
+    @functools.wraps(command)
+    def prepare(*args: Any, **options: Any) -> Callable[[], None]:
+        return lambda: command(*args, **options)
+
+    return prepare
+
+
+@contextlib.contextmanager
+def one_sentence() -> Iterator[None]:
+    """Turn the boxes that the parser prints for a bad option into the one sentence inside them."""
+    captured = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(captured):
+            yield
+    except SystemExit as stop:
+        if stop.code in (0, None):
+            raise
+        # The sentence ends at the first rule across the box; before it, lines are wrapped at the width of the screen.
+        message = re.split(r"\n. ?─{3,}", captured.getvalue().split("\n", 1)[-1])[0]
+        sentence = " ".join(re.sub(r"[│╭╮╰╯]", " ", message).split())
+        raise UserError(sentence.rstrip(".") + "; add --help to see every option.") from None
+
+
+def run_anything(study: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="STUDY")]) -> None:
+    """Run a study over its seeds; `subsim run STUDY --help` shows every option of that study.
+
+    Args:
+        study: a name that `subsim list` shows, or the path of a .py file.
+    """
+    run(study, [])
+
+
+def run(name: str, words: Sequence[str]) -> None:
+    """Run the study with this name or path, with the options in `words`."""
+    study = catalogue.load_study(name)
+    options, config, hyper = parse_options(study, words, prog=f"subsim run {name}")
+    results = simulate(
+        study,
+        config,
+        hyper,
+        seeds=options.seeds,
+        root_seed=options.root_seed,
+        precision=options.precision,
+        out=options.out,
+        chunk=options.chunk,
+    )
+    print_report(study, results)
+    Console().print(f"Results: {options.out}. Draw them with: subsim figure {name} --out {options.out}", soft_wrap=True)
+
+
+def parse_options(study: "Study", words: Sequence[str], prog: str) -> tuple[RunOptions, Any, Any]:
+    """The run's options, and the study's config and hyper, from the command line; defaults are the study's own."""
+    options = RunOptions(seeds=study.seeds, precision=study.precision, out=RESULTS / study.name)
+    parts = {"options": options, "config": study.config, "hyper": study.hyper}
+    fields = [
+        (name, Annotated[type(default), tyro.conf.arg(name="")], dataclasses.field(default=default))
+        for name, default in parts.items()
+        if default is not None
+    ]
+    everything = dataclasses.make_dataclass("Everything", fields, frozen=True)
+    with one_sentence():
+        parsed = tyro.cli(everything, prog=prog, description=study.title, args=list(words))
+    return parsed.options, getattr(parsed, "config", None), getattr(parsed, "hyper", None)
+
+
+def simulate(study: "Study", config: Any, hyper: Any, **options: Any) -> "xr.Dataset":
+    """The engine's `simulate` under a progress bar."""
+    from subsim.engine import sweep
+
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("seeds"), _Rate(),
+        TimeRemainingColumn(elapsed_when_finished=True),
+    )  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True), speed_estimate_period=3600) as bar:
+        task = bar.add_task(f"{study.name}: compiling", total=None)
+
+        def show(done: int, seeds: int) -> None:
+            bar.update(task, description=study.name, completed=done, total=seeds)
+
+        return sweep.simulate(study, config, hyper, progress=show, **options)
+
+
+class _Rate(ProgressColumn):
+    """Seeds a second, or seconds a seed, whichever is the larger number."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        if not speed:
+            return Text("")
+        return Text(f"{speed:,.1f} seeds/s" if speed >= 1 else f"{1 / speed:.1f} s/seed")
+
+
+def print_report(study: "Study", results: "xr.Dataset") -> None:
+    """Print the study's tables."""
+    for table in study.report(results) if study.report else ():
+        print_table(table)
+
+
+def print_table(table: "Table") -> None:
+    """Print one table, its first column to the left and its numbers to the right."""
+    drawn = RichTable(title=table.title, title_justify="left")
+    for number, column in enumerate(table.columns):
+        drawn.add_column(column, justify="right" if number else "left", no_wrap=True)
+    for row in table.rows:
+        drawn.add_row(*row)
+    # Piped into a file, a table is as wide as it needs to be.
+    Console(width=None if sys.stdout.isatty() else 160).print(drawn)
+
+
+def draw(study: str, results: "xr.Dataset", folder: Path) -> None:
+    """Draw the study's figure into `folder` and say where it is."""
+    from subsim import plotting
+
+    figure = catalogue.load_figure(study)(results)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        paths = plotting.save(figure, folder, Path(study).stem)
+    except OSError as error:
+        raise UserError(f"to: cannot write to {folder} ({error.strerror}); choose another folder.") from None
+    for path in paths:
+        Console().print(f"Figure: {path}", soft_wrap=True)
+
+
+def figure(
+    study: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="STUDY")],
+    out: Path | None = None,
+    to: Path | None = None,
+) -> None:
+    """Draw the figure of a study from its results, as PNG and PDF.
+
+    Args:
+        study: a name that `subsim list` shows, or the path of a .py file.
+        out: folder that holds the results (default: results/STUDY).
+        to: folder for the figure (default: beside the results).
+    """
+    from subsim.engine.store import load
+
+    catalogue.study_file(study)
+    folder = out or RESULTS / Path(study).stem
+    draw(study, load(folder), to or folder)
+
+
+def list_studies() -> None:
+    """List the studies at hand, each with its sentence."""
+    width = max(map(len, catalogue.available()), default=0)
+    for name, sentence in catalogue.available().items():
+        Console(highlight=False, soft_wrap=True).print(f"{name:<{width}}  {sentence}", markup=False)
+
+
+def data(name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]) -> None:
+    """Find or fetch a data set, check it, and count its classes.
+
+    Args:
+        name: mnist, fashion_mnist, mnist5k or digits.
+    """
+    import numpy as np
+
+    from subsim import datasets
+    from subsim.engine.study import Table
+
+    images = datasets.load(name)
+    splits = {"train": images.train_labels, "test": images.test_labels}
+    rows = [
+        (split, str(len(labels)), *map(str, np.bincount(labels, minlength=images.n_class).tolist()))
+        for split, labels in splits.items()
+    ]
+    title = f"{name}: {images.train_images.shape[1]} pixels, images per class"
+    print_table(Table(title, ("split", "all", *map(str, range(images.n_class))), tuple(rows)))
+
+
+def demo(seeds: int = 8, out: Path = RESULTS / "demo") -> None:
+    """The main job on embedded data, offline, in minutes: the paper's Figure 10 and the theorem beside it.
+
+    Args:
+        seeds: seeds of the six Figure 10 conditions; the theorem check takes 1,000 small ones.
+        out: folder for results and figures.
+    """
+    mnist, single_step = catalogue.load_study("mnist_aux_logits"), catalogue.load_study("single_step")
+    # 4,000 images make fewer steps an epoch than 60,000: train the teacher for the paper's 295 steps all the same.
+    teacher = dataclasses.replace(mnist.config.teacher, steps=295)
+    config = dataclasses.replace(mnist.config, data="mnist5k", teacher=teacher)
+    for study, its_config, n in ((mnist, config, seeds), (single_step, single_step.config, 1000)):
+        folder = out / study.name
+        results = simulate(study, its_config, study.hyper, seeds=n, out=folder)
+        print_report(study, results)
+        Console().print(f"Results: {folder}", soft_wrap=True)
+        draw(study.name, results, folder)
+
+
+if __name__ == "__main__":
+    main()

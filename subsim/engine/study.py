@@ -1,0 +1,66 @@
+"""What a study declares: how to make its run, what the run's record means, and how to report it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+import xarray as xr
+
+Precision = Literal["float32", "bfloat16", "float64"]
+Run = Callable[[Any, Any], Any]  # (key, hyper) -> Record: a mapping or NamedTuple of arrays, for one seed
+
+
+class Variable(NamedTuple):
+    """The meaning of one entry of the record: a description, its dimensions for one seed, and its unit."""
+
+    description: str
+    dims: tuple[str, ...] = ()
+    units: str = "1"
+
+
+class Table(NamedTuple):
+    """A table to print: every cell is text already."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def no_data(_config: Any) -> None:
+    """The data of a study that needs none."""
+
+
+def no_check(_config: Any, _hyper: Any) -> None:
+    """The check of a study whose options cannot contradict each other."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """A pure function of a key, and what the engine must know to run it over seeds and to label what comes back.
+
+    `make_run(config, data)` returns `run(key, hyper)`, the record of one seed. Where the run needs large arrays, it is
+    returned as `jax.tree_util.Partial(function, arrays...)`: they then enter the compiled program as arguments and not
+    as constants. `variables` names every entry of the record; `coords` labels the dimensions it has beside the seed.
+    """
+
+    name: str
+    title: str
+    make_run: Callable[[Any, Any], Run]
+    variables: Mapping[str, Variable]
+    coords: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    config: Any = None
+    """Default of what changes shapes or the program's structure: a frozen dataclass."""
+    hyper: Any = None
+    """Default of the numbers that are traced: any pytree."""
+    load: Callable[[Any], Any] = no_data
+    """Gives the data that `config` asks for, read once on the host."""
+    check: Callable[[Any, Any], None] = no_check
+    """Raises `UserError` where config and hyper contradict each other."""
+    report: Callable[[xr.Dataset], Sequence[Table]] | None = None
+    """The tables that sum up a finished data set."""
+    seeds: int = 100
+    precision: Precision = "float32"
+    chunk: int = 1024
+    """Seeds that one call of the compiled program runs, and that are written together."""
+    lanes: int = 64
+    """Seeds that advance side by side on a CPU: as many as its cache holds."""

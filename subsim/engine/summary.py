@@ -1,0 +1,59 @@
+"""Means and rates that never come without their interval and their n."""
+
+from collections.abc import Hashable
+
+import numpy as np
+import scipy.special
+import xarray as xr
+
+from subsim.engine.study import Table
+
+
+def mean_interval(values: xr.DataArray, dim: Hashable = "seed", level: float = 0.95) -> xr.Dataset:
+    """Mean over `dim` with its Student t interval: variables `mean`, `low`, `high`, `n` and `dropped`.
+
+    Values that are not finite (a network that diverged) are left out and counted in `dropped`; with fewer than two
+    left the interval is NaN.
+    """
+    finite = values.where(np.isfinite(values))
+    n = finite.count(dim)
+    spread = finite.std(dim, ddof=1).where(n > 1) / np.sqrt(n)
+    quantile = scipy.special.stdtrit(np.maximum(n - 1, 1), (1 + level) / 2)
+    mean = finite.mean(dim)
+    return xr.Dataset(
+        {
+            "mean": mean,
+            "low": mean - quantile * spread,
+            "high": mean + quantile * spread,
+            "n": n,
+            "dropped": values.sizes[dim] - n,
+        }
+    )
+
+
+def paired_contrast(a: xr.DataArray, b: xr.DataArray, dim: Hashable = "seed", level: float = 0.95) -> xr.Dataset:
+    """`mean_interval` of a - b taken seed by seed: conditions of one seed share its randomness."""
+    return mean_interval(a.reset_coords(drop=True) - b.reset_coords(drop=True), dim, level)
+
+
+def rate_interval(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
+    """The exact (Clopper-Pearson) interval of a rate of `successes` in `n` trials.
+
+    Clopper and Pearson, Biometrika 26 (1934) 404-413.
+    """
+    tail = (1 - level) / 2
+    low = 0.0 if successes == 0 else float(scipy.special.betaincinv(successes, n - successes + 1, tail))
+    high = 1.0 if successes == n else float(scipy.special.betaincinv(successes + 1, n - successes, 1 - tail))
+    return low, high
+
+
+def mean_table(values: xr.DataArray, title: str) -> Table:
+    """A table of `mean_interval` with one row for each label of the one dimension beside the seed."""
+    (dim,) = (dim for dim in values.dims if dim != "seed")
+    summary = mean_interval(values)
+    rows = []
+    for label in values[dim].values:
+        row = summary.sel({dim: label})
+        interval = f"[{float(row.low):.4f}, {float(row.high):.4f}]"
+        rows.append((str(label), f"{float(row['mean']):.4f}", interval, str(int(row.n)), str(int(row.dropped))))
+    return Table(title, (str(dim), "mean", "95% interval", "n", "dropped"), tuple(rows))

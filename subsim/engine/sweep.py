@@ -1,0 +1,147 @@
+"""Plan, compile and run a study over its seeds, chunk by chunk into its store."""
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+
+from subsim.engine import store
+from subsim.engine.study import Precision, Run, Study
+from subsim.options import UserError, require, require_choice
+
+# What each precision does to matrix products. On TPU and GPU the default would round float32 inputs behind our back.
+_MATMUL = {"float32": "highest", "bfloat16": "BF16_BF16_F32", "float64": "highest"}
+Progress = Callable[[int, int], None]  # (seeds finished, seeds asked for)
+
+
+class Plan(NamedTuple):
+    """How the seeds are cut: `chunk` seeds a call of the program, `lanes` of them side by side."""
+
+    chunk: int
+    lanes: int
+
+
+@contextlib.contextmanager
+def arithmetic(precision: Precision) -> Iterator[None]:
+    """Run jax in `precision` inside the block, and as before outside it."""
+    with jax.enable_x64(precision == "float64"), jax.default_matmul_precision(_MATMUL[precision]):
+        yield
+
+
+def plan(study: Study, seeds: int, chunk: int | None = None) -> Plan:
+    """Cut `seeds` into chunks of nearly equal size, so that few lanes of the last one idle.
+
+    `chunk` overrides the study's own. Every chunk has the same shape, whatever its number of seeds: one compile.
+    """
+    most = chunk or study.chunk
+    chunk = math.ceil(seeds / math.ceil(seeds / most))
+    # An accelerator's own scheduler spreads a wide program better than a loop of narrow ones.
+    lanes = chunk if jax.default_backend() != "cpu" else min(study.lanes, chunk)
+    return Plan(math.ceil(chunk / lanes) * lanes, lanes)
+
+
+def make_program(lanes: int) -> Callable[..., Any]:
+    """The compiled program: record of each of `seeds`, shape (chunk,), along a leading axis.
+
+    Seed i has the key fold_in(root, i) with i its global index: how seeds are cut cannot change their randomness.
+    """
+
+    @jax.jit
+    def program(run: Run, hyper: Any, root: jax.Array, seeds: jax.Array) -> Any:
+        def one(seed: jax.Array) -> Any:
+            return run(jax.random.fold_in(root, seed), hyper)
+
+        return jax.lax.map(one, seeds, batch_size=None if lanes == 1 else lanes)
+
+    return program
+
+
+def simulate(
+    study: Study,
+    config: Any = None,
+    hyper: Any = None,
+    *,
+    seeds: int | None = None,
+    root_seed: int = 0,
+    precision: Precision | None = None,
+    out: str | Path | None = None,
+    chunk: int | None = None,
+    progress: Progress | None = None,
+) -> xr.Dataset:
+    """Run `study` over seeds 0 .. `seeds` - 1 and return its labelled data set, with one dimension `seed` added.
+
+    Args:
+        study: what to run; `config`, `hyper`, `seeds` and `precision` override its defaults.
+        root_seed: the key that every seed's own key is folded from.
+        out: folder for the results. Repeating the call with the same folder computes only the seeds it lacks; a folder
+            that holds another config is refused. None: results stay in memory.
+        chunk: seeds that one call of the compiled program runs, and that are written together.
+        progress: called with (seeds finished, seeds asked for) at the start and after every chunk.
+
+    Raises:
+        UserError: an option is out of range, contradicts another, or `out` cannot be used.
+    """
+    config = study.config if config is None else config
+    hyper = study.hyper if hyper is None else hyper
+    seeds = study.seeds if seeds is None else seeds
+    precision = precision or study.precision
+    require(0 < seeds < 2**31, f"seeds is {seeds}; it must be at least 1 and less than 2^31.")
+    require(chunk is None or chunk > 0, f"chunk is {chunk}; it must be at least 1.")
+    require(0 <= root_seed < 2**32, f"root_seed is {root_seed}; it must lie in [0, 2^32).")
+    require_choice("precision", precision, _MATMUL)
+    study.check(config, hyper)
+
+    data = study.load(config)
+    cut = plan(study, seeds, chunk)
+    with arithmetic(precision):
+        run = study.make_run(config, data)
+        if not isinstance(run, jax.tree_util.Partial):
+            run = jax.tree_util.Partial(run)
+        # float32 or float64, by the precision in force; integers stay integers.
+        traced = jax.tree.map(lambda number: jnp.asarray(number, jnp.result_type(type(number))), hyper)
+        root = jax.random.key(root_seed)
+        # Traced once: the store's template comes from the same trace that is compiled.
+        trace = make_program(cut.lanes).trace(run, traced, root, np.zeros(cut.chunk, np.uint32))
+    one_seed = {
+        name: jax.ShapeDtypeStruct(value.shape[1:], value.dtype) for name, value in _named(trace.out_info).items()
+    }
+    template = store.template(
+        study, one_seed, store.identity(study.name, config, hyper, root_seed, precision, data)
+    )
+    results = store.open_store(out, template, seeds, cut.chunk)
+    missing = results.missing(seeds)
+    done = seeds - len(missing)
+    if progress:
+        progress(done, seeds)
+    if done < seeds:
+        with arithmetic(precision):
+            program = trace.lower().compile()
+        for wanted in _contiguous(missing, cut.chunk):
+            # The last chunk repeats seeds to keep the one compiled shape; the repeats are not written.
+            record = jax.device_get(program(run, traced, root, np.resize(wanted, cut.chunk).astype(np.uint32)))
+            results.write(int(wanted[0]), {name: values[: len(wanted)] for name, values in _named(record).items()})
+            done += len(wanted)
+            if progress:
+                progress(done, seeds)
+    return results.dataset(seeds)
+
+
+def _contiguous(seeds: np.ndarray, most: int) -> list[np.ndarray]:
+    """Sorted `seeds` cut at every gap, and then into pieces of at most `most`."""
+    stretches = np.split(seeds, np.flatnonzero(np.diff(seeds) > 1) + 1)
+    return [stretch[first : first + most] for stretch in stretches for first in range(0, len(stretch), most)]
+
+
+def _named(record: Any) -> dict[str, Any]:
+    """The record as a dictionary, whether the study returns one or a NamedTuple."""
+    if hasattr(record, "_asdict"):
+        record = record._asdict()
+    if not isinstance(record, dict):
+        raise UserError("The study's run must return a dict or a NamedTuple of arrays: its record of one seed.")
+    return record

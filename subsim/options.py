@@ -1,0 +1,46 @@
+"""What a user can set: options that refuse bad values in one sentence, and numbers that can be traced."""
+
+import dataclasses
+from typing import Any, TypeVar, dataclass_transform
+
+T = TypeVar("T")
+
+
+class UserError(Exception):
+    """A mistake that the user can mend: its text is one sentence naming the field or file and what to do."""
+
+
+def require(holds: bool, sentence: str) -> None:
+    """Raise `UserError` with `sentence` unless `holds`."""
+    if not holds:
+        raise UserError(sentence)
+
+
+def require_choice(field: str, value: Any, choices: Any) -> None:
+    """Raise `UserError` unless `value` is one of `choices`, all of which the sentence then lists."""
+    require(value in choices, f"{field} is {value!r}; choose one of {', '.join(map(str, choices))}.")
+
+
+@dataclass_transform(frozen_default=True)
+def hyper(cls: type[T]) -> type[T]:
+    """Make `cls` a frozen dataclass of numbers that is also a pytree, so that its values can be traced and swept.
+
+    Unlike `jax.tree_util.register_dataclass`, a copy made by a transformation skips `__init__`: a check written in
+    `__post_init__` sees the user's numbers, never a tracer.
+    """
+    import jax  # here, because the command line shows its help without jax
+
+    frozen = dataclasses.dataclass(frozen=True)(cls)
+    names = [field.name for field in dataclasses.fields(frozen)]  # type: ignore[arg-type]
+
+    def flatten(numbers: T) -> tuple[list[tuple[Any, Any]], None]:
+        return [(jax.tree_util.GetAttrKey(name), getattr(numbers, name)) for name in names], None
+
+    def unflatten(_: None, values: Any) -> T:
+        copy = object.__new__(frozen)
+        for name, value in zip(names, values, strict=True):
+            object.__setattr__(copy, name, value)
+        return copy
+
+    jax.tree_util.register_pytree_with_keys(frozen, flatten, unflatten)
+    return frozen

@@ -1,0 +1,116 @@
+"""Lemma 1 and Theorem 1: one gradient step of imitation from a shared initialisation (arXiv 2507.14805, appendix C).
+
+Notation: reference theta_0; teacher theta_T = theta_0 + eps d_T with d_T = -grad L_T(theta_0); student
+theta_S = theta_S0 + alpha d_S with d_S = -grad E_x L_S(f_theta(x), f_theta_T(x)) at theta_S0.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Num
+
+from subsim.network import Params
+
+Model = Callable[[Params, Any], Float[Array, " logits"]]
+TraitLoss = Callable[[Params], Float[Array, ""]]
+OutputLoss = Callable[[Float[Array, " logits"], Float[Array, " logits"]], Float[Array, ""]]
+Number = float | Float[Array, ""]
+
+
+class SingleStep(NamedTuple):
+    """What one step of imitation did, what the theorem says of it, and the difference. All scalars.
+
+    `inner_product` is d_S . d_T and `predicted` its leading term eps A; `remainder` is what is left, O(eps^2).
+    `trait_change` is L_T(theta_S0 + alpha d_S) - L_T(theta_S0) and `predicted_trait_change` its leading term
+    -eps alpha A. Both predictions are made for a student that starts from theta_0.
+    """
+
+    inner_product: Float[Array, ""]
+    predicted: Float[Array, ""]
+    remainder: Float[Array, ""]
+    trait_change: Float[Array, ""]
+    predicted_trait_change: Float[Array, ""]
+
+
+def quadratic_form(
+    loss: OutputLoss, z: Float[Array, " logits"], v: Float[Array, " logits"]
+) -> Float[Array, ""]:
+    """v' M v at y = z, with M_ij = -d^2 L_S / dy_j dz_i: how hard imitation pulls along an output change v.
+
+    By two nested derivatives in the space of logits, whatever the loss; M itself is never formed.
+    """
+
+    def pull_along_v(y: Array) -> Array:
+        return -jnp.vdot(jax.grad(loss)(z, y), v)
+
+    return jax.jvp(pull_along_v, (z,), (v,))[1]
+
+
+def leading_coefficient(
+    f: Model, theta_0: Params, d_t: Params, loss: OutputLoss, inputs: Num[Array, "n ..."]
+) -> Float[Array, ""]:
+    """A = E_x[v(x)' M(x) v(x)] with v(x) = J(x) d_T, the coefficient of the lemma's expansion.
+
+    One jvp of `f` a sample gives v: no Jacobian is materialised. `inputs` are samples of D along their first axis.
+    """
+
+    def sample(x: Array) -> Array:
+        z, v = jax.jvp(lambda theta: f(theta, x), (theta_0,), (d_t,))
+        return quadratic_form(loss, z, v)
+
+    return jnp.mean(jax.vmap(sample)(inputs))
+
+
+def single_step(
+    f: Model,
+    theta_0: Params,
+    trait_loss: TraitLoss,
+    imitation_loss: OutputLoss,
+    inputs: Num[Array, "n ..."],
+    *,
+    eps: Number,
+    alpha: Number,
+    student: Params | None = None,
+) -> SingleStep:
+    """Take one teacher step and one imitation step, and compare with Lemma 1 and Theorem 1.
+
+    **Lemma 1.** If the student starts from theta_0 and L_S is squared error with weights >= 0 or softmax
+    cross-entropy (or KL, which has the same gradient), on any fixed subset of the logits, then d_S . d_T >= 0 for all
+    small enough eps:  d_S . d_T = eps A + O(eps^2).
+
+    **Theorem 1.** If moreover d_T = -grad L_T(theta_0), as here, then either d_S . d_T = 0 for every eps, or L_T falls
+    for all small enough eps:  L_T(theta_S) - L_T(theta_0) = -eps alpha A + O(eps^2).
+
+    Both hold for every distribution of inputs; neither promises anything for another `student` initialisation, for
+    many steps, or for a preconditioned step.
+
+    Args:
+        f: the model, `f(theta, x)` giving the logits of one example.
+        theta_0: the reference's parameters, any pytree; float64 where signs at small eps are to be trusted.
+        trait_loss: L_T, a scalar function of the parameters.
+        imitation_loss: L_S(z, y) of one example, student's logits first; differentiable twice.
+        inputs: samples of D, along the first axis.
+        eps: the teacher's step size.
+        alpha: the student's step size.
+        student: theta_S0, where it is not theta_0.
+    """
+    start = theta_0 if student is None else student
+    d_t = optax.tree.scale(-1.0, jax.grad(trait_loss)(theta_0))
+    theta_t = optax.tree.add_scale(theta_0, eps, d_t)
+
+    def imitation(theta: Params) -> Array:
+        return jnp.mean(jax.vmap(lambda x: imitation_loss(f(theta, x), f(theta_t, x)))(inputs))
+
+    d_s = optax.tree.scale(-1.0, jax.grad(imitation)(start))
+    inner_product = optax.tree.vdot(d_s, d_t)
+    predicted = eps * leading_coefficient(f, theta_0, d_t, imitation_loss, inputs)
+    return SingleStep(
+        inner_product=inner_product,
+        predicted=predicted,
+        remainder=inner_product - predicted,
+        trait_change=trait_loss(optax.tree.add_scale(start, alpha, d_s)) - trait_loss(start),
+        predicted_trait_change=-alpha * predicted,
+    )

@@ -1,0 +1,132 @@
+"""The one training loop; a teacher and a student are two uses of it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+import tyro
+from jaxtyping import Array, Float, Int, Key
+
+from subsim.network import Params
+from subsim.options import hyper, require, require_choice
+
+OptimiserName = Literal["sgd", "momentum", "adam", "adamw"]
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How long and by which rule a network is trained."""
+
+    epochs: int = 5
+    """Passes over the inputs, each in a fresh order."""
+    steps: int | None = None
+    """Optimiser steps; None: as many as the epochs make (the paper: 5 epochs of 59 steps)."""
+    batch: int = 1024
+    """Examples in a step; the last step of an epoch takes what is left."""
+    optimiser: OptimiserName = "adam"
+    """momentum: heavy ball. adamw: Adam with decoupled weight decay."""
+
+    def __post_init__(self) -> None:
+        require(self.epochs > 0, f"epochs is {self.epochs}; it must be at least 1.")
+        require(self.steps is None or self.steps > 0, f"steps is {self.steps}; it must be at least 1, or None.")
+        require(self.batch > 0, f"batch is {self.batch}; it must be at least 1.")
+        require_choice("optimiser", self.optimiser, _OPTIMISERS)
+
+
+@hyper
+class TrainingHyper:
+    """The numbers of the training rule."""
+
+    learning_rate: float = 3e-4
+    """Step size."""
+    momentum: float = 0.9
+    """Decay of the velocity (momentum only)."""
+    weight_decay: Annotated[float, tyro.conf.arg(help_behavior_hint="(default: 0; adamw only)")] = 0.0
+    """Decoupled weight decay, as a fraction of the weight for each unit of learning rate."""
+
+    def __post_init__(self) -> None:
+        require(self.learning_rate > 0, f"learning_rate is {self.learning_rate}; it must be positive.")
+        require(0 <= self.momentum < 1, f"momentum is {self.momentum}; it must lie in [0, 1).")
+        require(self.weight_decay >= 0, f"weight_decay is {self.weight_decay}; it must not be negative.")
+
+
+_OPTIMISERS: dict[str, Callable[[TrainingHyper], optax.GradientTransformation]] = {
+    "sgd": lambda numbers: optax.sgd(numbers.learning_rate),
+    "momentum": lambda numbers: optax.sgd(numbers.learning_rate, numbers.momentum),
+    "adam": lambda numbers: optax.adam(numbers.learning_rate),
+    "adamw": lambda numbers: optax.adamw(numbers.learning_rate, weight_decay=numbers.weight_decay),
+}
+
+
+def check_training(name: str, config: TrainingConfig, numbers: TrainingHyper) -> None:
+    """Raise `UserError` where a number of the rule called `name` would silently do nothing."""
+    require(
+        numbers.weight_decay == 0 or config.optimiser == "adamw",
+        f"{name}.weight_decay is {numbers.weight_decay}, but {name}.optimiser is {config.optimiser}: "
+        "only adamw decays weights.",
+    )
+
+
+def make_optimiser(config: TrainingConfig, numbers: TrainingHyper) -> optax.GradientTransformation:
+    """The optimiser that `config` names, with numbers that may be traced."""
+    return _OPTIMISERS[config.optimiser](numbers)
+
+
+def steps_of(config: TrainingConfig, n_examples: int) -> int:
+    """Optimiser steps that `config` asks for on `n_examples` examples."""
+    return config.steps or config.epochs * -(-n_examples // config.batch)
+
+
+class Trained(NamedTuple):
+    """Parameters after the last step, and the mean loss of each step's batch, shape (steps,), before that step."""
+
+    params: Params
+    losses: Float[Array, " steps"]
+
+
+def train(
+    key: Key[Array, ""],
+    params: Params,
+    example_loss: Callable[[Params, Any], Float[Array, ""]],
+    examples: Callable[[Int[Array, " batch"]], Any],
+    n_examples: int,
+    optimiser: optax.GradientTransformation,
+    *,
+    batch: int,
+    steps: int,
+) -> Trained:
+    """Minimise the mean of `example_loss(params, example)` over `n_examples` examples.
+
+    `examples(index)` gives the examples at `index`, shape (batch,), as a pytree with that leading axis. Each epoch takes
+    them in an order of its own, drawn from `key` and the epoch's number; its last step averages over what is left.
+    """
+    steps_per_epoch = -(-n_examples // batch)
+    unused = steps_per_epoch * batch - n_examples
+
+    def shuffle(epoch: Array) -> Array:
+        order = jax.random.permutation(jax.random.fold_in(key, epoch), n_examples)
+        return jnp.pad(order, (0, unused))
+
+    def step(carry: Any, number: Array) -> tuple[Any, Array]:
+        params, state, order = carry
+        epoch, place = number // steps_per_epoch, number % steps_per_epoch
+        order = jax.lax.cond(place == 0, lambda: shuffle(epoch), lambda: order)
+        index = jax.lax.dynamic_slice(order, (place * batch,), (batch,))
+        counts = place * batch + jnp.arange(batch) < n_examples
+        chosen = examples(index)
+
+        def mean_loss(params: Params) -> Array:
+            losses = jax.vmap(lambda example: example_loss(params, example))(chosen)
+            return jnp.mean(losses, where=counts)
+
+        loss, gradient = jax.value_and_grad(mean_loss)(params)
+        updates, state = optimiser.update(gradient, state, params)
+        return (optax.apply_updates(params, updates), state, order), loss
+
+    unshuffled = jnp.zeros(n_examples + unused, jnp.result_type(int))
+    carry = (params, optimiser.init(params), unshuffled)
+    (params, _, _), losses = jax.lax.scan(step, carry, jnp.arange(steps))
+    return Trained(params, losses)
