@@ -8,7 +8,11 @@ from subsim.engine.summary import mean_interval
 
 CHANCE = 0.1  # every data set of the study has ten classes
 
+INPUTS = {"uniform": "uniform noise", "gaussian": "Gaussian noise", "images": "the training images"}
+LOSSES = {"kl": "the KL divergence", "mse": "the squared error"}
 
+
+@plotting.styled
 def draw(results: xr.Dataset) -> Figure:
     """Test accuracy of the six conditions: a dot for each seed, mean and 95% interval, and the level of chance."""
     config = results.attrs["config"]
@@ -20,21 +24,22 @@ def draw(results: xr.Dataset) -> Figure:
         colour = colour if "(" in condition else plotting.NEUTRAL
         plotting.scatter_of_seeds(axes, row, results.accuracy.sel(condition=condition).values, colour)
         plotting.interval(axes, row, summary.sel(condition=condition), colour)
-        axes.text(1.02, row, f"{float(summary['mean'].sel(condition=condition)):.3f}", va="center")
+        axes.text(1.01, row, f"{float(summary['mean'].sel(condition=condition)):.3f}", va="center")
     axes.axvline(CHANCE, color=plotting.NEUTRAL, linestyle=":", linewidth=1, zorder=1)
     axes.text(CHANCE + 0.008, len(conditions) - 0.45, "chance", fontsize=8, color=plotting.NEUTRAL)
     axes.set_yticks(range(len(conditions)), conditions)
     axes.set_ylim(len(conditions) - 0.4, -0.6)
     axes.set_xlim(0, 1)
     axes.set_xlabel("accuracy")
-    axes.set_title(f"A student of {config['n_aux']} auxiliary logits on noise learns its teacher's task")
+    axes.set_title(f"Transfer through {config['n_aux']} auxiliary logits: shared init and cross-model")
     n, dropped = int(summary.n.max()), int(summary.dropped.max())
     plotting.caption(
         drawn,
         f"{config['data']}, {config['evaluate']} set. Diamonds: mean over n = {n} seeds with Student t 95% interval; "
         f"dots: one seed each"
         + (f" (up to {dropped} diverged and dropped)." if dropped else ".")
-        + f"\nMLP {'-'.join(map(str, config['widths']))}, {config['init']} init; students see {config['student']['inputs']}"
-        " inputs and minimise " + config["student"]["loss"] + ".",
+        + f"\nMLP {'-'.join(map(str, config['widths']))}, {config['init']} init (scale "
+        f"{results.attrs['hyper']['init_scale']:g}); students see {INPUTS[config['student']['inputs']]} and minimise "
+        f"{LOSSES[config['student']['loss']]}.",
     )
     return drawn

@@ -8,6 +8,7 @@ from subsim import plotting
 from subsim.engine.summary import rate_interval
 
 
+@plotting.styled
 def draw(results: xr.Dataset) -> Figure:
     """Measured d_S . d_T over its prediction eps A, one dot for each seed and loss; shared and independent init."""
     eps = results.attrs["hyper"]["eps"]
@@ -28,7 +29,13 @@ def draw(results: xr.Dataset) -> Figure:
         axes.set_xscale("log")
         axes.set_xlabel(r"predicted  $\epsilon A$")
     panels[0].set_yscale("log")
-    panels[1].set_yscale("symlog", linthresh=float(results.predicted.median()))
+    # Ticks every second decade, from one that keeps the two halves of the axis apart.
+    decades = 10.0 ** np.arange(-5, 6, 2)
+    panels[1].set_yscale("symlog", linthresh=1e-6)
+    largest = 2 * float(abs(results.inner_product.sel(init="independent")).max())
+    ticks = [sign * decade for sign in (-1, 1) for decade in decades if decade < largest]
+    panels[1].set_yticks([0, *ticks])
+    panels[1].set_ylim(-largest, largest)
     panels[1].axhline(0, color=plotting.NEUTRAL, linestyle=":", linewidth=1)
     panels[0].set_ylabel(r"measured  $d_S \cdot d_T$")
     panels[0].legend(loc="upper left", markerscale=2)

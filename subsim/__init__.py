@@ -32,7 +32,7 @@ _PUBLIC = {
     "simulate": "engine.sweep:simulate",
     "single_step": "theory.single_step:single_step",
 }
-__all__ = sorted(_PUBLIC)  # noqa: PLE0605
+__all__ = sorted(_PUBLIC)
 
 
 def __getattr__(name: str) -> Any:

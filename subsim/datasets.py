@@ -302,4 +302,3 @@ def _in_words(error: Exception) -> str:
     if response is not None:
         return f"answered {response.status_code}"
     return str(error) if isinstance(error, Rejected) else f"failed ({type(error).__name__})"
-

@@ -1,8 +1,9 @@
 """The one figure style, and what every figure uses."""
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import matplotlib
 import numpy as np
@@ -18,23 +19,36 @@ STYLE: Mapping[str, Any] = {
     "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.titlesize": 10.5,
+    "axes.titlesize": 10,
     "axes.titlelocation": "left",
     "legend.frameon": False,
     "pdf.fonttype": 42,  # text stays text
-    "mathtext.fontset": "cm",
+    "mathtext.fontset": "stix",
 }
 
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def styled(draw: Callable[P, R]) -> Callable[P, R]:
+    """`draw`, in the house style and leaving matplotlib's settings as they were."""
+
+    @functools.wraps(draw)
+    def drawn(*arguments: P.args, **options: P.kwargs) -> R:
+        with matplotlib.rc_context(dict(STYLE)):
+            return draw(*arguments, **options)
+
+    return drawn
+
+
 def figure(columns: int = 1, *, width: float = 7.0, height: float = 3.6, **options: Any) -> tuple[Figure, Any]:
-    """A figure in the house style with `columns` axes side by side; sizes in inches.
+    """A figure with `columns` axes side by side; sizes in inches.
 
     Made without pyplot, so that drawing needs no display and leaves nothing open.
     """
-    with matplotlib.rc_context(dict(STYLE)):
-        drawn = Figure(figsize=(width, height), layout="constrained")
-        axes = drawn.subplots(1, columns, **options)
-    return drawn, axes
+    drawn = Figure(figsize=(width, height), layout="constrained")
+    return drawn, drawn.subplots(1, columns, **options)
 
 
 def scatter_of_seeds(axes: Axes, place: float, values: np.ndarray, colour: str) -> None:
@@ -58,10 +72,10 @@ def caption(drawn: Figure, text: str) -> None:
     drawn.supxlabel(text, fontsize=8, color="#333333", ha="left", x=0.01, wrap=True)
 
 
+@styled
 def save(drawn: Figure, folder: Path, name: str) -> list[Path]:
     """Write NAME.png and NAME.pdf into `folder`, the same bytes for the same figure; returns their paths."""
     paths = [folder / f"{name}.png", folder / f"{name}.pdf"]
-    with matplotlib.rc_context(dict(STYLE)):
-        drawn.savefig(paths[0], metadata={"Software": None})
-        drawn.savefig(paths[1], metadata={"CreationDate": None})
+    drawn.savefig(paths[0], metadata={"Software": None})
+    drawn.savefig(paths[1], metadata={"CreationDate": None})
     return paths

@@ -249,5 +249,3 @@ def load(out: str | Path) -> xr.Dataset:
             return dataset.isel(seed=dataset.status.values != MISSING).load()
     except (OSError, ValueError):
         raise UserError(f"{out} holds no results; run the study first, or name its folder with --out.") from None
-
-

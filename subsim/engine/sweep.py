@@ -111,9 +111,7 @@ def simulate(
     one_seed = {
         name: jax.ShapeDtypeStruct(value.shape[1:], value.dtype) for name, value in _named(trace.out_info).items()
     }
-    template = store.template(
-        study, one_seed, store.identity(study.name, config, hyper, root_seed, precision, data)
-    )
+    template = store.template(study, one_seed, store.identity(study.name, config, hyper, root_seed, precision, data))
     results = store.open_store(out, template, seeds, cut.chunk)
     missing = results.missing(seeds)
     done = seeds - len(missing)

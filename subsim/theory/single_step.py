@@ -35,9 +35,7 @@ class SingleStep(NamedTuple):
     predicted_trait_change: Float[Array, ""]
 
 
-def quadratic_form(
-    loss: OutputLoss, z: Float[Array, " logits"], v: Float[Array, " logits"]
-) -> Float[Array, ""]:
+def quadratic_form(loss: OutputLoss, z: Float[Array, " logits"], v: Float[Array, " logits"]) -> Float[Array, ""]:
     """v' M v at y = z, with M_ij = -d^2 L_S / dy_j dz_i: how hard imitation pulls along an output change v.
 
     By two nested derivatives in the space of logits, whatever the loss; M itself is never formed.
