@@ -12,11 +12,11 @@ from subsim.engine.summary import rate_interval
 def draw(results: xr.Dataset) -> Figure:
     """Measured d_S . d_T over its prediction eps A, one dot for each seed and loss; shared and independent init."""
     eps = results.attrs["hyper"]["eps"]
-    n = results.sizes["seed"]
+    n, precision = results.sizes["seed"], results.attrs["precision"]
     drawn, panels = plotting.figure(2, width=7.8, height=3.9, sharex=True)
-    for axes, init in zip(panels, ("shared", "independent"), strict=True):
+    for axes, init in zip(panels, results.init.values, strict=True):
         rates = []
-        for loss, colour in zip(("kl", "mse"), (plotting.SHARED, plotting.CROSS), strict=True):
+        for loss, colour in zip(results.loss.values, (plotting.SHARED, plotting.CROSS), strict=True):
             step = results.sel(init=init, loss=loss)
             axes.plot(step.predicted, step.inner_product, "o", color=colour, alpha=0.3, markersize=3,
                       markeredgewidth=0, label=loss)  # fmt: skip
@@ -28,20 +28,22 @@ def draw(results: xr.Dataset) -> Figure:
         axes.set_title(f"{init} initialisation\n" + "\n".join(rates), fontsize=9)
         axes.set_xscale("log")
         axes.set_xlabel(r"predicted  $\epsilon A$")
-    panels[0].set_yscale("log")
-    # Ticks every second decade, from one that keeps the two halves of the axis apart.
-    decades = 10.0 ** np.arange(-5, 6, 2)
-    panels[1].set_yscale("symlog", linthresh=1e-6)
-    largest = 2 * float(abs(results.inner_product.sel(init="independent")).max())
-    ticks = [sign * decade for sign in (-1, 1) for decade in decades if decade < largest]
-    panels[1].set_yticks([0, *ticks])
-    panels[1].set_ylim(-largest, largest)
-    panels[1].axhline(0, color=plotting.NEUTRAL, linestyle=":", linewidth=1)
+    # Symmetric logarithmic, so that no sign can hide; ticks every second decade above the smallest prediction.
+    smallest = 10 ** np.floor(np.log10(float(results.predicted.where(results.predicted > 0).min())))
+    for axes, init in zip(panels, results.init.values, strict=True):
+        step = results.inner_product.sel(init=init)
+        largest = 2 * float(abs(step).max())
+        ticks = [decade for decade in 10 * smallest * 100.0 ** np.arange(8) if decade < largest]
+        axes.set_yscale("symlog", linthresh=smallest)
+        axes.set_yticks([*(-tick for tick in ticks), 0, *ticks])
+        axes.set_ylim(-largest if float(step.min()) < 0 else 0, largest)
+        axes.axhline(0, color=plotting.NEUTRAL, linestyle=":", linewidth=1)
     panels[0].set_ylabel(r"measured  $d_S \cdot d_T$")
     panels[0].legend(loc="upper left", markerscale=2)
     plotting.caption(
         drawn,
-        rf"n = {n} seeds for each loss, float64, $\epsilon$ = {eps:g}; rates with exact (Clopper-Pearson) 95% intervals."
-        "\nThe line is the prediction for a shared initialisation; for an independent one the theorem promises nothing.",
+        rf"n = {n} seeds for each loss, {precision}, $\epsilon$ = {eps:g}; rates with exact (Clopper-Pearson) 95% "
+        "intervals.\nThe line is the theorem's prediction for a shared initialisation; for"
+        " an independent one it promises nothing.",
     )
     return drawn

@@ -7,7 +7,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from subsim.catalogue import load_study as load_study
-    from subsim.engine.store import load as load_results
+    from subsim.engine.store import load_results as load_results
     from subsim.engine.study import Study as Study
     from subsim.engine.study import Table as Table
     from subsim.engine.study import Variable as Variable
@@ -24,7 +24,7 @@ _PUBLIC = {
     "Table": "engine.study:Table",
     "UserError": "options:UserError",
     "Variable": "engine.study:Variable",
-    "load_results": "engine.store:load",
+    "load_results": "engine.store:load_results",
     "load_study": "catalogue:load_study",
     "mean_interval": "engine.summary:mean_interval",
     "paired_contrast": "engine.summary:paired_contrast",

@@ -67,7 +67,8 @@ def _module(path: Path, kind: str) -> ModuleType:
     """The module in the file at `path`, under a name of its own."""
     name = f"subsim_{kind}_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses look their annotations up there
     try:

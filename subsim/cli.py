@@ -133,7 +133,7 @@ def parse_options(study: "Study", words: Sequence[str], prog: str) -> tuple[RunO
     ]
     everything = dataclasses.make_dataclass("Everything", fields, frozen=True)
     with one_sentence():
-        parsed = tyro.cli(everything, prog=prog, description=study.title, args=list(words))
+        parsed: Any = tyro.cli(everything, prog=prog, description=study.title, args=list(words))
     return parsed.options, getattr(parsed, "config", None), getattr(parsed, "hyper", None)
 
 
@@ -207,11 +207,11 @@ def figure(
         out: folder that holds the results (default: results/STUDY).
         to: folder for the figure (default: beside the results).
     """
-    from subsim.engine.store import load
+    from subsim.engine.store import load_results
 
     catalogue.study_file(study)
     folder = out or RESULTS / Path(study).stem
-    draw(study, load(folder), to or folder)
+    draw(study, load_results(folder), to or folder)
 
 
 def list_studies() -> None:

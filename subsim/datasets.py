@@ -280,7 +280,7 @@ class _Bar:
         self._progress.stop()
 
     @property
-    def total(self) -> float | None:
+    def total(self) -> int | float | None:
         return self._progress.tasks[0].total
 
     @total.setter

@@ -1,5 +1,6 @@
 """The network: a ReLU multi-layer perceptron with a class head and an auxiliary head on the same features."""
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NamedTuple
@@ -71,6 +72,17 @@ _INITIALISERS: dict[str, Callable[[int], tuple[Callable[..., Array], Callable[..
 }
 
 
+def _dot_general(x: Array, w: Array, dimensions: Any, precision: Any = None, **options: Any) -> Array:
+    """A layer's matrix product in the precision in force; bfloat16 rounds its operands and keeps float32 sums.
+
+    Rounded here, because XLA's CPU backend passes over the precision that is asked of a float32 product.
+    """
+    if jax.config.jax_default_matmul_precision == "bfloat16":
+        x, w = x.astype(jnp.bfloat16), w.astype(jnp.bfloat16)
+        options["preferred_element_type"] = jnp.float32
+    return jax.lax.dot_general(x, w, dimensions, precision, **options)
+
+
 class MLP(nnx.Module):
     """784-256-256-(10+3) in the paper (section 6.2): ReLU hidden layers, then the two heads side by side."""
 
@@ -80,11 +92,17 @@ class MLP(nnx.Module):
             # float follows the precision in force: float32, or float64 where that is enabled.
             dtype = jnp.result_type(float)
             return nnx.Linear(
-                fan_in, fan_out, kernel_init=kernel_init, bias_init=bias_init, param_dtype=dtype, rngs=rngs
+                fan_in,
+                fan_out,
+                kernel_init=kernel_init,
+                bias_init=bias_init,
+                param_dtype=dtype,
+                dot_general=_dot_general,
+                rngs=rngs,
             )
 
         sizes = (n_pixels, *config.widths)
-        self.hidden = nnx.List([layer(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True)])
+        self.hidden = nnx.List([layer(a, b) for a, b in itertools.pairwise(sizes)])
         self.class_head = layer(sizes[-1], n_class)
         self.aux_head = layer(sizes[-1], config.n_aux)
 

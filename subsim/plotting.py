@@ -1,7 +1,7 @@
 """The one figure style, and what every figure uses."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 # Okabe and Ito's palette, told apart under every common colour blindness.
 SHARED, CROSS, NEUTRAL, OTHER = "#0072B2", "#D55E00", "#555555", "#009E73"
-STYLE: Mapping[str, Any] = {
+STYLE: Any = {
     "figure.dpi": 100,
     "savefig.dpi": 200,
     "font.size": 10,
@@ -36,7 +36,7 @@ def styled(draw: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(draw)
     def drawn(*arguments: P.args, **options: P.kwargs) -> R:
-        with matplotlib.rc_context(dict(STYLE)):
+        with matplotlib.rc_context(STYLE):
             return draw(*arguments, **options)
 
     return drawn

@@ -100,8 +100,9 @@ def train(
 ) -> Trained:
     """Minimise the mean of `example_loss(params, example)` over `n_examples` examples.
 
-    `examples(index)` gives the examples at `index`, shape (batch,), as a pytree with that leading axis. Each epoch takes
-    them in an order of its own, drawn from `key` and the epoch's number; its last step averages over what is left.
+    `examples(index)` gives the examples at `index`, shape (batch,), as a pytree with that leading axis. Each epoch
+    takes them in an order of its own, drawn from `key` and the epoch's number; its last step averages over what is
+    left.
     """
     steps_per_epoch = -(-n_examples // batch)
     unused = steps_per_epoch * batch - n_examples

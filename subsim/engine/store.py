@@ -29,7 +29,7 @@ _STATUS = {
     "flag_meanings": "missing finished diverged",
 }
 # Version 2 of the format: version 3 has no stable form for the text labels of a coordinate.
-_FORMAT = {"zarr_format": 2, "consolidated": False}
+_FORMAT: dict[str, Any] = {"zarr_format": 2, "consolidated": False}
 
 
 def plain(value: Any) -> Any:
@@ -107,7 +107,7 @@ def template(study: Study, record: Mapping[str, Any], identity: Mapping[str, Any
 
     `record` gives, by name, anything with the `shape` (without the seed axis) and `dtype` of one seed's value.
     """
-    variables = {}
+    variables: dict[str, Any] = {}
     for name, value in record.items():
         require(name in study.variables, f"The study's record has {name!r}, which its variables do not describe.")
         meaning = study.variables[name]
@@ -238,7 +238,7 @@ def _continue(target: Path, template: xr.Dataset, seeds: int) -> None:
         longer.to_zarr(target, append_dim="seed", **_FORMAT)
 
 
-def load(out: str | Path) -> xr.Dataset:
+def load_results(out: str | Path) -> xr.Dataset:
     """The data set that a run left in folder `out`; seeds that are not finished are left out.
 
     Raises `UserError` where there is none.

@@ -60,6 +60,8 @@ class Study:
     """The tables that sum up a finished data set."""
     seeds: int = 100
     precision: Precision = "float32"
+    precisions: tuple[Precision, ...] = ("float32", "bfloat16", "float64")
+    """What the study can be run in; its default is `precision`."""
     chunk: int = 1024
     """Seeds that one call of the compiled program runs, and that are written together."""
     lanes: int = 64

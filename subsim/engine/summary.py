@@ -1,7 +1,5 @@
 """Means and rates that never come without their interval and their n."""
 
-from collections.abc import Hashable
-
 import numpy as np
 import scipy.special
 import xarray as xr
@@ -9,7 +7,7 @@ import xarray as xr
 from subsim.engine.study import Table
 
 
-def mean_interval(values: xr.DataArray, dim: Hashable = "seed", level: float = 0.95) -> xr.Dataset:
+def mean_interval(values: xr.DataArray, dim: str = "seed", level: float = 0.95) -> xr.Dataset:
     """Mean over `dim` with its Student t interval: variables `mean`, `low`, `high`, `n` and `dropped`.
 
     Values that are not finite (a network that diverged) are left out and counted in `dropped`; with fewer than two
@@ -31,7 +29,7 @@ def mean_interval(values: xr.DataArray, dim: Hashable = "seed", level: float = 0
     )
 
 
-def paired_contrast(a: xr.DataArray, b: xr.DataArray, dim: Hashable = "seed", level: float = 0.95) -> xr.Dataset:
+def paired_contrast(a: xr.DataArray, b: xr.DataArray, dim: str = "seed", level: float = 0.95) -> xr.Dataset:
     """`mean_interval` of a - b taken seed by seed: conditions of one seed share its randomness."""
     return mean_interval(a.reset_coords(drop=True) - b.reset_coords(drop=True), dim, level)
 

@@ -15,8 +15,8 @@ from subsim.engine import store
 from subsim.engine.study import Precision, Run, Study
 from subsim.options import UserError, require, require_choice
 
-# What each precision does to matrix products. On TPU and GPU the default would round float32 inputs behind our back.
-_MATMUL = {"float32": "highest", "bfloat16": "BF16_BF16_F32", "float64": "highest"}
+# What each precision asks of matrix products. By default a GPU or TPU would round float32 operands behind our back.
+_MATMUL = {"float32": "highest", "bfloat16": "bfloat16", "float64": "highest"}
 Progress = Callable[[int, int], None]  # (seeds finished, seeds asked for)
 
 
@@ -46,7 +46,7 @@ def plan(study: Study, seeds: int, chunk: int | None = None) -> Plan:
     return Plan(math.ceil(chunk / lanes) * lanes, lanes)
 
 
-def make_program(lanes: int) -> Callable[..., Any]:
+def make_program(lanes: int) -> jax.stages.Wrapped:
     """The compiled program: record of each of `seeds`, shape (chunk,), along a leading axis.
 
     Seed i has the key fold_in(root, i) with i its global index: how seeds are cut cannot change their randomness.
@@ -94,7 +94,7 @@ def simulate(
     require(0 < seeds < 2**31, f"seeds is {seeds}; it must be at least 1 and less than 2^31.")
     require(chunk is None or chunk > 0, f"chunk is {chunk}; it must be at least 1.")
     require(0 <= root_seed < 2**32, f"root_seed is {root_seed}; it must lie in [0, 2^32).")
-    require_choice("precision", precision, _MATMUL)
+    require_choice("precision", precision, study.precisions)
     study.check(config, hyper)
 
     data = study.load(config)

@@ -1,0 +1,128 @@
+"""Strict JAX for every test, and the small pieces that several tests are built from."""
+
+import dataclasses
+import gzip
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+import subsim
+from subsim import datasets
+
+ROOT = Path(__file__).resolve().parent.parent
+
+jax.config.update("jax_num_cpu_devices", 2)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+
+@pytest.fixture
+def x64():
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture
+def optax_promotion():
+    """Dtype promotion as optax's Adam needs it: its bias correction raises a float to an integer step."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _alone(monkeypatch, tmp_path):
+    """A home, a cache and a working folder of the test's own: nothing that lies on the machine can decide a test."""
+    for variable in ("SUBSIM_DATA", "KERAS_HOME"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+
+
+# Smoke size of every study: a fraction of a second a seed.
+SMOKE = {
+    "mnist_aux_logits": {
+        "--data": "digits",
+        "--widths": "16",
+        "--teacher.epochs": "1",
+        "--student.epochs": "1",
+        "--student.n-inputs": "256",
+        "--teacher.batch": "128",
+        "--student.batch": "128",
+    },
+    "single_step": {"--widths": "8", "--batch": "8"},
+}
+
+
+def smoke_options(study: str) -> list[str]:
+    return [word for option in SMOKE[study].items() for word in option]
+
+
+@pytest.fixture
+def toy():
+    """A study of no science that exercises the engine: records of every dimension, and a way to make a seed diverge."""
+
+    def run(key, hyper):
+        noise = jax.random.normal(key, (3,))
+        first = jax.numpy.where(noise[0] > hyper["ceiling"], jax.numpy.nan, noise[0])
+        return {"first": first, "all": noise * hyper["scale"], "bits": jax.random.bits(key, (), jax.numpy.uint32)}
+
+    return subsim.Study(
+        name="toy",
+        title="A toy.",
+        make_run=lambda config, data: run,
+        config=ToyConfig(),
+        hyper={"scale": 2.0, "ceiling": 1e9},
+        coords={"place": ["a", "b", "c"]},
+        variables={
+            "first": subsim.Variable("the first number"),
+            "all": subsim.Variable("all numbers", ("place",), "m"),
+            "bits": subsim.Variable("what the key is"),
+        },
+        seeds=10,
+        chunk=4,
+        lanes=2,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class ToyConfig:
+    size: int = 3
+    """Nothing depends on it."""
+
+
+def idx(array: np.ndarray) -> bytes:
+    """The bytes of an IDX file with this array of 8-bit integers."""
+    file = datasets.IdxFile("", array.shape, "")
+    return file.header + array.astype(np.uint8).tobytes()
+
+
+@pytest.fixture
+def small_mnist(monkeypatch):
+    """A data set named mnist of 12 + 4 images of 3x3 pixels, with hashes to match: name of file -> its IDX bytes."""
+    import hashlib
+
+    random = np.random.default_rng(0)
+    arrays = {
+        "train-images-idx3-ubyte": random.integers(0, 256, (12, 3, 3)),
+        "train-labels-idx1-ubyte": random.integers(0, 10, 12),
+        "t10k-images-idx3-ubyte": random.integers(0, 256, (4, 3, 3)),
+        "t10k-labels-idx1-ubyte": random.integers(0, 10, 4),
+    }
+    contents = {name: idx(array) for name, array in arrays.items()}
+    files = tuple(
+        datasets.IdxFile(name, array.shape, hashlib.sha256(contents[name]).hexdigest())
+        for name, array in arrays.items()
+    )
+    source = datasets.SOURCES["mnist"]._replace(files=files, mirrors=())
+    monkeypatch.setitem(datasets.SOURCES, "mnist", source)
+    return contents
+
+
+def write_files(folder: Path, contents: dict[str, bytes], *, compress: bool) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in contents.items():
+        path = folder / (f"{name}.gz" if compress else name)
+        path.write_bytes(gzip.compress(content) if compress else content)

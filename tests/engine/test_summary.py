@@ -1,0 +1,57 @@
+import numpy as np
+import pytest
+import scipy.stats
+import xarray as xr
+
+from subsim.engine.summary import mean_interval, mean_table, paired_contrast, rate_interval
+
+
+@pytest.fixture
+def values():
+    numbers = np.random.default_rng(0).normal(loc=(0.0, 5.0), size=(12, 2))
+    return xr.DataArray(numbers, dims=("seed", "condition"), coords={"condition": ["a", "b"]})
+
+
+def test_mean_interval_is_students_t(values):
+    summary = mean_interval(values)
+    for label in ("a", "b"):
+        column = values.sel(condition=label).values
+        expected = scipy.stats.t.interval(0.95, 11, column.mean(), scipy.stats.sem(column))
+        row = summary.sel(condition=label)
+        np.testing.assert_allclose((row.low, row.high), expected)
+        assert (int(row.n), int(row.dropped)) == (12, 0)
+
+
+def test_diverged_seeds_are_dropped_and_counted(values):
+    values[3, 0], values[7, 0] = np.nan, np.inf
+    summary = mean_interval(values)
+    kept = np.delete(values.values[:, 0], [3, 7])
+    np.testing.assert_allclose(summary["mean"].sel(condition="a"), kept.mean())
+    assert summary.n.values.tolist() == [10, 12]
+    assert summary.dropped.values.tolist() == [2, 0]
+
+
+def test_one_seed_has_no_interval(values):
+    summary = mean_interval(values[:1])
+    assert np.isfinite(summary["mean"]).all()
+    assert np.isnan(summary.low).all()
+    assert np.isnan(summary.high).all()
+
+
+def test_contrasts_are_paired():
+    common = np.random.default_rng(1).normal(size=50) * 100
+    both = xr.DataArray(np.stack([common, common + 1], 1), dims=("seed", "condition"), coords={"condition": ["a", "b"]})
+    contrast = paired_contrast(both.sel(condition="b"), both.sel(condition="a"))
+    np.testing.assert_allclose((contrast.low, contrast["mean"], contrast.high), 1)  # their common spread cancels
+
+
+@pytest.mark.parametrize(("successes", "n"), [(0, 10), (10, 10), (3, 10), (713, 1000)])
+def test_rate_interval_is_clopper_and_pearsons(successes, n):
+    expected = scipy.stats.binomtest(successes, n).proportion_ci(method="exact")
+    np.testing.assert_allclose(rate_interval(successes, n), expected, rtol=1e-8)
+
+
+def test_table_has_one_row_a_label(values):
+    table = mean_table(values, "title")
+    assert [row[0] for row in table.rows] == ["a", "b"]
+    assert table.columns == ("condition", "mean", "95% interval", "n", "dropped")

@@ -1,0 +1,171 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import xarray as xr
+
+import subsim
+from subsim import UserError
+from subsim.engine import sweep
+from subsim.engine.store import load_results
+
+
+def equal(a, b):
+    xr.testing.assert_equal(a.reset_coords(drop=True), b.reset_coords(drop=True))
+
+
+def test_seeds_side_by_side_equal_a_loop_over_seeds(toy):
+    results = subsim.simulate(toy, seeds=7)
+    run = toy.make_run(toy.config, None)
+    hyper = {name: jnp.asarray(value) for name, value in toy.hyper.items()}
+    for seed in range(7):
+        alone = run(jax.random.fold_in(jax.random.key(0), seed), hyper)
+        for name, value in alone.items():
+            np.testing.assert_array_equal(results[name].sel(seed=seed), value)
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 4, 7, 10, 64])
+@pytest.mark.parametrize("lanes", [1, 4])
+def test_cutting_changes_nothing(toy, chunk, lanes):
+    whole = subsim.simulate(dataclasses.replace(toy, lanes=64), chunk=64)
+    equal(subsim.simulate(dataclasses.replace(toy, lanes=lanes), chunk=chunk), whole)
+
+
+@pytest.mark.parametrize("seeds", [1, 5, 8, 9, 100])
+@pytest.mark.parametrize("chunk", [1, 4, 9, 200])
+def test_plans_cover_the_seeds_and_idle_little(toy, seeds, chunk):
+    for lanes in (1, 3, 64):
+        cut = sweep.plan(dataclasses.replace(toy, lanes=lanes), seeds, chunk)
+        calls = -(-seeds // cut.chunk)
+        assert cut.chunk % cut.lanes == 0
+        assert calls * cut.chunk - seeds < calls + cut.lanes * calls
+
+
+@pytest.mark.parametrize("interrupted_after", [0, 1, 2])
+def test_resumed_equals_uninterrupted(toy, tmp_path, interrupted_after):
+    calls = []
+
+    def interrupt(done, seeds):
+        calls.append(done)
+        if len(calls) > interrupted_after + 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        subsim.simulate(toy, out=tmp_path / "r", progress=interrupt)
+    held = load_results(tmp_path / "r").sizes["seed"]
+    assert 0 < held < toy.seeds or interrupted_after == 2
+    progress = []
+    resumed = subsim.simulate(toy, out=tmp_path / "r", progress=lambda done, seeds: progress.append((done, seeds)))
+    assert progress[0] == (held, 10)  # nothing is computed again
+    assert progress[-1] == (10, 10)
+    equal(resumed, subsim.simulate(toy))
+
+
+def test_holes_are_filled(toy, tmp_path):
+    out = tmp_path / "r"
+    whole = subsim.simulate(toy, out=out)
+    for name in ("status", "first"):
+        (out / "run.zarr" / name / "1").unlink()  # the second chunk of four seeds
+    assert load_results(out).seed.values.tolist() == [0, 1, 2, 3, 8, 9]
+    equal(subsim.simulate(toy, out=out, chunk=3), whole)
+
+
+def test_more_seeds_later_equal_all_at_once(toy, tmp_path):
+    subsim.simulate(toy, seeds=6, out=tmp_path / "r")
+    progress = []
+    more = subsim.simulate(toy, seeds=21, out=tmp_path / "r", progress=lambda done, seeds: progress.append(done))
+    assert progress[0] == 6
+    equal(more, subsim.simulate(toy, seeds=21))
+    assert subsim.simulate(toy, seeds=3, out=tmp_path / "r").sizes["seed"] == 3
+    assert load_results(tmp_path / "r").sizes["seed"] == 21
+
+
+def test_one_trace_a_config(toy):
+    traces = []
+
+    def make_run(config, data):
+        run = toy.make_run(config, data)
+
+        def counted(key, hyper):
+            traces.append(config)
+            return run(key, hyper)
+
+        return counted
+
+    subsim.simulate(dataclasses.replace(toy, make_run=make_run), seeds=23, chunk=4)
+    assert len(traces) == 1
+
+
+def test_the_root_seed_and_the_global_index_make_the_key(toy):
+    bits = subsim.simulate(toy, seeds=50).bits.values
+    assert len(set(bits.tolist())) == 50
+    assert not set(bits.tolist()) & set(subsim.simulate(toy, seeds=50, root_seed=1).bits.values.tolist())
+
+
+def test_hyper_is_traced_and_overrides(toy):
+    results = subsim.simulate(toy, hyper={"scale": 3.0, "ceiling": 1e9})
+    np.testing.assert_allclose(results["all"] / subsim.simulate(toy)["all"], 1.5, rtol=1e-6)
+
+
+def test_precision_holds_inside_and_not_outside(toy):
+    results = subsim.simulate(toy, precision="float64")
+    assert results["all"].dtype == np.float64
+    assert results.attrs["precision"] == "float64"
+    assert jnp.asarray(1.0).dtype == jnp.float32
+    assert subsim.simulate(toy)["all"].dtype == np.float32
+
+
+def test_a_precision_that_the_study_excludes_is_refused(toy):
+    with pytest.raises(UserError, match="precision"):
+        subsim.simulate(dataclasses.replace(toy, precisions=("float32",)), precision="bfloat16")
+
+
+def test_a_diverged_seed_is_kept_and_named(toy):
+    results = subsim.simulate(toy, hyper={"scale": 2.0, "ceiling": 0.5}, seeds=40)
+    diverged = np.isnan(results["first"].values)
+    assert 0 < diverged.sum() < 40
+    np.testing.assert_array_equal(results.status.values, np.where(diverged, 2, 1))
+    summary = subsim.mean_interval(results["first"])
+    assert int(summary.dropped) == diverged.sum()
+    untouched = subsim.simulate(toy, seeds=40)
+    equal(results[["all", "bits"]], untouched[["all", "bits"]])
+
+
+def test_arrays_of_a_partial_are_arguments_not_constants(toy):
+    table = jnp.arange(1000.0)
+
+    def look_up(table, key, hyper):
+        return {"first": table[jax.random.randint(key, (), 0, 1000)]}
+
+    study = dataclasses.replace(toy, make_run=lambda config, data: jax.tree_util.Partial(look_up, table))
+    assert (subsim.simulate(study)["first"] % 1 == 0).all()
+    run = jax.tree_util.Partial(look_up, table)
+    program = sweep.make_program(1)
+    text = program.lower(run, None, jax.random.key(0), np.zeros(2, np.uint32)).as_text()
+    assert "tensor<1000xf32>" in text.split("{", 2)[1] + text  # the table is there ...
+    assert "constant dense" not in text.split("1000xf32")[0]  # ... and first as an argument
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        ({"seeds": 0}, "seeds"),
+        ({"seeds": -1}, "seeds"),
+        ({"chunk": 0}, "chunk"),
+        ({"root_seed": -1}, "root_seed"),
+    ],
+)
+def test_bad_options_are_refused_by_name(toy, options, field):
+    with pytest.raises(UserError, match=field):
+        subsim.simulate(toy, **options)
+
+
+def test_a_record_that_its_study_does_not_describe_is_refused(toy):
+    with pytest.raises(UserError, match="'bits'"):
+        subsim.simulate(dataclasses.replace(toy, variables={k: v for k, v in toy.variables.items() if k != "bits"}))
+    with pytest.raises(UserError, match="'all'"):
+        subsim.simulate(dataclasses.replace(toy, variables={**toy.variables, "all": subsim.Variable("flat")}))
+    with pytest.raises(UserError, match="record"):
+        subsim.simulate(dataclasses.replace(toy, make_run=lambda config, data: lambda key, hyper: jnp.ones(3)))

@@ -1,0 +1,149 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from subsim import distillation
+from subsim.distillation import StudentConfig, StudentHyper, Task
+from subsim.inputs import image_bank, uniform_noise
+from subsim.network import NetworkConfig, imitated_logits, make_mlp
+from subsim.options import UserError
+from subsim.training import TrainingConfig, TrainingHyper
+
+pytestmark = pytest.mark.usefixtures("optax_promotion")
+N_CLASS, N_AUX, N_PIXELS = 4, 5, 9
+NETWORK = make_mlp(NetworkConfig(widths=(8,), n_aux=N_AUX), N_PIXELS, N_CLASS)
+CONFIG = StudentConfig(epochs=2, batch=16, n_inputs=40)
+
+
+def make():
+    """A network, its reference, a stranger, noise and a teacher's targets on it."""
+    network = NETWORK
+    own, other, noise = jax.random.split(jax.random.key(0), 3)
+    reference, stranger = network.init(own), network.init(other)
+    teacher = jax.tree.map(lambda leaf: leaf + 0.1 * jnp.sin(100 * leaf + 1), reference)
+    bank = uniform_noise(noise, CONFIG.n_inputs, N_PIXELS)
+    return network, reference, stranger, bank, distillation.logits(network, teacher, bank)
+
+
+def students(network, starts, masks, bank, targets, config=CONFIG, **numbers):
+    return distillation.train_students(
+        jax.random.key(7), network, starts, masks, bank, targets, config, StudentHyper(**numbers)
+    )
+
+
+def test_a_teacher_learns_its_task_and_leaves_its_auxiliary_head_alone():
+    random = np.random.default_rng(0)
+    labels = random.integers(0, N_CLASS, 64)
+    images = np.clip(random.normal(size=(64, N_PIXELS)) * 20 + 60 * labels[:, None], 0, 255).astype(np.uint8)
+    task = Task(image_bank(images), jnp.asarray(labels))
+    reference = NETWORK.init(jax.random.key(0))
+    config, numbers = TrainingConfig(epochs=60, batch=16), TrainingHyper(learning_rate=1e-2)
+    trained = distillation.train_teacher(jax.random.key(1), NETWORK, reference, task, N_CLASS, config, numbers)
+    outputs = distillation.logits(NETWORK, trained.params, task.images)
+    assert (outputs[:, :N_CLASS].argmax(1) == task.labels).mean() > 0.9
+    assert trained.losses[-1] < 0.5 * trained.losses[0]
+    for before, after in zip(
+        jax.tree.leaves(reference["aux_head"]), jax.tree.leaves(trained.params["aux_head"]), strict=True
+    ):
+        assert (before == after).all()
+
+
+@pytest.mark.parametrize("loss", ["kl", "mse"])
+def test_an_aux_only_student_never_moves_its_class_head(loss):
+    network, reference, _, bank, targets = make()
+    aux_only, all_logits = imitated_logits(N_CLASS, N_AUX)
+    starts = distillation.stack(reference, reference)
+    config = dataclasses.replace(CONFIG, loss=loss)
+    trained = students(network, starts, jnp.stack([aux_only, all_logits]), bank, targets, config).params
+    for before, after in zip(
+        jax.tree.leaves(starts["class_head"]), jax.tree.leaves(trained["class_head"]), strict=True
+    ):
+        assert (before[0] == after[0]).all()  # exactly
+        assert (before[1] != after[1]).any()
+    assert (starts["aux_head"]["kernel"][...] != trained["aux_head"]["kernel"][...]).any()
+
+
+def test_students_side_by_side_equal_each_alone():
+    network, reference, stranger, bank, targets = make()
+    aux_only, all_logits = imitated_logits(N_CLASS, N_AUX)
+    starts = distillation.stack(reference, stranger)
+    both = students(network, starts, jnp.stack([aux_only, all_logits]), bank, targets)
+    for place, (start, mask) in enumerate([(reference, aux_only), (stranger, all_logits)]):
+        alone = students(network, distillation.stack(start), mask[None], bank, targets)
+        for a, b in zip(jax.tree.leaves(both), jax.tree.leaves(alone), strict=True):
+            np.testing.assert_allclose(a[place], b[0], atol=1e-6)
+
+
+def test_imitating_m_of_n_logits_is_the_network_with_m():
+    network, reference, _, bank, targets = make()
+    aux_only, all_logits = imitated_logits(N_CLASS, N_AUX, 2)
+    large = students(
+        network, distillation.stack(reference, reference), jnp.stack([aux_only, all_logits]), bank, targets
+    )
+
+    small_network = make_mlp(NetworkConfig(widths=(8,), n_aux=2), N_PIXELS, N_CLASS)
+    start = small_network.init(jax.random.key(0))
+    start = jax.tree.unflatten(jax.tree.structure(start), [
+        leaf[..., :2] if path[0].key == "aux_head" else leaf
+        for path, leaf in jax.tree_util.tree_leaves_with_path(reference)
+    ])  # fmt: skip
+    masks = jnp.stack(imitated_logits(N_CLASS, 2))
+    small = students(small_network, distillation.stack(start, start), masks, bank, targets[:, : N_CLASS + 2])
+    np.testing.assert_allclose(small.losses, large.losses, rtol=1e-5, atol=1e-7)
+    for (path, a), b in zip(
+        jax.tree_util.tree_leaves_with_path(large.params), jax.tree.leaves(small.params), strict=True
+    ):
+        np.testing.assert_allclose(a[..., :2] if path[0].key == "aux_head" else a, b, atol=1e-6)
+
+
+def test_temperature_divides_both_networks_logits():
+    """Under squared error and SGD, temperature T is a learning rate divided by T^2."""
+    network, reference, _, bank, targets = make()
+    masks = imitated_logits(N_CLASS, N_AUX)[1][None]
+    config = dataclasses.replace(CONFIG, loss="mse", optimiser="sgd")
+    starts = distillation.stack(reference)
+    hot = students(network, starts, masks, bank, targets, config, temperature=2.0, learning_rate=0.4)
+    cold = students(network, starts, masks, bank, targets, config, learning_rate=0.1)
+    for a, b in zip(jax.tree.leaves(hot.params), jax.tree.leaves(cold.params), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+def test_outputs_in_blocks_equal_outputs_one_by_one():
+    network, reference, _, _, _ = make()
+    bank = uniform_noise(jax.random.key(0), distillation.FORWARD_BATCH + 3, N_PIXELS)
+    together = distillation.logits(network, reference, bank)
+    for row in (0, 1023, 1024, 1026):
+        alone = network.apply(reference, bank.values[row].astype(jnp.float32) / 128 + (1 / 256 - 1))
+        np.testing.assert_allclose(together[row], alone, atol=1e-5)
+
+
+def test_what_students_see():
+    images = image_bank(np.zeros((6, N_PIXELS), np.uint8))
+
+    def see(**options):
+        scale = StudentHyper(input_scale=options.pop("scale", 1.0))
+        return distillation.draw_inputs(jax.random.key(0), StudentConfig(n_inputs=10, **options), scale, images)
+
+    assert see(inputs="images").values.shape == (6, N_PIXELS)
+    assert float(see(inputs="images", scale=0.5).shift) == -0.5
+    for noise in ("uniform", "gaussian"):
+        assert see(inputs=noise).values.shape == (10, N_PIXELS)
+
+
+@pytest.mark.parametrize(
+    ("make", "field"),
+    [
+        (lambda: StudentConfig(n_inputs=0), "n_inputs"),
+        (lambda: StudentHyper(temperature=0.0), "temperature"),
+        (lambda: StudentHyper(n_imitated=0), "n_imitated"),
+        (lambda: NetworkConfig(widths=()), "widths"),
+        (lambda: NetworkConfig(widths=(3, -1)), "widths"),
+        (lambda: NetworkConfig(n_aux=0), "n_aux"),
+    ],
+)
+def test_bad_numbers_are_refused_by_name(make, field):
+    with pytest.raises(UserError, match=field):
+        make()

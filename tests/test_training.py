@@ -1,0 +1,163 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from subsim.network import NetworkConfig, make_mlp
+from subsim.options import UserError
+from subsim.training import TrainingConfig, TrainingHyper, check_training, make_optimiser, steps_of, train
+
+
+def square(params, x):
+    return 0.5 * jnp.sum((params - x) ** 2)
+
+
+def descend(rows, optimiser="sgd", batch=4, steps=10, start=None, **numbers):
+    examples = jnp.asarray(rows)
+    return train(
+        jax.random.key(0),
+        jnp.zeros(examples.shape[1:], examples.dtype) if start is None else start,
+        square,
+        lambda index: examples[index],
+        len(examples),
+        make_optimiser(TrainingConfig(optimiser=optimiser), TrainingHyper(**numbers)),
+        batch=batch,
+        steps=steps,
+    )
+
+
+def numpy_optimiser(name, gradient, x, steps, rate, momentum=0.9, decay=0.0):
+    """The four rules as their papers write them; Adam with beta 0.9 and 0.999 and 1e-8 (Kingma and Ba, algorithm 1)."""
+    velocity = first = second = np.zeros_like(x)
+    for t in range(1, steps + 1):
+        g = gradient(x)
+        velocity = momentum * velocity + g
+        first, second = 0.9 * first + 0.1 * g, 0.999 * second + 0.001 * g**2
+        adaptive = (first / (1 - 0.9**t)) / (np.sqrt(second / (1 - 0.999**t)) + 1e-8)
+        step = {"sgd": g, "momentum": velocity, "adam": adaptive, "adamw": adaptive + decay * x}[name]
+        x = x - rate * step
+    return x
+
+
+@pytest.mark.parametrize("name", ["sgd", "momentum", "adam", "adamw"])
+def test_optimisers_follow_their_papers(name, x64, optax_promotion):
+    target = np.array([[1.0, -2.0, 3.0]])
+    start = np.array([0.5, 0.0, -0.5])
+    numbers = {"learning_rate": 0.1} | ({"weight_decay": 0.3} if name == "adamw" else {})
+    trained = descend(target, name, batch=1, steps=12, start=jnp.asarray(start), **numbers)
+    expected = numpy_optimiser(name, lambda x: x - target[0], start, 12, 0.1, decay=0.3)
+    np.testing.assert_allclose(trained.params, expected, rtol=1e-10)
+
+
+def test_decoupled_decay_spares_what_adam_with_l2_would_erase(x64, optax_promotion):
+    """A weight without a gradient shrinks by rate * decay a step; coupled L2 would take a whole rate (trap 4)."""
+    trained = train(
+        jax.random.key(0),
+        {"used": jnp.ones(()), "unused": jnp.ones(())},
+        lambda params, example: (params["used"] - example) ** 2,
+        lambda index: jnp.zeros(index.shape),
+        4,
+        make_optimiser(TrainingConfig(optimiser="adamw"), TrainingHyper(learning_rate=0.01, weight_decay=0.1)),
+        batch=4,
+        steps=20,
+    )
+    np.testing.assert_allclose(trained.params["unused"], (1 - 0.01 * 0.1) ** 20, rtol=1e-12)
+    assert trained.params["used"] < 0.9
+
+
+def test_an_epoch_takes_every_example_once_and_averages_what_is_left():
+    seen = jnp.zeros(10)
+    trained = train(
+        jax.random.key(3),
+        seen,
+        # The gradient of this loss counts, per example, its weight in the step's mean.
+        lambda params, example: params[example],
+        lambda index: index,
+        10,
+        make_optimiser(TrainingConfig(optimiser="sgd"), TrainingHyper(learning_rate=1.0)),
+        batch=4,
+        steps=3,
+    )
+    weights = -np.asarray(trained.params)
+    assert sorted(weights.round(6).tolist()) == [0.25] * 8 + [0.5] * 2
+
+
+def test_epochs_come_in_fresh_orders():
+    rows = np.arange(8.0).reshape(8, 1)
+    losses = descend(rows, steps=8, batch=1, learning_rate=1e-30).losses
+    more = descend(rows, steps=16, batch=1, learning_rate=1e-30).losses
+    assert sorted(more[:8].tolist()) == sorted(more[8:].tolist())
+    assert more[:8].tolist() == losses.tolist()
+    assert more[:8].tolist() != more[8:].tolist()
+
+
+def test_no_steps_change_nothing():
+    start = jnp.array([1.0, 2.0])
+    trained = descend(np.zeros((5, 2), np.float32), steps=0, start=start)
+    assert (trained.params == start).all()
+    assert trained.losses.shape == (0,)
+
+
+def test_training_an_mlp_is_the_backward_pass_by_hand(x64):
+    """Three SGD steps on the mean squared error of all logits, against numpy's chain rule."""
+    random = np.random.default_rng(1)
+    network = make_mlp(NetworkConfig(widths=(6, 5), n_aux=2, init="torch"), 4, 3)
+    start = network.init(jax.random.key(0))
+    x, target = random.normal(size=(8, 4)), random.normal(size=(8, 5))
+    images, targets = jnp.asarray(x), jnp.asarray(target)
+    trained = train(
+        jax.random.key(1),
+        start,
+        lambda params, example: jnp.sum((network.apply(params, example[0]) - example[1]) ** 2),
+        lambda index: (images[index], targets[index]),
+        8,
+        make_optimiser(TrainingConfig(optimiser="sgd"), TrainingHyper(learning_rate=0.05)),
+        batch=8,
+        steps=3,
+    )
+
+    def layer(params, *names):
+        for name in names:
+            params = params[name]
+        return [np.array(params["kernel"][...]), np.array(params["bias"][...])]
+
+    heads = [layer(start, "class_head"), layer(start, "aux_head")]
+    layers = [layer(start, "hidden", 0), layer(start, "hidden", 1)]
+    layers.append([np.concatenate([head[i] for head in heads], axis=-1) for i in (0, 1)])
+    for _ in range(3):
+        activations = [x]
+        for w, b in layers[:-1]:
+            activations.append(np.maximum(activations[-1] @ w + b, 0))
+        delta = 2 * (activations[-1] @ layers[-1][0] + layers[-1][1] - target) / len(x)
+        for (w, b), a in zip(reversed(layers), reversed(activations), strict=True):
+            back = (delta @ w.T) * (a > 0)
+            w -= 0.05 * a.T @ delta
+            b -= 0.05 * delta.sum(axis=0)
+            delta = back
+    result = [layer(trained.params, "hidden", i) for i in (0, 1)]
+    result_heads = [layer(trained.params, "class_head"), layer(trained.params, "aux_head")]
+    result.append([np.concatenate([head[i] for head in result_heads], axis=-1) for i in (0, 1)])
+    for ours, by_hand in zip(jax.tree.leaves(result), jax.tree.leaves(layers), strict=True):
+        np.testing.assert_allclose(ours, by_hand, rtol=1e-9)
+
+
+def test_the_canonical_number_of_steps():
+    assert steps_of(TrainingConfig(), 60_000) == 295
+    assert 60_000 - 58 * 1024 == 608  # what the paper's last step of an epoch holds
+    assert steps_of(TrainingConfig(steps=7), 60_000) == 7
+
+
+@pytest.mark.parametrize(
+    ("make", "field"),
+    [
+        (lambda: TrainingConfig(epochs=0), "epochs"),
+        (lambda: TrainingConfig(batch=-1), "batch"),
+        (lambda: TrainingConfig(steps=0), "steps"),
+        (lambda: TrainingHyper(learning_rate=0.0), "learning_rate"),
+        (lambda: TrainingHyper(momentum=1.0), "momentum"),
+        (lambda: check_training("student", TrainingConfig(), TrainingHyper(weight_decay=0.1)), "student.weight_decay"),
+    ],
+)
+def test_bad_numbers_are_refused_by_name(make, field):
+    with pytest.raises(UserError, match=field):
+        make()
