@@ -1,6 +1,7 @@
 """The paper's MNIST experiment (section 6.2, Figure 10): a student learns digits from auxiliary logits on noise."""
 
 import functools
+import sys
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -146,4 +147,4 @@ study = Study(
 if __name__ == "__main__":
     from subsim.cli import main
 
-    main(["run", __file__])
+    main(["run", __file__, *sys.argv[1:]])

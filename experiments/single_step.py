@@ -1,6 +1,7 @@
 """Lemma 1 and Theorem 1 at one gradient step: does imitation pull the student toward its teacher, and how hard?"""
 
 import functools
+import sys
 from dataclasses import dataclass
 from typing import Annotated, NamedTuple
 
@@ -151,4 +152,4 @@ study = Study(
 if __name__ == "__main__":
     from subsim.cli import main
 
-    main(["run", __file__])
+    main(["run", __file__, *sys.argv[1:]])

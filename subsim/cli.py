@@ -145,13 +145,19 @@ def simulate(study: "Study", config: Any, hyper: Any, **options: Any) -> "xr.Dat
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("seeds"), _Rate(),
         TimeRemainingColumn(elapsed_when_finished=True),
     )  # fmt: skip
-    with Progress(*columns, console=Console(stderr=True), speed_estimate_period=3600) as bar:
-        task = bar.add_task(f"{study.name}: compiling", total=None)
+    bar = Progress(*columns, console=Console(stderr=True), speed_estimate_period=3600)
+    task = bar.add_task(study.name)
 
-        def show(done: int, seeds: int) -> None:
-            bar.update(task, description=study.name, completed=done, total=seeds)
+    def show(done: int, seeds: int) -> None:
+        # Started by the first call: until then options may still be refused, or data be fetched under a bar of its own.
+        bar.start()
+        bar.update(task, completed=done, total=seeds)
 
+    try:
         return sweep.simulate(study, config, hyper, progress=show, **options)
+    finally:
+        if bar.live.is_started:
+            bar.stop()
 
 
 class _Rate(ProgressColumn):

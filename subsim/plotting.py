@@ -51,14 +51,14 @@ def figure(columns: int = 1, *, width: float = 7.0, height: float = 3.6, **optio
     return drawn, drawn.subplots(1, columns, **options)
 
 
-def scatter_of_seeds(axes: Axes, place: float, values: np.ndarray, colour: str) -> None:
+def scatter_of_seeds(axes: Axes, place: float | int, values: np.ndarray, colour: str) -> None:
     """One dot per seed at height `place`, spread evenly so that equal values stay visible."""
     values = values[np.isfinite(values)]
     spread = 0.26 * (2 * ((np.arange(len(values)) * 0.618034) % 1) - 1)  # golden ratio: even, and the same every time
     axes.plot(values, place + spread, "o", color=colour, alpha=0.35, markersize=3, markeredgewidth=0, zorder=2)
 
 
-def interval(axes: Axes, place: float, summary: xr.Dataset, colour: str) -> None:
+def interval(axes: Axes, place: float | int, summary: xr.Dataset, colour: str) -> None:
     """Mean and interval, as `mean_interval` gives them, at height `place`."""
     low, mean, high = (float(summary[name]) for name in ("low", "mean", "high"))
     axes.errorbar(

@@ -1,0 +1,249 @@
+import sys
+
+import numpy as np
+import pytest
+import xarray as xr
+from conftest import ROOT, SMOKE, smoke_options
+
+import subsim
+from subsim import catalogue, cli
+
+TOY = """
+'''Draws one number a seed.'''
+import jax
+import subsim
+
+def run(key, hyper):
+    return {"number": jax.random.normal(key)}
+
+study = subsim.Study(name="mine", title=__doc__, make_run=lambda config, data: run, seeds=3,
+                     variables={"number": subsim.Variable("a number")})
+"""
+
+
+@pytest.fixture
+def command(capsys):
+    """Run a command; returns (exit status, what it printed, what it complained)."""
+
+    def run(*words):
+        status = 0
+        try:
+            cli.main([str(word) for word in words])
+        except SystemExit as stop:
+            status = stop.code or 0
+        printed = capsys.readouterr()
+        return status, printed.out, printed.err
+
+    return run
+
+
+def refused(outcome, *words):
+    status, _, complaint = outcome
+    assert status == 2, outcome
+    assert complaint.startswith("subsim: ")
+    assert complaint.count("\n") == 1  # one sentence on one line
+    assert "Traceback" not in complaint
+    for word in words:
+        assert word in complaint
+    return True
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["--widths", "0"], ["widths"]),
+        (["--widths", "-3", "8"], ["widths"]),
+        (["--aux", "0"], ["n_aux"]),
+        (["--aux", "2", "--student.n-imitated", "3"], ["student.n_imitated is 3", "2 auxiliary logits"]),
+        (["--data", "imagenet"], ["imagenet", "--data", "mnist5k"]),
+        (["--seeds", "-1"], ["seeds is -1"]),
+        (["--seeds", "0"], ["seeds is 0"]),
+        (["--seeds", "many"], ["--seeds", "many"]),
+        (["--student-inputs", "pink"], ["pink", "--student-inputs", "gaussian"]),
+        (["--student.inputs", "pink"], ["pink", "uniform"]),
+        (["--student.temperature", "0"], ["student.temperature"]),
+        (["--student.weight-decay", "0.1"], ["student.weight_decay", "adamw"]),
+        (["--teacher.learning-rate", "-1"], ["learning_rate"]),
+        (["--teacher.optimiser", "lion"], ["lion", "adamw"]),
+        (["--precision", "float8"], ["float8", "bfloat16"]),
+        (["--chunk", "0"], ["chunk"]),
+        (["--no-such-flag", "1"], ["--no-such-flag"]),
+    ],
+)
+def test_bad_flags_are_refused_in_a_sentence(command, tmp_path, words, complaint):
+    assert refused(command("run", "mnist_aux_logits", "--out", tmp_path / "out", *words), *complaint)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["run", "nothing"], ["'nothing'", "subsim list"]),
+        (["run", "./nothing.py"], ["./nothing.py"]),
+        (["run"], ["STUDY"]),
+        (["figure", "nothing"], ["'nothing'"]),
+        (["figure", "mnist_aux_logits"], ["holds no results"]),
+        (["data", "imagenet"], ["imagenet", "mnist5k"]),
+        (["demo", "--seeds", "0"], ["seeds is 0"]),
+        (["fly"], ["fly"]),
+    ],
+)
+def test_bad_commands_are_refused_in_a_sentence(command, words, complaint):
+    assert refused(command(*words), *complaint)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("def run(:\n", ["line 1", "invalid syntax"]),
+        ("x = 1\n", ["defines no study"]),
+        ("import no_such_module\n", ["no_such_module"]),
+    ],
+)
+def test_a_file_that_is_no_study_is_refused(command, tmp_path, text, complaint):
+    (tmp_path / "mine.py").write_text(text)
+    assert refused(command("run", "./mine.py"), "mine.py", *complaint)
+
+
+def test_a_results_folder_of_another_config_is_refused(command, tmp_path):
+    (tmp_path / "mine.py").write_text(TOY)
+    assert command("run", "./mine.py", "--out", "r")[0] == 0
+    assert refused(command("run", "./mine.py", "--out", "r", "--root-seed", "1"), "root_seed 0 and not 1", "--out")
+
+
+def test_an_unwritable_folder_is_refused(command, tmp_path):
+    (tmp_path / "mine.py").write_text(TOY)
+    assert refused(command("run", "./mine.py", "--out", "/proc/nowhere"), "out: cannot write to /proc/nowhere")
+
+
+def test_a_study_of_ones_own_runs_by_path_and_resumes(command, tmp_path):
+    (tmp_path / "mine.py").write_text(TOY)
+    assert command("run", "./mine.py")[0] == 0
+    assert command("run", "./mine.py", "--seeds", "5")[0] == 0
+    assert subsim.load_results("results/mine").sizes["seed"] == 5
+
+
+def test_ctrl_c_says_how_to_go_on(command, tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text(TOY)
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "simulate", interrupted)
+    status, _, complaint = command("run", "./mine.py")
+    assert status == 130
+    assert "Repeat the command" in complaint
+
+
+@pytest.mark.usefixtures("optax_promotion")
+@pytest.mark.parametrize("study", sorted(path.stem for path in (ROOT / "experiments").glob("*.py")))
+def test_every_study_runs_and_draws_at_smoke_size(command, study):
+    status, printed, _ = command("run", study, *smoke_options(study), "--seeds", "3", "--out", "r")
+    assert status == 0
+    assert "n" in printed
+    assert "dropped" in printed or "95%" in printed
+    results = subsim.load_results("r")
+    assert results.sizes["seed"] == 3
+    for variable in results.data_vars.values():
+        assert variable.attrs["description"]
+    assert command("figure", study, "--out", "r", "--to", "drawn")[0] == 0
+    with open(f"drawn/{study}.png", "rb") as png, open(f"drawn/{study}.pdf", "rb") as pdf:
+        assert png.read(4) == b"\x89PNG"
+        assert pdf.read(4) == b"%PDF"
+
+
+@pytest.mark.parametrize("study", SMOKE)
+def test_the_studys_own_file_is_a_command(study, tmp_path, monkeypatch):
+    """`python experiments/STUDY.py` does what `subsim run STUDY` does."""
+    import runpy
+
+    path = str(ROOT / "experiments" / f"{study}.py")
+    calls = []
+    monkeypatch.setattr(cli, "run", lambda name, words: calls.append((name, list(words))))
+    monkeypatch.setattr(sys, "argv", [path, "--seeds", "2"])
+    runpy.run_path(path, run_name="__main__")
+    assert calls == [(path, ["--seeds", "2"])]
+
+
+def test_help_names_every_knob(command, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+    status, printed, _ = command("run", "mnist_aux_logits", "--help")
+    assert status == 0
+    flags = """
+        --widths --n-aux --init --init-scale --data --evaluate --seeds --root-seed --precision --out
+        --teacher.epochs --teacher.batch --teacher.learning-rate --teacher.optimiser
+        --student.epochs --student.batch --student.learning-rate --student.optimiser
+        --student.loss --student.temperature --student.inputs --student.n-imitated
+    """
+    for flag in flags.split():
+        assert flag in printed
+
+
+def test_list_names_every_study(command):
+    status, printed, _ = command("list")
+    assert status == 0
+    for study, sentence in catalogue.available().items():
+        assert study in printed
+        assert sentence.endswith((".", "?"))
+
+
+def test_data_counts_classes(command):
+    status, printed, _ = command("data", "digits")
+    assert status == 0
+    assert "1437" in printed
+    assert "360" in printed
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("optax_promotion")
+def test_the_demo_is_complete(command, monkeypatch):
+    """The whole demo with one seed: both tables, both figures, both stores, and the canonical number of steps."""
+    status, printed, _ = command("demo", "--seeds", "1", "--out", "d")
+    assert status == 0
+    assert "cross-model (all logits)" in printed
+    assert "independent" in printed
+    for study in ("mnist_aux_logits", "single_step"):
+        for suffix in ("png", "pdf"):
+            assert f"d/{study}/{study}.{suffix}" in printed
+    mnist = subsim.load_results("d/mnist_aux_logits")
+    assert mnist.attrs["config"]["teacher"]["steps"] == 295
+    assert mnist.attrs["config"]["data"] == "mnist5k"
+    assert float(mnist.accuracy.sel(condition="teacher").mean()) > 0.85
+    assert subsim.load_results("d/single_step").sizes["seed"] == 1000
+
+
+def test_notebook_settings_survive_a_figure():
+    import matplotlib
+
+    results = xr.Dataset(
+        {"accuracy": (("seed", "condition"), np.linspace(0, 1, 6).reshape(3, 2))},
+        {"condition": ["reference", "student (aux. only)"]},
+        {
+            "config": {
+                "data": "mnist5k", "evaluate": "test", "n_aux": 3, "widths": [8], "init": "he",
+                "student": {"inputs": "uniform", "loss": "kl"},
+            },
+            "hyper": {"init_scale": 1.0},
+        },
+    )  # fmt: skip
+    before = dict(matplotlib.rcParams)
+    figure = catalogue.load_figure("mnist_aux_logits")(results)
+    assert dict(matplotlib.rcParams) == before
+    caption = figure.get_supxlabel()
+    for words in ("n = 3", "95%", "mnist5k", "8", "he init"):
+        assert words in caption
+
+
+def test_the_parsers_boxes_become_sentences():
+    def complain():
+        with cli.one_sentence():
+            print("╭─ Oh ─────╮\n│ Wrong    │\n│ thing here. │\n│ ──────── │\n│ more │\n╰──╯", file=sys.stderr)
+            sys.exit(2)
+
+    with pytest.raises(subsim.UserError, match=r"^Wrong thing here; add --help"):
+        complain()
+
+
+def test_a_parser_that_only_shows_help_is_left_alone():
+    with pytest.raises(SystemExit), cli.one_sentence():
+        sys.exit(0)
