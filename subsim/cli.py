@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import io
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -63,6 +64,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except UserError as error:
         Console(stderr=True, soft_wrap=True).print(f"subsim: {error}", markup=False, highlight=False)
         sys.exit(2)
+    except BrokenPipeError:
+        # The reader (head, less) has seen enough; what is still buffered must not raise again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
     except KeyboardInterrupt:
         Console(stderr=True).print("\nStopped; finished seeds are on disk. Repeat the command to go on.")
         sys.exit(130)
@@ -125,16 +130,18 @@ def run(name: str, words: Sequence[str]) -> None:
 def parse_options(study: "Study", words: Sequence[str], prog: str) -> tuple[RunOptions, Any, Any]:
     """The run's options, and the study's config and hyper, from the command line; defaults are the study's own."""
     options = RunOptions(seeds=study.seeds, precision=study.precision, out=RESULTS / study.name)
-    parts = {"options": options, "config": study.config, "hyper": study.hyper}
-    fields = [
+    parts = {"config": study.config, "hyper": study.hyper}
+    fields: list[tuple[str, Any, Any]] = [
         (name, Annotated[type(default), tyro.conf.arg(name="")], dataclasses.field(default=default))
         for name, default in parts.items()
         if default is not None
     ]
+    # A group of its own in the help, and flags without a prefix.
+    fields.append(("run", tyro.conf.OmitArgPrefixes[RunOptions], dataclasses.field(default=options)))
     everything = dataclasses.make_dataclass("Everything", fields, frozen=True)
     with one_sentence():
         parsed: Any = tyro.cli(everything, prog=prog, description=study.title, args=list(words))
-    return parsed.options, getattr(parsed, "config", None), getattr(parsed, "hyper", None)
+    return parsed.run, getattr(parsed, "config", None), getattr(parsed, "hyper", None)
 
 
 def simulate(study: "Study", config: Any, hyper: Any, **options: Any) -> "xr.Dataset":

@@ -26,8 +26,8 @@ class NetworkConfig:
     n_aux: Annotated[int, tyro.conf.arg(aliases=("--aux",))] = 3
     """Number of auxiliary logits, which no task loss ever sees."""
     init: InitScheme = "lecun"
-    """lecun: weights N(0, 1/fan_in), biases 0. he: weights N(0, 2/fan_in), biases 0. torch: nn.Linear's default,
-    weights and biases uniform on +-1/sqrt(fan_in)."""
+    """lecun: weights N(0, 1/fan_in), biases 0 (the paper's). he: weights N(0, 2/fan_in), biases 0. \
+torch: the default of PyTorch's nn.Linear, weights and biases uniform on +-1/sqrt(fan_in)."""
 
     def __post_init__(self) -> None:
         require(

@@ -12,8 +12,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Num
 
-from subsim.network import Params
-
+Params = Any  # any pytree of arrays
 Model = Callable[[Params, Any], Float[Array, " logits"]]
 TraitLoss = Callable[[Params], Float[Array, ""]]
 OutputLoss = Callable[[Float[Array, " logits"], Float[Array, " logits"]], Float[Array, ""]]
