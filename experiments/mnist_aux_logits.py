@@ -3,11 +3,10 @@
 import functools
 import sys
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import tyro
 import xarray as xr
 from jaxtyping import Array, Float
 
@@ -28,7 +27,7 @@ CONDITIONS = ["reference", "teacher", *STUDENTS]
 class Config(NetworkConfig):
     """What changes the program. Defaults are the paper's, or where it is silent those of its published replication."""
 
-    data: Annotated[datasets.Name, tyro.conf.arg(help_behavior_hint="(default: mnist)")] = "mnist"
+    data: datasets.Name = "mnist"
     """Labelled images of the teacher's task. mnist5k and digits are embedded and need no download."""
     evaluate: Literal["test", "validation"] = "test"
     """Where accuracy is measured; validation: on the last sixth of the training set, which is then not trained on."""

@@ -110,7 +110,7 @@ def report(results: xr.Dataset) -> list[Table]:
             theorem = int(((step.trait_change >= 0) & (step.inner_product != 0)).sum())
             low, high = rate_interval(positive, n)
             error = mean_interval(abs(step.remainder) / abs(step.predicted))
-            promised = init == "shared"
+            promised = init == "shared" and IMITATION_LOSSES[loss].covered
             rows.append(
                 (
                     init,

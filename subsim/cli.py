@@ -179,7 +179,9 @@ class _Rate(ProgressColumn):
 
 def print_report(study: "Study", results: "xr.Dataset") -> None:
     """Print the study's tables."""
-    for table in study.report(results) if study.report else ():
+    from subsim.engine import summary
+
+    for table in (study.report or summary.report)(results):
         print_table(table)
 
 

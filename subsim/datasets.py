@@ -269,7 +269,8 @@ class _Bar:
 
     def __init__(self, title: str):
         columns = (*Progress.get_default_columns(), DownloadColumn())
-        self._progress = Progress(*columns, console=Console(stderr=True), transient=True)
+        console = Console(stderr=True)
+        self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
         self._task = self._progress.add_task(title, total=None)
 
     def __enter__(self) -> "_Bar":

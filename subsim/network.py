@@ -77,7 +77,7 @@ def _dot_general(x: Array, w: Array, dimensions: Any, precision: Any = None, **o
 
     Rounded here, because XLA's CPU backend passes over the precision that is asked of a float32 product.
     """
-    if jax.config.jax_default_matmul_precision == "bfloat16":
+    if jax.config.jax_default_matmul_precision == "bfloat16":  # type: ignore[attr-defined]
         x, w = x.astype(jnp.bfloat16), w.astype(jnp.bfloat16)
         options["preferred_element_type"] = jnp.float32
     return jax.lax.dot_general(x, w, dimensions, precision, **options)

@@ -2,12 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
-import tyro
 from jaxtyping import Array, Float, Int, Key
 
 from subsim.network import Params
@@ -44,8 +43,8 @@ class TrainingHyper:
     """Step size."""
     momentum: float = 0.9
     """Decay of the velocity (momentum only)."""
-    weight_decay: Annotated[float, tyro.conf.arg(help_behavior_hint="(default: 0; adamw only)")] = 0.0
-    """Decoupled weight decay, as a fraction of the weight for each unit of learning rate."""
+    weight_decay: float = 0.0
+    """Decoupled: the fraction of a weight that decays for each unit of learning rate (adamw only)."""
 
     def __post_init__(self) -> None:
         require(self.learning_rate > 0, f"learning_rate is {self.learning_rate}; it must be positive.")

@@ -118,7 +118,9 @@ def test_an_unwritable_folder_is_refused(command, tmp_path):
 
 def test_a_study_of_ones_own_runs_by_path_and_resumes(command, tmp_path):
     (tmp_path / "mine.py").write_text(TOY)
-    assert command("run", "./mine.py")[0] == 0
+    status, printed, _ = command("run", "./mine.py")
+    assert status == 0
+    assert "number: a number" in printed
     assert command("run", "./mine.py", "--seeds", "5")[0] == 0
     assert subsim.load_results("results/mine").sizes["seed"] == 5
 

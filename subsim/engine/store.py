@@ -174,7 +174,8 @@ class Store:
     def write(self, first: int, record: Mapping[str, np.ndarray]) -> None:
         """Write a chunk: seeds from `first` on, one row each. Its status follows its data, so that a chunk counts as
         finished only when all of it is on disk."""
-        dims = xr.open_zarr(self._target, chunks=None, consolidated=False)
+        with xr.open_zarr(self._target, chunks=None, consolidated=False) as held:
+            dims = {name: held[name].dims for name in record}
         rows = len(next(iter(record.values())))
         finite = np.ones(rows, bool)
         for values in record.values():
@@ -182,7 +183,7 @@ class Store:
                 finite &= np.isfinite(values).reshape(rows, -1).all(axis=1)
         status = np.where(finite, FINISHED, DIVERGED).astype(np.uint8)
         region = {"seed": slice(first, first + rows)}
-        data = xr.Dataset({name: (dims[name].dims, values) for name, values in record.items()})
+        data = xr.Dataset({name: (dims[name], values) for name, values in record.items()})
         data.to_zarr(self._target, region=region, **_FORMAT)
         xr.Dataset({"status": ("seed", status)}).to_zarr(self._target, region=region, **_FORMAT)
 

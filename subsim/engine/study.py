@@ -57,7 +57,7 @@ class Study:
     check: Callable[[Any, Any], None] = no_check
     """Raises `UserError` where config and hyper contradict each other."""
     report: Callable[[xr.Dataset], Sequence[Table]] | None = None
-    """The tables that sum up a finished data set."""
+    """The tables that sum up a finished data set; None: mean and interval of every variable."""
     seeds: int = 100
     precision: Precision = "float32"
     precisions: tuple[Precision, ...] = ("float32", "bfloat16", "float64")

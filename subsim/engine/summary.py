@@ -46,12 +46,24 @@ def rate_interval(successes: int, n: int, level: float = 0.95) -> tuple[float, f
 
 
 def mean_table(values: xr.DataArray, title: str) -> Table:
-    """A table of `mean_interval` with one row for each label of the one dimension beside the seed."""
-    (dim,) = (dim for dim in values.dims if dim != "seed")
+    """A table of `mean_interval` with one row for each label, or pair of labels, of the dimensions beside the seed."""
+    dims = [dim for dim in values.dims if dim != "seed"]
     summary = mean_interval(values)
     rows = []
-    for label in values[dim].values:
-        row = summary.sel({dim: label})
+    for place in np.ndindex(*(values.sizes[dim] for dim in dims)):
+        row = summary.isel(dict(zip(dims, place, strict=True)))
+        label = ", ".join(
+            str(row[dim].item()) if dim in row.coords else str(at) for dim, at in zip(dims, place, strict=True)
+        )
         interval = f"[{float(row.low):.4f}, {float(row.high):.4f}]"
-        rows.append((str(label), f"{float(row['mean']):.4f}", interval, str(int(row.n)), str(int(row.dropped))))
-    return Table(title, (str(dim), "mean", "95% interval", "n", "dropped"), tuple(rows))
+        rows.append((label, f"{float(row['mean']):.4f}", interval, str(int(row.n)), str(int(row.dropped))))
+    return Table(title, (", ".join(map(str, dims)), "mean", "95% interval", "n", "dropped"), tuple(rows))
+
+
+def report(results: xr.Dataset) -> list[Table]:
+    """A table for every variable of real numbers: the report of a study that has none of its own."""
+    return [
+        mean_table(values, f"{name}: {values.attrs['description']}")
+        for name, values in results.data_vars.items()
+        if np.issubdtype(values.dtype, np.floating)
+    ]

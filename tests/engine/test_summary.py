@@ -3,7 +3,7 @@ import pytest
 import scipy.stats
 import xarray as xr
 
-from subsim.engine.summary import mean_interval, mean_table, paired_contrast, rate_interval
+from subsim.engine.summary import mean_interval, mean_table, paired_contrast, rate_interval, report
 
 
 @pytest.fixture
@@ -49,6 +49,19 @@ def test_contrasts_are_paired():
 def test_rate_interval_is_clopper_and_pearsons(successes, n):
     expected = scipy.stats.binomtest(successes, n).proportion_ci(method="exact")
     np.testing.assert_allclose(rate_interval(successes, n), expected, rtol=1e-8)
+
+
+def test_a_study_without_a_report_gets_a_table_for_every_real_variable(values):
+    results = xr.Dataset(
+        {"both": values, "one": values[:, 0].drop_vars("condition"), "status": ("seed", np.ones(12, int))}
+    )
+    for name in ("both", "one"):
+        results[name].attrs["description"] = f"of {name}"
+    both, one = report(results)
+    assert (both.title, one.title) == ("both: of both", "one: of one")
+    assert one.rows[0][1] == both.rows[0][1] == f"{float(values[:, 0].mean()):.4f}"
+    grid = mean_table(xr.concat([values, values], "loss"), "grid")
+    assert [row[0] for row in grid.rows] == ["0, a", "0, b", "1, a", "1, b"]
 
 
 def test_table_has_one_row_a_label(values):
