@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import io
 import os
 import re
@@ -75,7 +76,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _deferred(command: Callable[..., None]) -> Callable[..., Any]:
     """`command` as its parser sees it, but giving back the call instead of making it, out of reach of the parser."""
-    import functools
 
     @functools.wraps(command)
     def prepare(*args: Any, **options: Any) -> Callable[[], None]:
@@ -157,8 +157,9 @@ def simulate(study: "Study", config: Any, hyper: Any, **options: Any) -> "xr.Dat
 
     def show(done: int, seeds: int) -> None:
         # Started by the first call: until then options may still be refused, or data be fetched under a bar of its own.
+        doing = "" if bar.live.is_started or done == seeds else ": compiling"
         bar.start()
-        bar.update(task, completed=done, total=seeds)
+        bar.update(task, description=study.name + doing, completed=done, total=seeds)
 
     try:
         return sweep.simulate(study, config, hyper, progress=show, **options)

@@ -87,47 +87,58 @@ def simulate(
     Raises:
         UserError: an option is out of range, contradicts another, or `out` cannot be used.
     """
-    config = study.config if config is None else config
-    hyper = study.hyper if hyper is None else hyper
     seeds = study.seeds if seeds is None else seeds
     precision = precision or study.precision
     require(0 < seeds < 2**31, f"seeds is {seeds}; it must be at least 1 and less than 2^31.")
     require(chunk is None or chunk > 0, f"chunk is {chunk}; it must be at least 1.")
     require(0 <= root_seed < 2**32, f"root_seed is {root_seed}; it must lie in [0, 2^32).")
     require_choice("precision", precision, study.precisions)
-    study.check(config, hyper)
 
-    data = study.load(config)
     cut = plan(study, seeds, chunk)
-    with arithmetic(precision):
-        run = study.make_run(config, data)
-        if not isinstance(run, jax.tree_util.Partial):
-            run = jax.tree_util.Partial(run)
-        # float32 or float64, by the precision in force; integers stay integers.
-        traced = jax.tree.map(lambda number: jnp.asarray(number, jnp.result_type(type(number))), hyper)
-        root = jax.random.key(root_seed)
-        # Traced once: the store's template comes from the same trace that is compiled.
-        trace = make_program(cut.lanes).trace(run, traced, root, np.zeros(cut.chunk, np.uint32))
-    one_seed = {
-        name: jax.ShapeDtypeStruct(value.shape[1:], value.dtype) for name, value in _named(trace.out_info).items()
-    }
-    template = store.template(study, one_seed, store.identity(study.name, config, hyper, root_seed, precision, data))
-    results = store.open_store(out, template, seeds, cut.chunk)
+    prepared = prepare(study, config, hyper, root_seed, precision, cut)
+    results = store.open_store(out, prepared.template, seeds, cut.chunk)
     missing = results.missing(seeds)
     done = seeds - len(missing)
     if progress:
         progress(done, seeds)
     if done < seeds:
         with arithmetic(precision):
-            program = trace.lower().compile()
+            program = prepared.program.lower().compile()
         for wanted in _contiguous(missing, cut.chunk):
             # The last chunk repeats seeds to keep the one compiled shape; the repeats are not written.
-            record = jax.device_get(program(run, traced, root, np.resize(wanted, cut.chunk).astype(np.uint32)))
+            record = jax.device_get(program(*prepared.arguments, np.resize(wanted, cut.chunk).astype(np.uint32)))
             results.write(int(wanted[0]), {name: values[: len(wanted)] for name, values in _named(record).items()})
             done += len(wanted)
             if progress:
                 progress(done, seeds)
     return results.dataset(seeds)
+
+
+class Prepared(NamedTuple):
+    """A run before its first seed: the traced program, its arguments but for the seeds, the store's template."""
+
+    program: jax.stages.Traced
+    arguments: tuple[Any, ...]
+    template: xr.Dataset
+
+
+def prepare(study: Study, config: Any, hyper: Any, root_seed: int, precision: Precision, cut: Plan) -> Prepared:
+    """Load the data, trace the program once, and make the template of the store from that same trace."""
+    config = study.config if config is None else config
+    hyper = study.hyper if hyper is None else hyper
+    study.check(config, hyper)
+    data = study.load(config)
+    with arithmetic(precision):
+        run = study.make_run(config, data)
+        if not isinstance(run, jax.tree_util.Partial):
+            run = jax.tree_util.Partial(run)
+        arguments = (run, jax.tree.map(jnp.asarray, hyper), jax.random.key(root_seed))
+        program = make_program(cut.lanes).trace(*arguments, np.zeros(cut.chunk, np.uint32))
+    record = {
+        name: jax.ShapeDtypeStruct(value.shape[1:], value.dtype) for name, value in _named(program.out_info).items()
+    }
+    identity = store.identity(study.name, config, hyper, root_seed, precision, data)
+    return Prepared(program, arguments, store.template(study, record, identity))
 
 
 def _contiguous(seeds: np.ndarray, most: int) -> list[np.ndarray]:
