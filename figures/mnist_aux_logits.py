@@ -18,13 +18,14 @@ def draw(results: xr.Dataset) -> Figure:
     config = results.attrs["config"]
     conditions = [str(name) for name in results.condition.values]
     summary = mean_interval(results.accuracy)
-    drawn, axes = plotting.figure(width=7.4, height=3.9)
+    drawn, axes = plotting.figure(width=7.8, height=3.9)
     for row, condition in enumerate(conditions):
         colour = plotting.CROSS if "cross" in condition else plotting.SHARED
         colour = colour if "(" in condition else plotting.NEUTRAL
         plotting.scatter_of_seeds(axes, row, results.accuracy.sel(condition=condition).values, colour)
-        plotting.interval(axes, row, summary.sel(condition=condition), colour)
-        axes.text(1.01, row, f"{float(summary['mean'].sel(condition=condition)):.3f}", va="center")
+        row_summary = summary.sel(condition=condition)
+        plotting.interval(axes, row, row_summary, colour)
+        axes.text(1.01, row, plotting.in_words(row_summary), va="center", fontsize=9)
     axes.axvline(CHANCE, color=plotting.NEUTRAL, linestyle=":", linewidth=1, zorder=1)
     axes.text(CHANCE + 0.008, len(conditions) - 0.45, "chance", fontsize=8, color=plotting.NEUTRAL)
     axes.set_yticks(range(len(conditions)), conditions)

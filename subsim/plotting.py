@@ -62,9 +62,15 @@ def interval(axes: Axes, place: float | int, summary: xr.Dataset, colour: str) -
     """Mean and interval, as `mean_interval` gives them, at height `place`."""
     low, mean, high = (float(summary[name]) for name in ("low", "mean", "high"))
     axes.errorbar(
-        mean, place, xerr=[[mean - low], [high - mean]], fmt="D", color=colour, markersize=5, capsize=4,
+        mean, place, xerr=[[mean - low], [high - mean]], fmt="D", color=colour, markersize=4, capsize=4,
         markeredgecolor="white", elinewidth=1.6, zorder=3,
     )  # fmt: skip
+
+
+def in_words(summary: xr.Dataset) -> str:
+    """Mean and half-width of its interval, as `mean_interval` gives them; no half-width where there is none."""
+    mean, high = float(summary["mean"]), float(summary["high"])
+    return f"{mean:.4f} ± {high - mean:.4f}" if np.isfinite(high) else f"{mean:.4f}"
 
 
 def caption(drawn: Figure, text: str) -> None:

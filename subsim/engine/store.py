@@ -225,7 +225,8 @@ def _continue(target: Path, template: xr.Dataset, seeds: int) -> None:
     names = ("study", "config", "hyper", "root_seed", "precision", "data_sha256")
     try:
         with xr.open_zarr(target, chunks=None, consolidated=False) as found:
-            held, here = found.sizes["seed"], {name: found.attrs[name] for name in names}
+            held, attributes = found.sizes["seed"], found.attrs
+        here = {name: attributes[name] for name in names}
     except (OSError, KeyError, ValueError):
         raise UserError(f"out: {target} is not a complete subsim store; remove it or choose another folder.") from None
     wanted = {name: template.attrs[name] for name in names}
@@ -235,7 +236,8 @@ def _continue(target: Path, template: xr.Dataset, seeds: int) -> None:
     )
     if held < seeds:
         labels = [name for name in template.coords if name != "seed"]
-        longer = _unwritten(template, held, seeds).drop_vars(labels)
+        # What made the store stays written in it: appending writes the attributes again.
+        longer = _unwritten(template, held, seeds).drop_vars(labels).assign_attrs(attributes)
         longer.to_zarr(target, append_dim="seed", **_FORMAT)
 
 

@@ -8,8 +8,7 @@ import xarray as xr
 
 import subsim
 from subsim import UserError
-from subsim.engine import sweep
-from subsim.engine.store import load_results
+from subsim.engine import store, sweep
 
 
 def equal(a, b):
@@ -54,7 +53,7 @@ def test_resumed_equals_uninterrupted(toy, tmp_path, interrupted_after):
 
     with pytest.raises(KeyboardInterrupt):
         subsim.simulate(toy, out=tmp_path / "r", progress=interrupt)
-    held = load_results(tmp_path / "r").sizes["seed"]
+    held = subsim.load_results(tmp_path / "r").sizes["seed"]
     assert 0 < held < toy.seeds or interrupted_after == 2
     progress = []
     resumed = subsim.simulate(toy, out=tmp_path / "r", progress=lambda done, seeds: progress.append((done, seeds)))
@@ -68,18 +67,20 @@ def test_holes_are_filled(toy, tmp_path):
     whole = subsim.simulate(toy, out=out)
     for name in ("status", "first"):
         (out / "run.zarr" / name / "1").unlink()  # the second chunk of four seeds
-    assert load_results(out).seed.values.tolist() == [0, 1, 2, 3, 8, 9]
+    assert subsim.load_results(out).seed.values.tolist() == [0, 1, 2, 3, 8, 9]
     equal(subsim.simulate(toy, out=out, chunk=3), whole)
 
 
-def test_more_seeds_later_equal_all_at_once(toy, tmp_path):
-    subsim.simulate(toy, seeds=6, out=tmp_path / "r")
+def test_more_seeds_later_equal_all_at_once(toy, tmp_path, monkeypatch):
+    made_by = subsim.simulate(toy, seeds=6, out=tmp_path / "r").attrs
+    monkeypatch.setattr(store, "provenance", lambda: {"versions": "of another day"})
     progress = []
     more = subsim.simulate(toy, seeds=21, out=tmp_path / "r", progress=lambda done, seeds: progress.append(done))
     assert progress[0] == 6
     equal(more, subsim.simulate(toy, seeds=21))
+    assert more.attrs == made_by
     assert subsim.simulate(toy, seeds=3, out=tmp_path / "r").sizes["seed"] == 3
-    assert load_results(tmp_path / "r").sizes["seed"] == 21
+    assert subsim.load_results(tmp_path / "r").sizes["seed"] == 21
 
 
 def test_one_trace_a_config(toy):
