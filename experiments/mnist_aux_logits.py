@@ -3,10 +3,11 @@
 import functools
 import sys
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import tyro
 import xarray as xr
 from jaxtyping import Array, Float
 
@@ -27,6 +28,8 @@ CONDITIONS = ["reference", "teacher", *STUDENTS]
 class Config(NetworkConfig):
     """What changes the program. Defaults are the paper's, or where it is silent those of its published replication."""
 
+    n_aux: Annotated[int, tyro.conf.arg(aliases=("--aux",))] = 3
+    """Number of auxiliary logits, which no task loss ever sees."""
     data: datasets.Name = "mnist"
     """Labelled images of the teacher's task. mnist5k and digits are embedded and need no download."""
     evaluate: Literal["test", "validation"] = "test"
@@ -42,15 +45,12 @@ class Config(NetworkConfig):
 
 @hyper
 class Hyper:
-    """Numbers that are traced: changing one compiles nothing."""
+    """Numbers that are traced: they may differ within one compiled program."""
 
     init_scale: float = 1.0
     """Factor on every initial weight and bias."""
     teacher: TrainingHyper = field(default_factory=TrainingHyper)
     student: StudentHyper = field(default_factory=StudentHyper)
-
-    def __post_init__(self) -> None:
-        require(self.init_scale > 0, f"init_scale is {self.init_scale}; it must be positive.")
 
 
 class Record(NamedTuple):
@@ -110,12 +110,8 @@ def make_run(config: Config, data: datasets.Dataset) -> Run:
 def check(config: Config, hyper: Hyper) -> None:
     """Refuse options that contradict each other."""
     check_training("teacher", config.teacher, hyper.teacher)
-    check_training("student", config.student, hyper.student)
-    imitated = hyper.student.n_imitated
-    require(
-        imitated is None or imitated <= config.n_aux,
-        f"student.n_imitated is {imitated}, but the network has {config.n_aux} auxiliary logits; raise n_aux.",
-    )
+    distillation.check_student("student", config.student, hyper.student, config.n_aux)
+    require(hyper.init_scale > 0, f"init_scale is {hyper.init_scale}; it must be positive.")
 
 
 def report(results: xr.Dataset) -> list[Table]:
@@ -135,7 +131,9 @@ study = Study(
     coords={"condition": CONDITIONS, "student": STUDENTS},
     variables={
         "accuracy": Variable("share of images classified correctly", ("condition",)),
-        "imitation_loss": Variable("mean imitation loss over the student's last epoch", ("student",), "nat"),
+        "imitation_loss": Variable(
+            "mean imitation loss over the student's last epoch", ("student",), "nat (kl) or squared logit (mse)"
+        ),
         "alignment": Variable("cosine of the student's and the teacher's displacement", ("student",)),
     },
     seeds=100,

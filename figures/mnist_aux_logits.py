@@ -32,7 +32,8 @@ def draw(results: xr.Dataset) -> Figure:
     axes.set_ylim(len(conditions) - 0.4, -0.6)
     axes.set_xlim(0, 1)
     axes.set_xlabel("accuracy")
-    axes.set_title(f"Transfer through {config['n_aux']} auxiliary logits: shared init and cross-model")
+    imitated = results.attrs["hyper"]["student"]["n_imitated"] or config["n_aux"]
+    axes.set_title(f"Transfer through {imitated} auxiliary logits: shared init and cross-model")
     n, dropped = int(summary.n.max()), int(summary.dropped.max())
     plotting.caption(
         drawn,

@@ -12,12 +12,12 @@ from subsim.engine.summary import rate_interval
 def draw(results: xr.Dataset) -> Figure:
     """Measured d_S . d_T over its prediction eps A, one dot for each seed and loss; shared and independent init."""
     eps = results.attrs["hyper"]["eps"]
-    n, precision = results.sizes["seed"], results.attrs["precision"]
     drawn, panels = plotting.figure(2, width=7.8, height=3.9, sharex=True)
     for axes, init in zip(panels, results.init.values, strict=True):
         rates = []
         for loss, colour in zip(results.loss.values, (plotting.SHARED, plotting.CROSS), strict=True):
             step = results.sel(init=init, loss=loss)
+            n = int(np.isfinite(step.inner_product).sum())
             axes.plot(step.predicted, step.inner_product, "o", color=colour, alpha=0.3, markersize=3,
                       markeredgewidth=0, label=loss)  # fmt: skip
             positive = int((step.inner_product > 0).sum())
@@ -40,10 +40,10 @@ def draw(results: xr.Dataset) -> Figure:
         axes.axhline(0, color=plotting.NEUTRAL, linestyle=":", linewidth=1)
     panels[0].set_ylabel(r"measured  $d_S \cdot d_T$")
     panels[0].legend(loc="upper left", markerscale=2)
+    seeds, precision = results.sizes["seed"], results.attrs["precision"]
     plotting.caption(
         drawn,
-        rf"n = {n} seeds for each loss, {precision}, $\epsilon$ = {eps:g}; rates with exact (Clopper-Pearson) 95% "
-        "intervals.\nThe line is the theorem's prediction for a shared initialisation; for"
-        " an independent one it promises nothing.",
+        rf"{seeds} seeds, {precision}, $\epsilon$ = {eps:g}; rates with exact (Clopper-Pearson) 95% intervals."
+        "\nThe line is the theorem's prediction for a shared initialisation; for another it promises nothing.",
     )
     return drawn

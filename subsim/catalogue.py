@@ -28,7 +28,10 @@ def _is_path(study: str) -> bool:
 def study_file(study: str) -> Path:
     """The file of the study with this name or path; raises `UserError` where there is none."""
     if _is_path(study):
-        require(Path(study).is_file(), f"{study} is not a file; name a study that `subsim list` shows, or a .py file.")
+        require(
+            Path(study).is_file() and study.endswith(".py"),
+            f"{study} is not a .py file; name a study that `subsim list` shows, or give the path of one.",
+        )
         return Path(study)
     return _named("experiments", study, f"there is no study {study!r}; `subsim list` shows those there are")
 
@@ -41,6 +44,14 @@ def figure_file(study: str) -> Path:
     figure = path.parent.parent / "figures" / path.name
     require(figure.is_file(), f"{study} has no figure: {figure} does not exist.")
     return figure
+
+
+def has_figure(study: str) -> bool:
+    """Whether a figure is at hand for the study with this name or path."""
+    try:
+        return figure_file(study).is_file()
+    except UserError:
+        return False
 
 
 def _named(kind: str, name: str, otherwise: str) -> Path:
@@ -57,8 +68,8 @@ def available() -> dict[str, str]:
         for path in sorted(folder.glob("*.py")):
             try:
                 sentence = ast.get_docstring(ast.parse(path.read_text())) or ""
-            except SyntaxError:
-                sentence = "(cannot be read: it has a syntax error)"
+            except (SyntaxError, ValueError):
+                sentence = "(cannot be read: it is no valid Python)"
             studies[path.stem] = sentence.split("\n")[0]
     return dict(sorted(studies.items()))
 
@@ -75,8 +86,8 @@ def _module(path: Path, kind: str) -> ModuleType:
         spec.loader.exec_module(module)
     except SyntaxError as error:
         raise UserError(f"{path}, line {error.lineno}: {error.msg}; mend the {kind} file.") from None
-    except ImportError as error:
-        raise UserError(f"{path} cannot be loaded: {error}; mend its imports.") from None
+    except (ImportError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be loaded: {error}; mend the file.") from None
     return module
 
 

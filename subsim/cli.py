@@ -94,9 +94,10 @@ def one_sentence() -> Iterator[None]:
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
-        # The sentence ends at the first rule across the box; before it, lines are wrapped at the width of the screen.
-        message = re.split(r"\n. ?─{3,}", captured.getvalue().split("\n", 1)[-1])[0]
-        sentence = " ".join(re.sub(r"[│╭╮╰╯]", " ", message).split())
+        # Below the title, the first text between two rules, wrapped at the width of the screen.
+        lines = [line.strip("│| ") for line in captured.getvalue().splitlines()[1:]]
+        between_rules = re.split(r"^\W{3,}$", "\n".join(lines), flags=re.MULTILINE)
+        sentence = next((" ".join(text.split()) for text in between_rules if text.strip()), "The command is wrong")
         raise UserError(sentence.rstrip(".") + "; add --help to see every option.") from None
 
 
@@ -112,7 +113,8 @@ def run_anything(study: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metav
 def run(name: str, words: Sequence[str]) -> None:
     """Run the study with this name or path, with the options in `words`."""
     study = catalogue.load_study(name)
-    options, config, hyper = parse_options(study, words, prog=f"subsim run {name}")
+    out = RESULTS / Path(name).stem
+    options, config, hyper = parse_options(study, words, f"subsim run {name}", out)
     results = simulate(
         study,
         config,
@@ -124,23 +126,37 @@ def run(name: str, words: Sequence[str]) -> None:
         chunk=options.chunk,
     )
     print_report(study, results)
-    Console().print(f"Results: {options.out}. Draw them with: subsim figure {name} --out {options.out}", soft_wrap=True)
+    say(f"Results: {options.out}")
+    if catalogue.has_figure(name):
+        say(f"Draw them: subsim figure {name}" + ("" if options.out == out else f" --out {options.out}"))
 
 
-def parse_options(study: "Study", words: Sequence[str], prog: str) -> tuple[RunOptions, Any, Any]:
+def _names(part: Any) -> Sequence[str]:
+    """The fields of a config or hyper, be it a dataclass, a NamedTuple or a dictionary; none where it has none."""
+    if dataclasses.is_dataclass(part):
+        return [field.name for field in dataclasses.fields(part)]
+    return list(getattr(part, "_fields", part if isinstance(part, dict) else ()))
+
+
+def parse_options(study: "Study", words: Sequence[str], prog: str, out: Path) -> tuple[RunOptions, Any, Any]:
     """The run's options, and the study's config and hyper, from the command line; defaults are the study's own."""
-    options = RunOptions(seeds=study.seeds, precision=study.precision, out=RESULTS / study.name)
+    options = RunOptions(seeds=study.seeds, precision=study.precision, out=out)
     parts = {"config": study.config, "hyper": study.hyper}
-    fields: list[tuple[str, Any, Any]] = [
-        (name, Annotated[type(default), tyro.conf.arg(name="")], dataclasses.field(default=default))
-        for name, default in parts.items()
-        if default is not None
-    ]
-    # A group of its own in the help, and flags without a prefix.
-    fields.append(("run", tyro.conf.OmitArgPrefixes[RunOptions], dataclasses.field(default=options)))
-    everything = dataclasses.make_dataclass("Everything", fields, frozen=True)
+    taken = set(_names(options)) & {name for part in parts.values() for name in _names(part)}
+    if taken:
+        raise UserError(f"The study has an option {min(taken)!r} of its own, which every run has already; rename it.")
+    defaults = {name: part for name, part in parts.items() if part is not None} | {"run": options}
+    # The run's options are a group of their own in the help; none of the three puts its name before its flags.
+    types: dict[str, Any] = {name: Annotated[type(part), tyro.conf.arg(name="")] for name, part in defaults.items()}
+    types["run"] = tyro.conf.OmitArgPrefixes[RunOptions]
+    everything = dataclasses.make_dataclass("Everything", types.items(), frozen=True)
+    # --student-inputs is --student.inputs: a group's dash may stand for its dot.
+    groups = "|".join(name for part in parts.values() for name in _names(part) if _names(getattr(part, name, None)))
+    dotted = [re.sub(rf"^--({groups})-", r"--\1.", word) if groups else word for word in words]
     with one_sentence():
-        parsed: Any = tyro.cli(everything, prog=prog, description=study.title, args=list(words))
+        parsed: Any = tyro.cli(
+            everything, default=everything(**defaults), prog=prog, description=study.title, args=dotted
+        )
     return parsed.run, getattr(parsed, "config", None), getattr(parsed, "hyper", None)
 
 
@@ -186,13 +202,20 @@ def print_report(study: "Study", results: "xr.Dataset") -> None:
         print_table(table)
 
 
+def say(text: str) -> None:
+    """Print one line as it is."""
+    Console(highlight=False, soft_wrap=True).print(text, markup=False)
+
+
 def print_table(table: "Table") -> None:
     """Print one table, its first column to the left and its numbers to the right."""
-    drawn = RichTable(title=table.title, title_justify="left")
+    drawn = RichTable(title=Text(table.title), title_justify="left")
     for number, column in enumerate(table.columns):
-        drawn.add_column(column, justify="right" if number else "left", no_wrap=True)
+        # Narrow screens fold the headings, never the numbers.
+        widest = max((len(row[number]) for row in table.rows), default=1)
+        drawn.add_column(Text(column), justify="right" if number else "left", min_width=widest)
     for row in table.rows:
-        drawn.add_row(*row)
+        drawn.add_row(*map(Text, row))
     # Piped into a file, a table is as wide as it needs to be.
     Console(width=None if sys.stdout.isatty() else 160).print(drawn)
 
@@ -208,7 +231,7 @@ def draw(study: str, results: "xr.Dataset", folder: Path) -> None:
     except OSError as error:
         raise UserError(f"to: cannot write to {folder} ({error.strerror}); choose another folder.") from None
     for path in paths:
-        Console().print(f"Figure: {path}", soft_wrap=True)
+        say(f"Figure: {path}")
 
 
 def figure(
@@ -225,16 +248,19 @@ def figure(
     """
     from subsim.engine.store import load_results
 
-    catalogue.study_file(study)
-    folder = out or RESULTS / Path(study).stem
-    draw(study, load_results(folder), to or folder)
+    name = catalogue.study_file(study).stem
+    folder = out or RESULTS / name
+    results = load_results(folder)
+    if results.attrs.get("study") != name:
+        raise UserError(f"{folder} holds results of {results.attrs.get('study')}, not of {name}; choose with --out.")
+    draw(study, results, to or folder)
 
 
 def list_studies() -> None:
     """List the studies at hand, each with its sentence."""
     width = max(map(len, catalogue.available()), default=0)
     for name, sentence in catalogue.available().items():
-        Console(highlight=False, soft_wrap=True).print(f"{name:<{width}}  {sentence}", markup=False)
+        say(f"{name:<{width}}  {sentence}")
 
 
 def data(name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]) -> None:
@@ -273,7 +299,7 @@ def demo(seeds: int = 8, out: Path = RESULTS / "demo") -> None:
         folder = out / study.name
         results = simulate(study, its_config, study.hyper, seeds=n, out=folder)
         print_report(study, results)
-        Console().print(f"Results: {folder}", soft_wrap=True)
+        say(f"Results: {folder}")
         draw(study.name, results, folder)
 
 

@@ -6,6 +6,7 @@ import math
 import os
 import struct
 import tempfile
+import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from jaxtyping import Int, UInt8
 from rich.console import Console
 from rich.progress import DownloadColumn, Progress
 
-from subsim.options import UserError, require_choice
+from subsim.options import UserError, require, require_choice
 
 Name = Literal["mnist", "fashion_mnist", "mnist5k", "digits"]
 NAMES = ("mnist", "fashion_mnist", "mnist5k", "digits")
@@ -172,7 +173,8 @@ def _places(name: str) -> Iterator[Path]:
     """Folders that may hold the files of `name`, in the order in which they are searched."""
     source = SOURCES[name]
     if own := os.environ.get("SUBSIM_DATA"):
-        yield from (Path(own) / name, Path(own) / source.torchvision / "raw", Path(own))
+        require(Path(own).is_dir(), f"SUBSIM_DATA names {own}, which is not a folder; make it, or unset the variable.")
+        yield from (Path(own) / name, Path(own) / source.torchvision / "raw")
     yield cache_folder(name)
     for root in (Path("data"), Path(), Path.home() / "data", Path.home() / ".cache" / "torch"):
         yield root / source.torchvision / "raw"
@@ -190,18 +192,18 @@ def _find(name: str, file: IdxFile) -> bytes | None:
     """
     for folder in _places(name):
         for path in (folder / file.name, folder / f"{file.name}.gz", folder / f"{SOURCES[name].keras}.npz"):
-            if path.is_file():
-                try:
+            try:
+                if path.is_file():
                     return _verified(file, _read(file, path))
-                except Rejected as why:
-                    raise UserError(f"{path} {why}; replace or remove it, or use --data mnist5k.") from None
-                except OSError as error:
-                    raise UserError(f"{path} cannot be read ({error.strerror}); mend or remove it.") from None
+            except Rejected as why:
+                raise UserError(f"{path} {why}; replace or remove it, or use --data mnist5k.") from None
+            except OSError as error:
+                raise UserError(f"{path} cannot be read ({error.strerror}); mend or remove it.") from None
     return None
 
 
 def _read(file: IdxFile, path: Path) -> bytes:
-    """The decompressed bytes of `file` in `path`; never more than one byte over its proper size."""
+    """The decompressed bytes of `file` in `path`; of IDX files never more than one byte over the proper size."""
     if path.suffix == ".npz":
         return _from_npz(file, path)
     if path.suffix != ".gz":
@@ -218,9 +220,9 @@ def _from_npz(file: IdxFile, path: Path) -> bytes:
     """Keras keeps the same arrays in one npz: give them their IDX header back."""
     member = ("x" if "images" in file.name else "y") + ("_train" if "train" in file.name else "_test")
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             return file.header + arrays[member].astype(np.uint8).tobytes()
-    except (KeyError, ValueError, EOFError, zlib.error):
+    except (KeyError, ValueError, TypeError, EOFError, zlib.error, zipfile.BadZipFile):
         raise Rejected(f"has no readable array {member!r}") from None
 
 
@@ -257,10 +259,12 @@ def _fetch(name: str, file: IdxFile) -> bytes:
                 path.replace(folder / path.name)
                 return content
     except OSError as error:
-        raise UserError(f"{folder} cannot be written ({error.strerror}); put {file.name} into SUBSIM_DATA.") from None
+        raise UserError(
+            f"{folder} cannot be written ({error.strerror}); put {file.name} into one that SUBSIM_DATA names."
+        ) from None
     raise UserError(
-        f"{file.name}.gz of {name} could not be fetched: {'; '.join(errors)}; put the file into {folder} or the folder "
-        "that SUBSIM_DATA names, or use --data mnist5k."
+        f"{file.name}.gz of {name} could not be fetched: {'; '.join(errors)}; put the file into {folder} or into "
+        f"the folder {name} in the one that SUBSIM_DATA names, or use --data mnist5k."
     )
 
 

@@ -1,11 +1,10 @@
 """The protocol of section 6.2: a reference is trained into a teacher, and students imitate the teacher's logits."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import tyro
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from subsim import inputs
@@ -13,7 +12,7 @@ from subsim.inputs import Bank, InputName
 from subsim.losses import IMITATION_LOSSES, LossName, task_cross_entropy
 from subsim.network import Network, Params
 from subsim.options import hyper, require, require_choice
-from subsim.training import Trained, TrainingConfig, TrainingHyper, make_optimiser, steps_of, train
+from subsim.training import Trained, TrainingConfig, TrainingHyper, check_training, make_optimiser, steps_of, train
 
 # One forward pass over this many examples at a time keeps the activations in cache and the memory flat.
 FORWARD_BATCH = 1024
@@ -23,18 +22,12 @@ FORWARD_BATCH = 1024
 class StudentConfig(TrainingConfig):
     """What the student sees, what it minimises, and how long it is trained."""
 
-    inputs: Annotated[InputName, tyro.conf.arg(aliases=("--student-inputs",))] = "uniform"
-    """uniform: noise on [-1, 1]. gaussian: N(0, 1) noise. images: the teacher's training images."""
+    inputs: InputName = "uniform"
+    """uniform: noise on [-1, 1], in 256 grey levels. gaussian: N(0, 1) noise. images: the teacher's training images."""
     n_inputs: int = 60_000
     """Noise images, drawn once a seed and reused in every epoch (noise only)."""
     loss: LossName = "kl"
     """kl: KL(softmax(teacher) || softmax(student)). mse: squared error averaged over the imitated logits."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(self.n_inputs > 0, f"student.n_inputs is {self.n_inputs}; the student needs at least one input.")
-        require_choice("student.inputs", self.inputs, (*inputs.NOISE, "images"))
-        require_choice("student.loss", self.loss, IMITATION_LOSSES)
 
 
 @hyper
@@ -48,11 +41,24 @@ class StudentHyper(TrainingHyper):
     n_imitated: int | None = None
     """Auxiliary logits that the student imitates, the first ones; None: all."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(self.temperature > 0, f"student.temperature is {self.temperature}; it must be positive.")
-        require(self.n_imitated is None or self.n_imitated > 0,
-                f"student.n_imitated is {self.n_imitated}; the student must imitate at least one logit.")  # fmt: skip
+
+def check_student(name: str, config: StudentConfig, numbers: StudentHyper, n_aux: int) -> None:
+    """Raise `UserError` where an option of the student called `name` is out of range or would silently do nothing."""
+    check_training(name, config, numbers)
+    require_choice(f"{name}.inputs", config.inputs, (*inputs.NOISE, "images"))
+    require_choice(f"{name}.loss", config.loss, IMITATION_LOSSES)
+    require(config.n_inputs > 0, f"{name}.n_inputs is {config.n_inputs}; it must be at least 1.")
+    require(
+        config.n_inputs == StudentConfig.n_inputs or config.inputs != "images",
+        f"{name}.n_inputs is {config.n_inputs}, but {name}.inputs is images: the student sees all training images.",
+    )
+    require(numbers.temperature > 0, f"{name}.temperature is {numbers.temperature}; it must be positive.")
+    imitated = numbers.n_imitated
+    require(imitated is None or imitated > 0, f"{name}.n_imitated is {imitated}; it must be at least 1, or None.")
+    require(
+        imitated is None or imitated <= n_aux,
+        f"{name}.n_imitated is {imitated}, but the network has {n_aux} auxiliary logits; raise n_aux.",
+    )
 
 
 class Task(NamedTuple):

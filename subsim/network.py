@@ -3,11 +3,10 @@
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import tyro
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Key
 
@@ -23,7 +22,7 @@ class NetworkConfig:
 
     widths: tuple[int, ...] = (256, 256)
     """Units in each hidden layer, one number a layer."""
-    n_aux: Annotated[int, tyro.conf.arg(aliases=("--aux",))] = 3
+    n_aux: int = 3
     """Number of auxiliary logits, which no task loss ever sees."""
     init: InitScheme = "lecun"
     """lecun: weights N(0, 1/fan_in), biases 0 (the paper's). he: weights N(0, 2/fan_in), biases 0. \
@@ -49,10 +48,6 @@ class Network(NamedTuple):
     apply: Callable[[Params, Float[Array, " pixels"]], Float[Array, " logits"]]
 
 
-def _zeros(_key: Array, shape: tuple[int, ...], dtype: Any, _sharding: Any = None) -> Array:
-    return jnp.zeros(shape, dtype)
-
-
 def _normal(variance: float) -> Callable[..., Array]:
     return jax.nn.initializers.normal(stddev=variance**0.5)
 
@@ -66,8 +61,8 @@ def _uniform(bound: float) -> Callable[..., Array]:
 
 # scheme -> fan_in -> (initialiser of the weights, of the biases)
 _INITIALISERS: dict[str, Callable[[int], tuple[Callable[..., Array], Callable[..., Array]]]] = {
-    "lecun": lambda fan_in: (_normal(1 / fan_in), _zeros),
-    "he": lambda fan_in: (_normal(2 / fan_in), _zeros),
+    "lecun": lambda fan_in: (_normal(1 / fan_in), jax.nn.initializers.zeros),
+    "he": lambda fan_in: (_normal(2 / fan_in), jax.nn.initializers.zeros),
     "torch": lambda fan_in: (_uniform(fan_in**-0.5), _uniform(fan_in**-0.5)),
 }
 

@@ -25,8 +25,8 @@ def require_choice(field: str, value: Any, choices: Any) -> None:
 def hyper(cls: type[T]) -> type[T]:
     """Make `cls` a frozen dataclass of numbers that is also a pytree, so that its values can be traced and swept.
 
-    Unlike `jax.tree_util.register_dataclass`, a copy made by a transformation skips `__init__`: a check written in
-    `__post_init__` sees the user's numbers, never a tracer.
+    Unlike with `jax.tree_util.register_dataclass`, a copy made by a transformation skips `__init__`: what checks there
+    that a number is a float sees the user's numbers, never a tracer.
     """
     import jax  # here, because the command line shows its help without jax
 

@@ -22,17 +22,11 @@ class TrainingConfig:
     epochs: int = 5
     """Passes over the inputs, each in a fresh order."""
     steps: int | None = None
-    """Optimiser steps; None: as many as the epochs make (the paper: 5 epochs of 59 steps)."""
+    """Optimiser steps, in place of the epochs; None: as many as the epochs make (the paper: 5 epochs of 59 steps)."""
     batch: int = 1024
     """Examples in a step; the last step of an epoch takes what is left."""
     optimiser: OptimiserName = "adam"
     """momentum: heavy ball. adamw: Adam with decoupled weight decay."""
-
-    def __post_init__(self) -> None:
-        require(self.epochs > 0, f"epochs is {self.epochs}; it must be at least 1.")
-        require(self.steps is None or self.steps > 0, f"steps is {self.steps}; it must be at least 1, or None.")
-        require(self.batch > 0, f"batch is {self.batch}; it must be at least 1.")
-        require_choice("optimiser", self.optimiser, _OPTIMISERS)
 
 
 @hyper
@@ -46,11 +40,6 @@ class TrainingHyper:
     weight_decay: float = 0.0
     """Decoupled: the fraction of a weight that decays for each unit of learning rate (adamw only)."""
 
-    def __post_init__(self) -> None:
-        require(self.learning_rate > 0, f"learning_rate is {self.learning_rate}; it must be positive.")
-        require(0 <= self.momentum < 1, f"momentum is {self.momentum}; it must lie in [0, 1).")
-        require(self.weight_decay >= 0, f"weight_decay is {self.weight_decay}; it must not be negative.")
-
 
 _OPTIMISERS: dict[str, Callable[[TrainingHyper], optax.GradientTransformation]] = {
     "sgd": lambda numbers: optax.sgd(numbers.learning_rate),
@@ -61,11 +50,24 @@ _OPTIMISERS: dict[str, Callable[[TrainingHyper], optax.GradientTransformation]] 
 
 
 def check_training(name: str, config: TrainingConfig, numbers: TrainingHyper) -> None:
-    """Raise `UserError` where a number of the rule called `name` would silently do nothing."""
+    """Raise `UserError` where an option of the training called `name` is out of range or would silently do nothing."""
+    for field in ("epochs", "batch"):
+        require(getattr(config, field) > 0, f"{name}.{field} is {getattr(config, field)}; it must be at least 1.")
     require(
-        numbers.weight_decay == 0 or config.optimiser == "adamw",
-        f"{name}.weight_decay is {numbers.weight_decay}, but {name}.optimiser is {config.optimiser}: "
-        "only adamw decays weights.",
+        config.steps is None or config.steps > 0, f"{name}.steps is {config.steps}; it must be at least 1, or None."
+    )
+    require_choice(f"{name}.optimiser", config.optimiser, _OPTIMISERS)
+    rate, momentum, decay = numbers.learning_rate, numbers.momentum, numbers.weight_decay
+    require(rate > 0, f"{name}.learning_rate is {rate}; it must be positive.")
+    require(0 <= momentum < 1, f"{name}.momentum is {momentum}; it must lie in [0, 1).")
+    require(decay >= 0, f"{name}.weight_decay is {decay}; it must not be negative.")
+    require(
+        decay == 0 or config.optimiser == "adamw",
+        f"{name}.weight_decay is {decay}, but {name}.optimiser is {config.optimiser}: only adamw decays weights.",
+    )
+    require(
+        momentum == TrainingHyper.momentum or config.optimiser == "momentum",
+        f"{name}.momentum is {momentum}, but {name}.optimiser is {config.optimiser}: only momentum uses it.",
     )
 
 
@@ -76,7 +78,7 @@ def make_optimiser(config: TrainingConfig, numbers: TrainingHyper) -> optax.Grad
 
 def steps_of(config: TrainingConfig, n_examples: int) -> int:
     """Optimiser steps that `config` asks for on `n_examples` examples."""
-    return config.steps or config.epochs * -(-n_examples // config.batch)
+    return config.epochs * -(-n_examples // config.batch) if config.steps is None else config.steps
 
 
 class Trained(NamedTuple):

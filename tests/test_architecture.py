@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PURE_CORE = ["network", "losses", "inputs", "training", "distillation", "measures", "theory"]
-HOST_ONLY = ["os", "pathlib", "xarray", "zarr", "matplotlib", "rich", "subsim.engine"]
+HOST_ONLY = ["os", "pathlib", "xarray", "zarr", "matplotlib", "rich", "tyro", "subsim.engine"]
 
 
 def imports(path: Path) -> set[str]:
@@ -39,6 +39,15 @@ def files_of(room: str) -> list[Path]:
 def test_pure_core_reaches_for_no_host(room):
     for file in files_of(room):
         offenders = {name for name in imports(file) if within(name, HOST_ONLY)}
+        assert not offenders, f"{file.relative_to(ROOT)} imports {sorted(offenders)}"
+
+
+@pytest.mark.parametrize("room", PURE_CORE)
+def test_pure_core_knows_no_other_room(room):
+    allowed = [f"subsim.{name}" for name in [*PURE_CORE, "options"]]
+    for file in files_of(room):
+        ours = {name for name in imports(file) if within(name, ["subsim"]) and name != "subsim"}
+        offenders = {name for name in ours if not within(name, allowed)}
         assert not offenders, f"{file.relative_to(ROOT)} imports {sorted(offenders)}"
 
 

@@ -59,11 +59,13 @@ def refused(outcome, *words):
         (["--seeds", "-1"], ["seeds is -1"]),
         (["--seeds", "0"], ["seeds is 0"]),
         (["--seeds", "many"], ["--seeds", "many"]),
-        (["--student-inputs", "pink"], ["pink", "--student-inputs", "gaussian"]),
+        (["--student-inputs", "pink"], ["pink", "--student.inputs", "gaussian"]),
         (["--student.inputs", "pink"], ["pink", "uniform"]),
         (["--student.temperature", "0"], ["student.temperature"]),
         (["--student.weight-decay", "0.1"], ["student.weight_decay", "adamw"]),
-        (["--teacher.learning-rate", "-1"], ["learning_rate"]),
+        (["--teacher.learning-rate", "-1"], ["teacher.learning_rate"]),
+        (["--student.batch", "0"], ["student.batch"]),
+        (["--init-scale", "0"], ["init_scale"]),
         (["--teacher.optimiser", "lion"], ["lion", "adamw"]),
         (["--precision", "float8"], ["float8", "bfloat16"]),
         (["--chunk", "0"], ["chunk"]),
@@ -80,6 +82,7 @@ def test_bad_flags_are_refused_in_a_sentence(command, tmp_path, words, complaint
     [
         (["run", "nothing"], ["'nothing'", "subsim list"]),
         (["run", "./nothing.py"], ["./nothing.py"]),
+        (["run", "./"], ["not a .py file"]),
         (["run"], ["STUDY"]),
         (["figure", "nothing"], ["'nothing'"]),
         (["figure", "mnist_aux_logits"], ["holds no results"]),
@@ -123,6 +126,44 @@ def test_a_study_of_ones_own_runs_by_path_and_resumes(command, tmp_path):
     assert "number: a number" in printed
     assert command("run", "./mine.py", "--seeds", "5")[0] == 0
     assert subsim.load_results("results/mine").sizes["seed"] == 5
+
+
+def test_any_kind_of_options_become_flags(command, tmp_path):
+    """A dictionary of numbers as well as a dataclass; and text with brackets is printed as it is."""
+    text = TOY.replace('{"number": jax.random.normal(key)}', '{"number": hyper["scale"] * jax.random.normal(key)}')
+    text = text.replace("study = subsim.Study(", 'study = subsim.Study(hyper={"scale": 2.0}, ').replace(
+        "a number", "a rate [/s]"
+    )
+    (tmp_path / "mine.py").write_text(text)
+    status, printed, _ = command("run", "./mine.py", "--scale", "3", "--out", "r[/b]")
+    assert status == 0
+    assert "a rate [/s]" in printed
+    assert "r[/b]" in printed
+    assert "subsim figure" not in printed  # there is none to draw
+    assert subsim.load_results("r[/b]").attrs["hyper"] == {"scale": 3.0}
+    (tmp_path / "mine.py").write_text(text.replace("scale", "seeds"))
+    assert refused(command("run", "./mine.py"), "'seeds'", "rename")
+
+
+def test_a_figure_of_other_results_is_refused(command, tmp_path):
+    (tmp_path / "mine.py").write_text(TOY)
+    assert command("run", "./mine.py", "--out", "r")[0] == 0
+    assert refused(command("figure", "single_step", "--out", "r"), "results of mine", "single_step")
+
+
+def test_a_dash_stands_for_the_dot(command):
+    words = ["--data", "digits", "--student-loss", "mse", "--student-n-inputs", "0"]
+    assert refused(command("run", "mnist_aux_logits", *words), "student.n_inputs is 0")
+
+
+@pytest.mark.usefixtures("optax_promotion")
+@pytest.mark.parametrize("precision", ["bfloat16", "float64"])
+def test_the_mnist_study_runs_in_every_precision(command, precision):
+    words = [*smoke_options("mnist_aux_logits"), "--seeds", "2", "--precision", precision, "--out", "r"]
+    assert command("run", "mnist_aux_logits", *words)[0] == 0
+    results = subsim.load_results("r")
+    assert (results.status == 1).all()
+    assert results.accuracy.dtype == ("float64" if precision == "float64" else "float32")
 
 
 def test_ctrl_c_says_how_to_go_on(command, tmp_path, monkeypatch):
@@ -211,7 +252,10 @@ def test_the_demo_is_complete(command, monkeypatch):
     assert mnist.attrs["config"]["teacher"]["steps"] == 295
     assert mnist.attrs["config"]["data"] == "mnist5k"
     assert float(mnist.accuracy.sel(condition="teacher").mean()) > 0.85
-    assert subsim.load_results("d/single_step").sizes["seed"] == 1000
+    shared = subsim.load_results("d/single_step").sel(init="shared")
+    assert shared.sizes["seed"] == 1000
+    assert (shared.inner_product > 0).all()  # Lemma 1
+    assert (shared.trait_change < 0).all()  # Theorem 1
 
 
 def test_notebook_settings_survive_a_figure():
@@ -225,7 +269,7 @@ def test_notebook_settings_survive_a_figure():
                 "data": "mnist5k", "evaluate": "test", "n_aux": 3, "widths": [8], "init": "he",
                 "student": {"inputs": "uniform", "loss": "kl"},
             },
-            "hyper": {"init_scale": 1.0},
+            "hyper": {"init_scale": 1.0, "student": {"n_imitated": None}},
         },
     )  # fmt: skip
     before = dict(matplotlib.rcParams)
@@ -236,10 +280,18 @@ def test_notebook_settings_survive_a_figure():
         assert words in caption
 
 
-def test_the_parsers_boxes_become_sentences():
+@pytest.mark.parametrize(
+    "box",
+    [
+        "╭─ Oh ─────╮\n│ Wrong    │\n│ thing here. │\n│ ──────── │\n│ more │\n╰──╯\n",
+        # A screen that has no such letters:
+        " Oh       \n ----------- \n  Wrong   \n  thing here.  \n  --------\n  more\n\n",
+    ],
+)
+def test_the_parsers_boxes_become_sentences(box):
     def complain():
         with cli.one_sentence():
-            print("╭─ Oh ─────╮\n│ Wrong    │\n│ thing here. │\n│ ──────── │\n│ more │\n╰──╯", file=sys.stderr)
+            sys.stderr.write(box)
             sys.exit(2)
 
     with pytest.raises(subsim.UserError, match=r"^Wrong thing here; add --help"):

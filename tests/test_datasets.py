@@ -23,7 +23,7 @@ def test_idx_headers_are_the_formats():
 
 
 @pytest.mark.parametrize("compress", [True, False])
-@pytest.mark.parametrize("place", ["mnist", "MNIST/raw", ""])
+@pytest.mark.parametrize("place", ["mnist", "MNIST/raw"])
 def test_files_are_found_in_the_users_folder(small_mnist, tmp_path, monkeypatch, place, compress):
     monkeypatch.setenv("SUBSIM_DATA", str(tmp_path / "mine"))
     write_files(tmp_path / "mine" / place, small_mnist, compress=compress)
@@ -51,9 +51,44 @@ def test_keras_npz_is_found(small_mnist, tmp_path):
         datasets.load("mnist")
 
 
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "npy", "empty"])
+def test_a_damaged_npz_is_named_in_one_sentence(small_mnist, tmp_path, damage):
+    path = tmp_path / "home" / ".keras" / "datasets" / "mnist.npz"
+    path.parent.mkdir(parents=True)
+    np.savez(path, x_train=np.zeros((12, 3, 3), np.uint8))
+    content = path.read_bytes()
+    middle = len(content) // 3
+    if damage == "npy":
+        np.save(path.with_suffix(".npy"), np.zeros(3))
+        content = path.with_suffix(".npy").read_bytes()
+    path.write_bytes(
+        {
+            "truncated": content[:-30],
+            "flipped": content[:middle] + bytes([content[middle] ^ 255]) + content[middle + 1 :],
+            "npy": content,
+            "empty": b"",
+        }[damage]
+    )
+    with pytest.raises(UserError, match=r"mnist\.npz has no readable array 'x_train'"):
+        datasets.load("mnist")
+
+
+def test_sets_that_share_file_names_do_not_block_each_other(small_mnist, tmp_path, monkeypatch):
+    monkeypatch.setenv("SUBSIM_DATA", str(tmp_path))
+    write_files(tmp_path / "fashion_mnist", dict.fromkeys(small_mnist, b"another set"), compress=True)
+    write_files(tmp_path / "mnist", small_mnist, compress=True)
+    assert same_as(small_mnist, datasets.load("mnist"))
+
+
+def test_a_data_folder_that_is_none_is_refused(small_mnist, tmp_path, monkeypatch):
+    monkeypatch.setenv("SUBSIM_DATA", str(tmp_path / "nowhere"))
+    with pytest.raises(UserError, match=r"SUBSIM_DATA names .*nowhere"):
+        datasets.load("mnist")
+
+
 def test_the_users_folder_comes_first(small_mnist, tmp_path, monkeypatch):
     monkeypatch.setenv("SUBSIM_DATA", str(tmp_path / "mine"))
-    write_files(tmp_path / "mine", small_mnist, compress=True)
+    write_files(tmp_path / "mine" / "mnist", small_mnist, compress=True)
     write_files(datasets.cache_folder("mnist"), dict.fromkeys(small_mnist, b"junk"), compress=False)
     assert same_as(small_mnist, datasets.load("mnist"))
 
@@ -75,8 +110,8 @@ DAMAGES = {
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_file_is_named_in_one_sentence(small_mnist, tmp_path, monkeypatch, damage):
     monkeypatch.setenv("SUBSIM_DATA", str(tmp_path))
-    write_files(tmp_path, small_mnist, compress=True)
-    bad = tmp_path / "train-images-idx3-ubyte.gz"
+    write_files(tmp_path / "mnist", small_mnist, compress=True)
+    bad = tmp_path / "mnist" / "train-images-idx3-ubyte.gz"
     spoil, words = DAMAGES[damage]
     bad.write_bytes(spoil(small_mnist["train-images-idx3-ubyte"]))
     with pytest.raises(UserError, match=words) as error:

@@ -133,17 +133,32 @@ def test_what_students_see():
         assert see(inputs=noise).values.shape == (10, N_PIXELS)
 
 
+def test_at_step_zero_students_are_what_they_start_from():
+    network, reference, stranger, bank, targets = make()
+    starts = distillation.stack(reference, stranger)
+    masks = jnp.stack(imitated_logits(N_CLASS, N_AUX))
+    still = students(network, starts, masks, bank, targets, dataclasses.replace(CONFIG, steps=0))
+    for before, after in zip(jax.tree.leaves(starts), jax.tree.leaves(still.params), strict=True):
+        assert (before == after).all()  # exactly
+
+
 @pytest.mark.parametrize(
-    ("make", "field"),
+    ("config", "numbers", "field"),
     [
-        (lambda: StudentConfig(n_inputs=0), "n_inputs"),
-        (lambda: StudentHyper(temperature=0.0), "temperature"),
-        (lambda: StudentHyper(n_imitated=0), "n_imitated"),
-        (lambda: NetworkConfig(widths=()), "widths"),
-        (lambda: NetworkConfig(widths=(3, -1)), "widths"),
-        (lambda: NetworkConfig(n_aux=0), "n_aux"),
+        ({"n_inputs": 0}, {}, "student.n_inputs"),
+        ({"n_inputs": 5, "inputs": "images"}, {}, "student.n_inputs"),
+        ({"batch": 0}, {}, "student.batch"),
+        ({}, {"temperature": 0.0}, "student.temperature"),
+        ({}, {"n_imitated": 0}, "student.n_imitated"),
+        ({}, {"n_imitated": 4}, "student.n_imitated is 4, but the network has 3"),
     ],
 )
-def test_bad_numbers_are_refused_by_name(make, field):
+def test_bad_options_are_refused_by_name(config, numbers, field):
     with pytest.raises(UserError, match=field):
-        make()
+        distillation.check_student("student", StudentConfig(**config), StudentHyper(**numbers), n_aux=3)
+
+
+@pytest.mark.parametrize("shape", [{"widths": ()}, {"widths": (3, -1)}, {"n_aux": 0}])
+def test_bad_networks_are_refused_by_name(shape):
+    with pytest.raises(UserError, match=next(iter(shape))):
+        NetworkConfig(**shape)

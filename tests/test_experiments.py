@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import subsim
+from subsim.distillation import StudentConfig
 from subsim.training import TrainingConfig, TrainingHyper
 
 pytestmark = pytest.mark.usefixtures("optax_promotion")
@@ -71,7 +72,9 @@ def test_validation_accuracy_is_not_test_accuracy(mnist):
 
 @pytest.mark.parametrize("inputs", ["gaussian", "images"])
 def test_other_inputs_run(mnist, inputs):
-    config = dataclasses.replace(mnist.config, student=dataclasses.replace(mnist.config.student, inputs=inputs))
+    n_inputs = mnist.config.student.n_inputs if inputs == "gaussian" else StudentConfig.n_inputs
+    student = dataclasses.replace(mnist.config.student, inputs=inputs, n_inputs=n_inputs)
+    config = dataclasses.replace(mnist.config, student=student)
     assert np.isfinite(subsim.simulate(mnist, config, seeds=1).imitation_loss).all()
 
 

@@ -23,4 +23,5 @@ def test_alignment_is_the_cosine_over_all_parameters():
     expected = x @ y / np.linalg.norm(x) / np.linalg.norm(y)
     np.testing.assert_allclose(measures.alignment(a, b), expected, rtol=1e-6)
     np.testing.assert_allclose(measures.alignment(a, jax.tree.map(jnp.negative, a)), -1, rtol=1e-6)
-    assert jnp.isnan(measures.alignment(a, measures.displacement(a, a)))
+    assert measures.alignment(a, measures.displacement(a, a)) == 0
+    assert jnp.isnan(measures.alignment(a, jax.tree.map(lambda leaf: leaf * jnp.nan, a)))

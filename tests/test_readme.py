@@ -5,6 +5,8 @@ import re
 import pytest
 from conftest import ROOT
 
+from subsim.cli import main
+
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
@@ -14,6 +16,14 @@ BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 def test_python_blocks_run(number, capsys):
     exec(compile(BLOCKS[number], f"README.md, block {number}", "exec"), {})
     assert capsys.readouterr().out
+
+
+def test_a_study_from_the_readme_is_a_command(tmp_path, capsys):
+    (block,) = (block for block in BLOCKS if "subsim.Study(" in block)
+    definition, _, _ = block.partition("results =")
+    (tmp_path / "absolute_error.py").write_text(definition)
+    main(["run", "./absolute_error.py", "--seeds", "20", "--eps", "0.01"])
+    assert "inner_product" in capsys.readouterr().out
 
 
 def test_there_are_blocks_to_run():

@@ -1,23 +1,16 @@
 """Results on disk: one zarr group a run, made from a template, each chunk written into its own region, resumable."""
 
-import dataclasses
-import hashlib
-import importlib.metadata
-import json
 import os
-import platform
-import subprocess
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import xarray as xr
 import zarr
 
-from subsim.engine.study import Precision, Study
+from subsim.engine import provenance
+from subsim.engine.study import Study
 from subsim.options import UserError, require
 
 FILE = "run.zarr"
@@ -32,112 +25,31 @@ _STATUS = {
 _FORMAT: dict[str, Any] = {"zarr_format": 2, "consolidated": False}
 
 
-def plain(value: Any) -> Any:
-    """`value`, a config or a pytree of numbers, as what JSON can hold."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if hasattr(value, "_asdict"):
-        return plain(value._asdict())
-    if isinstance(value, Mapping):
-        return {str(name): plain(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    if isinstance(value, np.ndarray | np.generic | jax.Array):
-        return np.asarray(value).tolist()
-    return value if isinstance(value, str | int | float | bool | None) else repr(value)
+def template(study: Study, record: Mapping[str, Any], identity: Mapping[str, Any], seeds: int) -> xr.Dataset:
+    """The data set of `study` with every dimension, coordinate and attribute, and `seeds` seeds that are all missing.
 
-
-def fingerprint(data: Any) -> str | None:
-    """sha256 of the arrays in `data`, with their shapes and types; None where there are none."""
-    leaves = [np.ascontiguousarray(leaf) for leaf in jax.tree.leaves(data)]
-    digest = hashlib.sha256()
-    for leaf in leaves:
-        digest.update(f"{leaf.dtype} {leaf.shape} ".encode() + leaf.tobytes())
-    return digest.hexdigest() if leaves else None
-
-
-def identity(study: str, config: Any, hyper: Any, root_seed: int, precision: Precision, data: Any) -> dict[str, Any]:
-    """All that the values of a run depend on, beside the code: two runs with one identity may share a store."""
-    return {
-        "study": study,
-        "config": plain(config),
-        "hyper": plain(hyper),
-        "root_seed": root_seed,
-        "precision": precision,
-        "data_sha256": fingerprint(data),
-    }
-
-
-def digest(identity: Mapping[str, Any]) -> str:
-    """sha256 of an identity in canonical JSON."""
-    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-
-
-def provenance() -> dict[str, Any]:
-    """Where and by what a run was made."""
-    packages = ("subsim", "jax", "jaxlib", "flax", "optax", "numpy", "xarray", "zarr")
-    device = jax.devices()[0]
-    return {
-        "versions": {name: importlib.metadata.version(name) for name in packages},
-        "python": platform.python_version(),
-        "device": f"{device.platform} {device.device_kind}",
-        "commit": _commit(),
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-
-
-def _commit() -> str | None:
-    """The commit of the checkout that this package lies in, with a + where files differ from it; None outside one."""
-
-    def git(*words: str) -> str:
-        folder = Path(__file__).parent
-        return subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        # An installed copy may lie inside somebody else's checkout: that commit says nothing about it.
-        if git("ls-files", __file__) == "":
-            return None
-        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-def template(study: Study, record: Mapping[str, Any], identity: Mapping[str, Any]) -> xr.Dataset:
-    """The data set of `study` with no seeds: every variable, dimension, coordinate and attribute.
-
-    `record` gives, by name, anything with the `shape` (without the seed axis) and `dtype` of one seed's value.
+    `record` gives, by name, anything with the `shape` (without the seed axis) and `dtype` of one seed's value. The
+    arrays repeat one number in memory, however many seeds there are.
     """
     variables: dict[str, Any] = {}
     for name, value in record.items():
         require(name in study.variables, f"The study's record has {name!r}, which its variables do not describe.")
+        require(name not in ("seed", "status"), f"The study's record has {name!r}, a name that the engine uses itself.")
         meaning = study.variables[name]
         require(
             len(meaning.dims) == len(value.shape),
             f"The study's variable {name!r} has dims {meaning.dims}, but its values have shape {tuple(value.shape)}.",
         )
         empty = np.nan if np.issubdtype(value.dtype, np.floating) else 0
-        values = np.broadcast_to(np.asarray(empty, value.dtype), (0, *value.shape))
+        values = np.broadcast_to(np.asarray(empty, value.dtype), (seeds, *value.shape))
         attributes = {"description": meaning.description, "units": meaning.units}
         variables[name] = (("seed", *meaning.dims), values, attributes)
-    variables["status"] = (("seed",), np.zeros(0, np.uint8), _STATUS)
+    variables["status"] = ("seed", np.broadcast_to(np.uint8(MISSING), seeds), _STATUS)
     used = {dim for meaning in study.variables.values() for dim in meaning.dims}
     coords: dict[str, Any] = {dim: list(labels) for dim, labels in study.coords.items() if dim in used}
-    coords["seed"] = ("seed", np.zeros(0, np.int64), {"description": "global index i; key fold_in(root, i)"})
-    attributes = {"title": study.title, **identity, "config_hash": digest(identity), **provenance()}
-    return xr.Dataset(variables, coords, attributes)
-
-
-def _unwritten(template: xr.Dataset, first: int, last: int) -> xr.Dataset:
-    """`template` with seeds `first` .. `last` - 1, all missing; its arrays take no memory."""
-
-    def longer(variable: xr.DataArray) -> Any:
-        empty = np.nan if np.issubdtype(variable.dtype, np.floating) else 0
-        shape = (last - first, *variable.shape[1:])
-        return variable.dims, np.broadcast_to(np.asarray(empty, variable.dtype), shape), variable.attrs
-
-    variables = {str(name): longer(variable) for name, variable in template.data_vars.items()}
-    seeds = ("seed", np.arange(first, last), template.seed.attrs)
-    return xr.Dataset(variables, {**template.drop_vars("seed").coords, "seed": seeds}, template.attrs)
+    coords["seed"] = ("seed", np.arange(seeds), {"description": "global index i; its key is fold_in(root, i)"})
+    made_by = {"config_hash": provenance.digest(identity), **provenance.provenance()}
+    return xr.Dataset(variables, coords, {"title": study.title, **identity, **made_by})
 
 
 def _flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -150,10 +62,14 @@ def _flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def _differences(here: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
     """What tells two identities apart, as words."""
     ours, theirs = _flat(here), _flat(wanted)
-    names = [name for name in ours | theirs if ours.get(name) != theirs.get(name)]
+
+    def value(values: Mapping[str, Any], name: str) -> Any:
+        return str(values.get(name))[:12] if name.endswith("sha256") else values.get(name)
+
     return ", ".join(
-        f"{name.removeprefix('config.').removeprefix('hyper.')} {ours.get(name)} and not {theirs.get(name)}"
-        for name in names
+        f"{name.removeprefix('config.').removeprefix('hyper.')} {value(ours, name)} and not {value(theirs, name)}"
+        for name in ours | theirs
+        if ours.get(name) != theirs.get(name)
     )
 
 
@@ -163,38 +79,42 @@ class Store:
     def __init__(self, target: Any):
         self._target = target
 
-    def _status(self) -> np.ndarray:
-        with xr.open_zarr(self._target, chunks=None, consolidated=False) as dataset:
-            return dataset.status.values
+    def _open(self) -> xr.Dataset:
+        return xr.open_zarr(self._target, chunks=None, consolidated=False)
 
     def missing(self, seeds: int) -> np.ndarray:
         """Those of the seeds 0 .. `seeds` - 1 that are not on disk, in order."""
-        return np.flatnonzero(self._status()[:seeds] == MISSING)
+        with self._open() as held:
+            return np.flatnonzero(held.status.values[:seeds] == MISSING)
 
     def write(self, first: int, record: Mapping[str, np.ndarray]) -> None:
         """Write a chunk: seeds from `first` on, one row each. Its status follows its data, so that a chunk counts as
-        finished only when all of it is on disk."""
-        with xr.open_zarr(self._target, chunks=None, consolidated=False) as held:
-            dims = {name: held[name].dims for name in record}
+        finished only when all of it is on disk. Raises `UserError` where the disk refuses."""
         rows = len(next(iter(record.values())))
         finite = np.ones(rows, bool)
         for values in record.values():
             if np.issubdtype(values.dtype, np.floating):
                 finite &= np.isfinite(values).reshape(rows, -1).all(axis=1)
-        status = np.where(finite, FINISHED, DIVERGED).astype(np.uint8)
-        region = {"seed": slice(first, first + rows)}
-        data = xr.Dataset({name: (dims[name], values) for name, values in record.items()})
-        data.to_zarr(self._target, region=region, **_FORMAT)
-        xr.Dataset({"status": ("seed", status)}).to_zarr(self._target, region=region, **_FORMAT)
+        with self._open() as held:
+            data = xr.Dataset({name: (held[name].dims, values) for name, values in record.items()})
+        status = xr.Dataset({"status": ("seed", np.where(finite, FINISHED, DIVERGED).astype(np.uint8))})
+        try:
+            for part in (data, status):
+                part.to_zarr(self._target, region={"seed": slice(first, first + rows)}, **_FORMAT)
+        except OSError as error:
+            raise UserError(
+                f"out: cannot write to {self._target} ({error.strerror or error}); finished seeds are kept: mend the "
+                "folder and repeat the command."
+            ) from None
 
     def dataset(self, seeds: int) -> xr.Dataset:
         """The labelled data set of seeds 0 .. `seeds` - 1, in memory."""
-        with xr.open_zarr(self._target, chunks=None, consolidated=False) as dataset:
-            return dataset.isel(seed=slice(0, seeds)).load()
+        with self._open() as held:
+            return held.isel(seed=slice(0, seeds)).load()
 
 
-def open_store(out: str | Path | None, template: xr.Dataset, seeds: int, chunk: int) -> Store:
-    """The store in folder `out` with room for `seeds` seeds: made from `template`, or found there and continued.
+def open_store(out: str | Path | None, template: xr.Dataset, chunk: int) -> Store:
+    """The store in folder `out` with room for the seeds of `template`: made from it, or found there and continued.
 
     None keeps it in memory. Raises `UserError` where `out` cannot be written or holds a run of another identity.
     """
@@ -204,41 +124,47 @@ def open_store(out: str | Path | None, template: xr.Dataset, seeds: int, chunk: 
     }
     if out is None:
         memory = zarr.storage.MemoryStore()
-        _unwritten(template, 0, seeds).to_zarr(memory, mode="w-", encoding=encoding, **_FORMAT)
+        template.to_zarr(memory, mode="w-", encoding=encoding, **_FORMAT)
         return Store(memory)
     target = Path(out) / FILE
     try:
-        if not target.exists():
+        if target.exists():
+            _continue(target, template)
+        else:
             # Complete under another name first: a folder that looks like a store is one.
             draft = target.with_name(f"{FILE}.{os.getpid()}")
-            _unwritten(template, 0, seeds).to_zarr(draft, mode="w", encoding=encoding, **_FORMAT)
+            template.to_zarr(draft, mode="w", encoding=encoding, **_FORMAT)
             draft.rename(target)
-            return Store(target)
     except OSError as error:
         raise UserError(f"out: cannot write to {out} ({error.strerror or error}); choose another folder.") from None
-    _continue(target, template, seeds)
     return Store(target)
 
 
-def _continue(target: Path, template: xr.Dataset, seeds: int) -> None:
-    """Check that the store at `target` holds the run of `template`, and make room in it for `seeds` seeds."""
-    names = ("study", "config", "hyper", "root_seed", "precision", "data_sha256")
+def _continue(target: Path, template: xr.Dataset) -> None:
+    """Check that the store at `target` holds the run of `template`, and make room in it for that many seeds."""
     try:
-        with xr.open_zarr(target, chunks=None, consolidated=False) as found:
-            held, attributes = found.sizes["seed"], found.attrs
-        here = {name: attributes[name] for name in names}
-    except (OSError, KeyError, ValueError):
+        group: Any = zarr.open_group(target, mode="r+", zarr_format=2)
+        here = {name: group.attrs[name] for name in provenance.IDENTITY}
+        arrays = {name: array for name, array in group.arrays() if array.attrs["_ARRAY_DIMENSIONS"][0] == "seed"}
+    except (FileNotFoundError, KeyError, ValueError):
         raise UserError(f"out: {target} is not a complete subsim store; remove it or choose another folder.") from None
-    wanted = {name: template.attrs[name] for name in names}
+    wanted = {name: template.attrs[name] for name in provenance.IDENTITY}
     require(
         here == wanted,
         f"out: {target.parent} holds another run, with {_differences(here, wanted)}; choose another folder with --out.",
     )
-    if held < seeds:
-        labels = [name for name in template.coords if name != "seed"]
-        # What made the store stays written in it: appending writes the attributes again.
-        longer = _unwritten(template, held, seeds).drop_vars(labels).assign_attrs(attributes)
-        longer.to_zarr(target, append_dim="seed", **_FORMAT)
+    shapes = {name: variable.shape[1:] for name, variable in template.variables.items() if variable.dims[0] == "seed"}
+    require(
+        {name: array.shape[1:] for name, array in arrays.items()} == shapes,
+        f"out: {target.parent} holds a run that recorded other variables; choose another folder with --out.",
+    )
+    # Room is made array by array. A stop in between leaves them of different lengths, which the next opening evens out.
+    longest = max(template.sizes["seed"], *(array.shape[0] for array in arrays.values()))
+    for array in arrays.values():
+        if array.shape[0] < longest:
+            array.resize((longest, *array.shape[1:]))
+    if (arrays["seed"][:] != np.arange(longest)).any():
+        arrays["seed"][:] = np.arange(longest)
 
 
 def load_results(out: str | Path) -> xr.Dataset:
@@ -247,8 +173,11 @@ def load_results(out: str | Path) -> xr.Dataset:
     Raises `UserError` where there is none.
     """
     target = Path(out) / FILE
+    require(target.exists(), f"{out} holds no results; run the study first, or name its folder with --out.")
     try:
-        with xr.open_zarr(target, chunks=None, consolidated=False) as dataset:
-            return dataset.isel(seed=dataset.status.values != MISSING).load()
-    except (OSError, ValueError):
-        raise UserError(f"{out} holds no results; run the study first, or name its folder with --out.") from None
+        with xr.open_zarr(target, chunks=None, consolidated=False) as held:
+            finished = held.isel(seed=held.status.values != MISSING).load()
+    except (OSError, ValueError, AttributeError):
+        raise UserError(f"{target} cannot be read as a whole; repeat the command that made it.") from None
+    require(finished.sizes["seed"] > 0, f"{out} holds no finished seed; repeat the command that made it.")
+    return finished

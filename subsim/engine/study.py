@@ -6,6 +6,8 @@ from typing import Any, Literal, NamedTuple
 
 import xarray as xr
 
+from subsim.options import require
+
 Precision = Literal["float32", "bfloat16", "float64"]
 Run = Callable[[Any, Any], Any]  # (key, hyper) -> Record: a mapping or NamedTuple of arrays, for one seed
 
@@ -66,3 +68,7 @@ class Study:
     """Seeds that one call of the compiled program runs, and that are written together."""
     lanes: int = 64
     """Seeds that advance side by side on a CPU: as many as its cache holds."""
+
+    def __post_init__(self) -> None:
+        for name in ("seeds", "chunk", "lanes"):
+            require(getattr(self, name) > 0, f"The study's {name} is {getattr(self, name)}; it must be at least 1.")

@@ -40,24 +40,31 @@ def rate_interval(successes: int, n: int, level: float = 0.95) -> tuple[float, f
     Clopper and Pearson, Biometrika 26 (1934) 404-413.
     """
     tail = (1 - level) / 2
+    if n == 0:
+        return 0.0, 1.0
     low = 0.0 if successes == 0 else float(scipy.special.betaincinv(successes, n - successes + 1, tail))
     high = 1.0 if successes == n else float(scipy.special.betaincinv(successes + 1, n - successes, 1 - tail))
     return low, high
 
 
+def _number(value: xr.DataArray) -> str:
+    """Four decimals where they say something, scientific notation elsewhere."""
+    number = float(value)
+    return f"{number:.4f}" if number == 0 or 1e-3 <= abs(number) < 1e4 else f"{number:.3e}"
+
+
 def mean_table(values: xr.DataArray, title: str) -> Table:
     """A table of `mean_interval` with one row for each label, or pair of labels, of the dimensions beside the seed."""
-    dims = [dim for dim in values.dims if dim != "seed"]
+    dims = [str(dim) for dim in values.dims if dim != "seed"]
     summary = mean_interval(values)
     rows = []
     for place in np.ndindex(*(values.sizes[dim] for dim in dims)):
-        row = summary.isel(dict(zip(dims, place, strict=True)))
-        label = ", ".join(
-            str(row[dim].item()) if dim in row.coords else str(at) for dim, at in zip(dims, place, strict=True)
-        )
-        interval = f"[{float(row.low):.4f}, {float(row.high):.4f}]"
-        rows.append((label, f"{float(row['mean']):.4f}", interval, str(int(row.n)), str(int(row.dropped))))
-    return Table(title, (", ".join(map(str, dims)), "mean", "95% interval", "n", "dropped"), tuple(rows))
+        at = dict(zip(dims, place, strict=True))
+        row = summary.isel(at)
+        labels = [str(row[dim].item()) if dim in row.coords else str(number) for dim, number in at.items()]
+        interval = f"[{_number(row.low)}, {_number(row.high)}]" if np.isfinite(row.low) else "-"
+        rows.append((*labels, _number(row["mean"]), interval, str(int(row.n)), str(int(row.dropped))))
+    return Table(title, (*dims, "mean", "95% interval", "n", "dropped"), tuple(rows))
 
 
 def report(results: xr.Dataset) -> list[Table]:

@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 
 from subsim.engine import store
+from subsim.engine.provenance import identity
 from subsim.engine.study import Precision, Run, Study
 from subsim.options import UserError, require, require_choice
 
@@ -35,15 +36,16 @@ def arithmetic(precision: Precision) -> Iterator[None]:
 
 
 def plan(study: Study, seeds: int, chunk: int | None = None) -> Plan:
-    """Cut `seeds` into chunks of nearly equal size, so that few lanes of the last one idle.
+    """Cut `seeds` into chunks, and chunks into rounds of lanes, of nearly equal size: few lanes idle.
 
     `chunk` overrides the study's own. Every chunk has the same shape, whatever its number of seeds: one compile.
     """
     most = chunk or study.chunk
     chunk = math.ceil(seeds / math.ceil(seeds / most))
     # An accelerator's own scheduler spreads a wide program better than a loop of narrow ones.
-    lanes = chunk if jax.default_backend() != "cpu" else min(study.lanes, chunk)
-    return Plan(math.ceil(chunk / lanes) * lanes, lanes)
+    rounds = 1 if jax.default_backend() != "cpu" else math.ceil(chunk / study.lanes)
+    lanes = math.ceil(chunk / rounds)
+    return Plan(rounds * lanes, lanes)
 
 
 def make_program(lanes: int) -> jax.stages.Wrapped:
@@ -96,7 +98,8 @@ def simulate(
 
     cut = plan(study, seeds, chunk)
     prepared = prepare(study, config, hyper, root_seed, precision, cut)
-    results = store.open_store(out, prepared.template, seeds, cut.chunk)
+    template = store.template(study, prepared.record, prepared.identity, seeds)
+    results = store.open_store(out, template, cut.chunk)
     missing = results.missing(seeds)
     done = seeds - len(missing)
     if progress:
@@ -104,26 +107,28 @@ def simulate(
     if done < seeds:
         with arithmetic(precision):
             program = prepared.program.lower().compile()
-        for wanted in _contiguous(missing, cut.chunk):
-            # The last chunk repeats seeds to keep the one compiled shape; the repeats are not written.
-            record = jax.device_get(program(*prepared.arguments, np.resize(wanted, cut.chunk).astype(np.uint32)))
-            results.write(int(wanted[0]), {name: values[: len(wanted)] for name, values in _named(record).items()})
-            done += len(wanted)
-            if progress:
-                progress(done, seeds)
+            for wanted in _contiguous(missing, cut.chunk):
+                # The last chunk repeats seeds to keep the one compiled shape; the repeats are not written.
+                record = jax.device_get(program(*prepared.arguments, np.resize(wanted, cut.chunk).astype(np.uint32)))
+                results.write(int(wanted[0]), {name: values[: len(wanted)] for name, values in _named(record).items()})
+                done += len(wanted)
+                if progress:
+                    progress(done, seeds)
     return results.dataset(seeds)
 
 
 class Prepared(NamedTuple):
-    """A run before its first seed: the traced program, its arguments but for the seeds, the store's template."""
+    """A run before its first seed: the traced program, its arguments but for the seeds, the shape of one seed's
+    record by name, and all that the values depend on."""
 
     program: jax.stages.Traced
     arguments: tuple[Any, ...]
-    template: xr.Dataset
+    record: dict[str, jax.ShapeDtypeStruct]
+    identity: dict[str, Any]
 
 
 def prepare(study: Study, config: Any, hyper: Any, root_seed: int, precision: Precision, cut: Plan) -> Prepared:
-    """Load the data, trace the program once, and make the template of the store from that same trace."""
+    """Load the data and trace the program, once: the record's shapes come from the trace that is compiled."""
     config = study.config if config is None else config
     hyper = study.hyper if hyper is None else hyper
     study.check(config, hyper)
@@ -132,13 +137,12 @@ def prepare(study: Study, config: Any, hyper: Any, root_seed: int, precision: Pr
         run = study.make_run(config, data)
         if not isinstance(run, jax.tree_util.Partial):
             run = jax.tree_util.Partial(run)
-        arguments = (run, jax.tree.map(jnp.asarray, hyper), jax.random.key(root_seed))
+        arguments = (*jax.tree.map(jnp.asarray, (run, hyper)), jax.random.key(root_seed))
         program = make_program(cut.lanes).trace(*arguments, np.zeros(cut.chunk, np.uint32))
     record = {
         name: jax.ShapeDtypeStruct(value.shape[1:], value.dtype) for name, value in _named(program.out_info).items()
     }
-    identity = store.identity(study.name, config, hyper, root_seed, precision, data)
-    return Prepared(program, arguments, store.template(study, record, identity))
+    return Prepared(program, arguments, record, identity(study, config, hyper, root_seed, precision, data))
 
 
 def _contiguous(seeds: np.ndarray, most: int) -> list[np.ndarray]:

@@ -59,9 +59,12 @@ def test_a_study_without_a_report_gets_a_table_for_every_real_variable(values):
         results[name].attrs["description"] = f"of {name}"
     both, one = report(results)
     assert (both.title, one.title) == ("both: of both", "one: of one")
-    assert one.rows[0][1] == both.rows[0][1] == f"{float(values[:, 0].mean()):.4f}"
+    assert one.rows[0][0] == both.rows[0][1] == f"{float(values[:, 0].mean()):.4f}"
     grid = mean_table(xr.concat([values, values], "loss"), "grid")
-    assert [row[0] for row in grid.rows] == ["0, a", "0, b", "1, a", "1, b"]
+    assert [row[:2] for row in grid.rows] == [("0", "a"), ("0", "b"), ("1", "a"), ("1", "b")]
+    single = mean_table(values[:1] * 1e-9, "one seed")
+    assert [row[2] for row in single.rows] == ["-", "-"]
+    assert single.rows[0][1].endswith(("e-09", "e-10"))
 
 
 def test_table_has_one_row_a_label(values):

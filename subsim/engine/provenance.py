@@ -1,0 +1,106 @@
+"""What the values of a run depend on, and where and by what it was made."""
+
+import ast
+import dataclasses
+import functools
+import hashlib
+import importlib.metadata
+import inspect
+import json
+import platform
+import subprocess
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from subsim.engine.study import Precision, Study
+
+# All that the values of a run depend on, beside the library's own code: runs that agree in these may share a store.
+IDENTITY = ("study", "study_sha256", "config", "hyper", "root_seed", "precision", "data_sha256")
+
+
+def plain(value: Any) -> Any:
+    """`value`, a config or a pytree of numbers, as what JSON can hold."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if hasattr(value, "_asdict"):
+        return plain(value._asdict())
+    if isinstance(value, Mapping):
+        return {str(name): plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, np.ndarray | np.generic | jax.Array):
+        return np.asarray(value).tolist()
+    return value if isinstance(value, str | int | float | bool | None) else repr(value)
+
+
+def fingerprint(data: Any) -> str | None:
+    """sha256 of the arrays in `data`, with their shapes and types; None where there are none."""
+    leaves = [np.ascontiguousarray(leaf) for leaf in jax.tree.leaves(data)]
+    digest = hashlib.sha256()
+    for leaf in leaves:
+        digest.update(f"{leaf.dtype} {leaf.shape} ".encode() + leaf.tobytes())
+    return digest.hexdigest() if leaves else None
+
+
+def source_fingerprint(function: Any) -> str | None:
+    """sha256 of the code in the file that defines `function`, comments and spacing aside; None without a file."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    try:
+        source = Path(inspect.getsourcefile(function) or "").read_text()
+    except (OSError, TypeError):
+        return None
+    return hashlib.sha256(ast.dump(ast.parse(source)).encode()).hexdigest()
+
+
+def identity(study: Study, config: Any, hyper: Any, root_seed: int, precision: Precision, data: Any) -> dict[str, Any]:
+    """The entries of `IDENTITY`, in plain JSON values."""
+    values = (
+        study.name,
+        source_fingerprint(study.make_run),
+        plain(config),
+        plain(hyper),
+        root_seed,
+        precision,
+        fingerprint(data),
+    )
+    return dict(zip(IDENTITY, values, strict=True))
+
+
+def digest(identity: Mapping[str, Any]) -> str:
+    """sha256 of an identity in canonical JSON."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+
+def provenance() -> dict[str, Any]:
+    """Where and by what a run was made."""
+    packages = ("subsim", "jax", "jaxlib", "flax", "optax", "numpy", "xarray", "zarr")
+    device = jax.devices()[0]
+    return {
+        "versions": {name: importlib.metadata.version(name) for name in packages},
+        "python": platform.python_version(),
+        "device": f"{device.platform} {device.device_kind}",
+        "commit": _commit(),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _commit() -> str | None:
+    """The commit of the checkout that this package lies in, with a + where files differ from it; None outside one."""
+
+    def git(*words: str) -> str:
+        folder = Path(__file__).parent
+        return subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        # An installed copy may lie inside somebody else's checkout: that commit says nothing about it.
+        if git("ls-files", __file__) == "":
+            return None
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
