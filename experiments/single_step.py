@@ -116,10 +116,10 @@ def report(results: xr.Dataset) -> list[Table]:
                 rest = mean_interval(abs(step.remainder) / abs(step.predicted))
                 error = f"{float(rest['mean']):.1e} [{float(rest.low):.1e}, {float(rest.high):.1e}]"
                 remainders.append((init, loss, str(int(rest.n)), error))
-    columns = ("init", "loss", "n", "dropped", "d_S.d_T < 0", "L_T rises", "P(d_S.d_T > 0)")
+    columns = ("init", "loss", "n", "dropped", "Lemma 1", "Theorem 1", "P(d_S.d_T > 0)")
     return [
-        Table("The theorem at one step (in brackets: nothing is promised)", columns, tuple(signs)),
-        Table("How far its prediction is off", ("init", "loss", "n", "|d_S.d_T - eps A| / eps A"), tuple(remainders)),
+        Table("Violations in one step (in brackets: nothing is promised)", columns, tuple(signs)),
+        Table("How far the prediction is off", ("init", "loss", "n", "|d_S.d_T - eps A| / eps A"), tuple(remainders)),
     ]
 
 

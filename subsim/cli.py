@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
+from rich.box import SIMPLE_HEAVY
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.table import Table as RichTable
@@ -209,11 +210,9 @@ def say(text: str) -> None:
 
 def print_table(table: "Table") -> None:
     """Print one table, its first column to the left and its numbers to the right."""
-    drawn = RichTable(title=Text(table.title), title_justify="left")
+    drawn = RichTable(title=Text(table.title), title_justify="left", box=SIMPLE_HEAVY)
     for number, column in enumerate(table.columns):
-        # Narrow screens fold the headings, never the numbers.
-        widest = max((len(row[number]) for row in table.rows), default=1)
-        drawn.add_column(Text(column), justify="right" if number else "left", min_width=widest)
+        drawn.add_column(Text(column), justify="right" if number else "left", no_wrap=True)
     for row in table.rows:
         drawn.add_row(*map(Text, row))
     # Piped into a file, a table is as wide as it needs to be.
