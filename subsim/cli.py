@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
-from rich.box import SIMPLE_HEAVY
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.table import Table as RichTable
@@ -175,8 +175,8 @@ def simulate(study: "Study", config: Any, hyper: Any, **options: Any) -> "xr.Dat
     def show(done: int, seeds: int) -> None:
         # Started by the first call: until then options may still be refused, or data be fetched under a bar of its own.
         doing = "" if bar.live.is_started or done == seeds else ": compiling"
-        bar.start()
         bar.update(task, description=study.name + doing, completed=done, total=seeds)
+        bar.start()
 
     try:
         return sweep.simulate(study, config, hyper, progress=show, **options)
@@ -208,15 +208,21 @@ def say(text: str) -> None:
     Console(highlight=False, soft_wrap=True).print(text, markup=False)
 
 
-def print_table(table: "Table") -> None:
-    """Print one table, its first column to the left and its numbers to the right."""
-    drawn = RichTable(title=Text(table.title), title_justify="left", box=SIMPLE_HEAVY)
+def as_drawn(table: "Table") -> RichTable:
+    """One table, its first column to the left and its numbers to the right."""
+    drawn = RichTable(
+        title=Text(table.title), title_justify="left", box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False
+    )
     for number, column in enumerate(table.columns):
         drawn.add_column(Text(column), justify="right" if number else "left", no_wrap=True)
     for row in table.rows:
         drawn.add_row(*map(Text, row))
-    # Piped into a file, a table is as wide as it needs to be.
-    Console(width=None if sys.stdout.isatty() else 160).print(drawn)
+    return drawn
+
+
+def print_table(table: "Table") -> None:
+    """Print one table; piped into a file, it is as wide as it needs to be."""
+    Console(width=None if sys.stdout.isatty() else 160).print(as_drawn(table))
 
 
 def draw(study: str, results: "xr.Dataset", folder: Path) -> None:

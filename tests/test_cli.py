@@ -1,12 +1,16 @@
+import dataclasses
+import io
 import sys
 
 import numpy as np
 import pytest
 import xarray as xr
 from conftest import ROOT, SMOKE, smoke_options
+from rich.console import Console
 
 import subsim
 from subsim import catalogue, cli
+from subsim.engine.summary import mean_table
 
 TOY = """
 '''Draws one number a seed.'''
@@ -143,6 +147,18 @@ def test_any_kind_of_options_become_flags(command, tmp_path):
     assert subsim.load_results("r[/b]").attrs["hyper"] == {"scale": 3.0}
     (tmp_path / "mine.py").write_text(text.replace("scale", "seeds"))
     assert refused(command("run", "./mine.py"), "'seeds'", "rename")
+
+
+def test_the_demos_tables_fit_eighty_columns():
+    study = subsim.load_study("single_step")
+    tables = study.report(subsim.simulate(study, dataclasses.replace(study.config, widths=(4,), batch=4), seeds=1000))
+    conditions = ["cross-model (all logits)"]
+    accuracy = xr.DataArray(np.full((1000, 1), -1.0), dims=("seed", "condition"), coords={"condition": conditions})
+    for table in [*tables, mean_table(accuracy, "Accuracy")]:
+        screen = io.StringIO()
+        Console(width=80, file=screen).print(cli.as_drawn(table))
+        for cell in [*table.columns, *table.rows[0]]:
+            assert cell in screen.getvalue()
 
 
 def test_a_figure_of_other_results_is_refused(command, tmp_path):
