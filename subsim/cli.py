@@ -19,7 +19,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from subsim import catalogue
-from subsim.options import UserError
+from subsim.options import UserError, field_names
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -41,6 +41,9 @@ class RunOptions:
     """bfloat16: matrix products only; parameters and sums stay float32."""
     out: Path = RESULTS
     """Folder for the results; repeat the command to go on with a run that was stopped."""
+    sweep: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """Values for one option, such as student.learning-rate=1e-4:1e-2:5:log or n_aux=1,2,5; may be \
+repeated. A dimension of the results each."""
     chunk: int | None = None
     """Seeds that one call of the compiled program runs and that are written together; None: the study's choice."""
 
@@ -114,8 +117,11 @@ def run_anything(study: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metav
 def run(name: str, words: Sequence[str]) -> None:
     """Run the study with this name or path, with the options in `words`."""
     study = catalogue.load_study(name)
+    from subsim.engine.axes import parse
+
     out = RESULTS / Path(name).stem
     options, config, hyper = parse_options(study, words, f"subsim run {name}", out)
+    sweep = dict(parse(axis) for axis in options.sweep)
     results = simulate(
         study,
         config,
@@ -123,27 +129,21 @@ def run(name: str, words: Sequence[str]) -> None:
         seeds=options.seeds,
         root_seed=options.root_seed,
         precision=options.precision,
+        sweep=sweep,
         out=options.out,
         chunk=options.chunk,
     )
-    print_report(study, results)
+    print_report(study, results, swept=bool(sweep))
     say(f"Results: {options.out}")
-    if catalogue.has_figure(name):
+    if catalogue.has_figure(name) and not sweep:
         say(f"Draw them: subsim figure {name}" + ("" if options.out == out else f" --out {options.out}"))
-
-
-def _names(part: Any) -> Sequence[str]:
-    """The fields of a config or hyper, be it a dataclass, a NamedTuple or a dictionary; none where it has none."""
-    if dataclasses.is_dataclass(part):
-        return [field.name for field in dataclasses.fields(part)]
-    return list(getattr(part, "_fields", part if isinstance(part, dict) else ()))
 
 
 def parse_options(study: "Study", words: Sequence[str], prog: str, out: Path) -> tuple[RunOptions, Any, Any]:
     """The run's options, and the study's config and hyper, from the command line; defaults are the study's own."""
     options = RunOptions(seeds=study.seeds, precision=study.precision, out=out)
     parts = {"config": study.config, "hyper": study.hyper}
-    taken = set(_names(options)) & {name for part in parts.values() for name in _names(part)}
+    taken = set(field_names(options)) & {name for part in parts.values() for name in field_names(part)}
     if taken:
         raise UserError(f"The study has an option {min(taken)!r} of its own, which every run has already; rename it.")
     defaults = {name: part for name, part in parts.items() if part is not None} | {"run": options}
@@ -152,7 +152,8 @@ def parse_options(study: "Study", words: Sequence[str], prog: str, out: Path) ->
     types["run"] = tyro.conf.OmitArgPrefixes[RunOptions]
     everything = dataclasses.make_dataclass("Everything", types.items(), frozen=True)
     # --student-inputs is --student.inputs: a group's dash may stand for its dot.
-    groups = "|".join(name for part in parts.values() for name in _names(part) if _names(getattr(part, name, None)))
+    nested = (name for part in parts.values() for name in field_names(part) if field_names(getattr(part, name, None)))
+    groups = "|".join(nested)
     dotted = [re.sub(rf"^--({groups})-", r"--\1.", word) if groups else word for word in words]
     with one_sentence():
         parsed: Any = tyro.cli(
@@ -195,11 +196,12 @@ class _Rate(ProgressColumn):
         return Text(f"{speed:,.1f} seeds/s" if speed >= 1 else f"{1 / speed:.1f} s/seed")
 
 
-def print_report(study: "Study", results: "xr.Dataset") -> None:
-    """Print the study's tables."""
+def print_report(study: "Study", results: "xr.Dataset", swept: bool = False) -> None:
+    """Print the study's tables; of a sweep, mean and interval of every variable at every value."""
     from subsim.engine import summary
 
-    for table in (study.report or summary.report)(results):
+    report = summary.report if swept or study.report is None else study.report
+    for table in report(results):
         print_table(table)
 
 
@@ -258,6 +260,9 @@ def figure(
     results = load_results(folder)
     if results.attrs.get("study") != name:
         raise UserError(f"{folder} holds results of {results.attrs.get('study')}, not of {name}; choose with --out.")
+    if results.attrs.get("sweep"):
+        axes = ", ".join(results.attrs["sweep"])
+        raise UserError(f"{folder} holds a sweep over {axes}, and the figure draws one config; choose with --out.")
     draw(study, results, to or folder)
 
 

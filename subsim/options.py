@@ -1,6 +1,7 @@
 """What a user can set: options that refuse bad values in one sentence, and numbers that can be traced."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, TypeVar, dataclass_transform
 
 T = TypeVar("T")
@@ -19,6 +20,13 @@ def require(holds: bool, sentence: str) -> None:
 def require_choice(field: str, value: Any, choices: Any) -> None:
     """Raise `UserError` unless `value` is one of `choices`, all of which the sentence then lists."""
     require(value in choices, f"{field} is {value!r}; choose one of {', '.join(map(str, choices))}.")
+
+
+def field_names(options: Any) -> Sequence[str]:
+    """The options in a dataclass, NamedTuple or dictionary; none where `options` is a single value."""
+    if dataclasses.is_dataclass(options):
+        return [field.name for field in dataclasses.fields(options)]
+    return list(getattr(options, "_fields", options if isinstance(options, dict) else ()))
 
 
 @dataclass_transform(frozen_default=True)

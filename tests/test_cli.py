@@ -161,6 +161,24 @@ def test_the_demos_tables_fit_eighty_columns():
             assert cell in screen.getvalue()
 
 
+@pytest.mark.usefixtures("optax_promotion")
+def test_a_sweep_from_the_command_line(command):
+    words = [*smoke_options("mnist_aux_logits"), "--aux", "3", "--seeds", "2", "--out", "r"]
+    words += ["--sweep", "student.n-imitated=1,3", "--sweep", "widths=8,16-8"]
+    status, printed, _ = command("run", "mnist_aux_logits", *words)
+    assert status == 0
+    assert "student.n_imitated" in printed
+    results = subsim.load_results("r")
+    assert dict(results.sizes) == {"seed": 2, "widths": 2, "student.n_imitated": 2, "condition": 6, "student": 4}
+    assert results.widths.values.tolist() == ["8", "16-8"]
+    # One teacher a seed, whatever its students imitate.
+    teacher = results.accuracy.sel(condition="teacher")
+    np.testing.assert_array_equal(teacher.isel({"student.n_imitated": 0}), teacher.isel({"student.n_imitated": 1}))
+    assert refused(command("figure", "mnist_aux_logits", "--out", "r"), "sweep over widths, student.n_imitated")
+    for bad, complaint in (("no_such=1", "no_such"), ("student.n_imitated=9", "student.n_imitated is 9"), ("x", "'x'")):
+        assert refused(command("run", "mnist_aux_logits", "--data", "digits", "--sweep", bad), complaint)
+
+
 def test_a_figure_of_other_results_is_refused(command, tmp_path):
     (tmp_path / "mine.py").write_text(TOY)
     assert command("run", "./mine.py", "--out", "r")[0] == 0

@@ -9,7 +9,7 @@ import inspect
 import json
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,11 @@ from typing import Any
 import jax
 import numpy as np
 
+from subsim.engine.axes import Axis
 from subsim.engine.study import Precision, Study
 
 # All that the values of a run depend on, beside the library's own code: runs that agree in these may share a store.
-IDENTITY = ("study", "study_sha256", "config", "hyper", "root_seed", "precision", "data_sha256")
+IDENTITY = ("study", "study_sha256", "config", "hyper", "sweep", "root_seed", "precision", "data_sha256")
 
 
 def plain(value: Any) -> Any:
@@ -58,13 +59,16 @@ def source_fingerprint(function: Any) -> str | None:
     return hashlib.sha256(ast.dump(ast.parse(source)).encode()).hexdigest()
 
 
-def identity(study: Study, config: Any, hyper: Any, root_seed: int, precision: Precision, data: Any) -> dict[str, Any]:
+def identity(
+    study: Study, config: Any, hyper: Any, axes: Sequence[Axis], root_seed: int, precision: Precision, data: Any
+) -> dict[str, Any]:
     """The entries of `IDENTITY`, in plain JSON values."""
     values = (
         study.name,
         source_fingerprint(study.make_run),
         plain(config),
         plain(hyper),
+        {axis.name: plain(axis.values) for axis in axes},
         root_seed,
         precision,
         fingerprint(data),

@@ -1,7 +1,7 @@
 """Results on disk: one zarr group a run, made from a template, each chunk written into its own region, resumable."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import xarray as xr
 import zarr
 
 from subsim.engine import provenance
+from subsim.engine.axes import Axis
 from subsim.engine.study import Study
 from subsim.options import UserError, require
 
@@ -25,28 +26,35 @@ _STATUS = {
 _FORMAT: dict[str, Any] = {"zarr_format": 2, "consolidated": False}
 
 
-def template(study: Study, record: Mapping[str, Any], identity: Mapping[str, Any], seeds: int) -> xr.Dataset:
+def template(
+    study: Study, record: Mapping[str, Any], identity: Mapping[str, Any], axes: Sequence[Axis], seeds: int
+) -> xr.Dataset:
     """The data set of `study` with every dimension, coordinate and attribute, and `seeds` seeds that are all missing.
 
-    `record` gives, by name, anything with the `shape` (without the seed axis) and `dtype` of one seed's value. The
-    arrays repeat one number in memory, however many seeds there are.
+    `record` gives, by name, anything with the `shape` and `dtype` of one seed's value, the traced axes first.
+    The arrays repeat one number in memory, however many seeds there are.
     """
+    static, traced = ([axis for axis in axes if axis.traced is kind] for kind in (False, True))
+    outer = {"seed": seeds, **{axis.name: len(axis.values) for axis in static}}
+    inner = [axis.name for axis in traced]
     variables: dict[str, Any] = {}
     for name, value in record.items():
         require(name in study.variables, f"The study's record has {name!r}, which its variables do not describe.")
         require(name not in ("seed", "status"), f"The study's record has {name!r}, a name that the engine uses itself.")
         meaning = study.variables[name]
         require(
-            len(meaning.dims) == len(value.shape),
-            f"The study's variable {name!r} has dims {meaning.dims}, but its values have shape {tuple(value.shape)}.",
+            len(meaning.dims) == len(value.shape) - len(inner),
+            f"The study's variable {name!r} has dims {meaning.dims}, but its values have shape "
+            f"{tuple(value.shape[len(inner) :])}.",
         )
         empty = np.nan if np.issubdtype(value.dtype, np.floating) else 0
-        values = np.broadcast_to(np.asarray(empty, value.dtype), (seeds, *value.shape))
+        values = np.broadcast_to(np.asarray(empty, value.dtype), (*outer.values(), *value.shape))
         attributes = {"description": meaning.description, "units": meaning.units}
-        variables[name] = (("seed", *meaning.dims), values, attributes)
-    variables["status"] = ("seed", np.broadcast_to(np.uint8(MISSING), seeds), _STATUS)
+        variables[name] = ((*outer, *inner, *meaning.dims), values, attributes)
+    variables["status"] = (tuple(outer), np.broadcast_to(np.uint8(MISSING), tuple(outer.values())), _STATUS)
     used = {dim for meaning in study.variables.values() for dim in meaning.dims}
     coords: dict[str, Any] = {dim: list(labels) for dim, labels in study.coords.items() if dim in used}
+    coords |= {axis.name: axis.labels for axis in axes}
     coords["seed"] = ("seed", np.arange(seeds), {"description": "global index i; its key is fold_in(root, i)"})
     made_by = {"config_hash": provenance.digest(identity), **provenance.provenance()}
     return xr.Dataset(variables, coords, {"title": study.title, **identity, **made_by})
@@ -74,33 +82,42 @@ def _differences(here: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
 
 
 class Store:
-    """The results of one run: `missing` seeds, `write` a chunk, read the `dataset`."""
+    """The results of one run: `missing` seeds, `write` a chunk, read the `dataset`.
 
-    def __init__(self, target: Any):
-        self._target = target
+    A `place` picks one value of each of the config's axes, by their numbers.
+    """
+
+    def __init__(self, target: Any, static: Sequence[str]):
+        self._target, self._static = target, static
 
     def _open(self) -> xr.Dataset:
         return xr.open_zarr(self._target, chunks=None, consolidated=False)
 
-    def missing(self, seeds: int) -> np.ndarray:
-        """Those of the seeds 0 .. `seeds` - 1 that are not on disk, in order."""
+    def missing(self, seeds: int, place: tuple[int, ...]) -> np.ndarray:
+        """Those of the seeds 0 .. `seeds` - 1 that are not on disk at `place`, in order."""
         with self._open() as held:
-            return np.flatnonzero(held.status.values[:seeds] == MISSING)
+            return np.flatnonzero(held.status.values[(slice(seeds), *place)] == MISSING)
 
-    def write(self, first: int, record: Mapping[str, np.ndarray]) -> None:
-        """Write a chunk: seeds from `first` on, one row each. Its status follows its data, so that a chunk counts as
-        finished only when all of it is on disk. Raises `UserError` where the disk refuses."""
+    def write(self, first: int, place: tuple[int, ...], record: Mapping[str, np.ndarray]) -> None:
+        """Write a chunk at `place`: seeds from `first` on, one row each. Its status follows its data, so that a chunk
+        counts as finished only when all of it is on disk. Raises `UserError` where the disk refuses."""
         rows = len(next(iter(record.values())))
         finite = np.ones(rows, bool)
         for values in record.values():
             if np.issubdtype(values.dtype, np.floating):
                 finite &= np.isfinite(values).reshape(rows, -1).all(axis=1)
+        status = {"status": np.where(finite, FINISHED, DIVERGED).astype(np.uint8)}
+        region = {"seed": slice(first, first + rows)}
+        region |= {name: slice(at, at + 1) for name, at in zip(self._static, place, strict=True)}
         with self._open() as held:
-            data = xr.Dataset({name: (held[name].dims, values) for name, values in record.items()})
-        status = xr.Dataset({"status": ("seed", np.where(finite, FINISHED, DIVERGED).astype(np.uint8))})
+            dims = {name: variable.dims for name, variable in held.data_vars.items()}
         try:
-            for part in (data, status):
-                part.to_zarr(self._target, region={"seed": slice(first, first + rows)}, **_FORMAT)
+            for part in (record, status):
+                placed = {
+                    name: (dims[name], values.reshape(rows, *(1 for _ in place), *values.shape[1:]))
+                    for name, values in part.items()
+                }
+                xr.Dataset(placed).to_zarr(self._target, region=region, **_FORMAT)
         except OSError as error:
             raise UserError(
                 f"out: cannot write to {self._target} ({error.strerror or error}); finished seeds are kept: mend the "
@@ -113,19 +130,23 @@ class Store:
             return held.isel(seed=slice(0, seeds)).load()
 
 
-def open_store(out: str | Path | None, template: xr.Dataset, chunk: int) -> Store:
+def open_store(out: str | Path | None, template: xr.Dataset, static: Sequence[str], chunk: int) -> Store:
     """The store in folder `out` with room for the seeds of `template`: made from it, or found there and continued.
 
     None keeps it in memory. Raises `UserError` where `out` cannot be written or holds a run of another identity.
     """
     encoding = {
-        name: {"chunks": (chunk, *(max(1, size) for size in variable.shape[1:]))}
+        name: {
+            "chunks": tuple(
+                chunk if dim == "seed" else 1 if dim in static else max(1, size) for dim, size in variable.sizes.items()
+            )
+        }
         for name, variable in template.data_vars.items()
     }
     if out is None:
         memory = zarr.storage.MemoryStore()
         template.to_zarr(memory, mode="w-", encoding=encoding, **_FORMAT)
-        return Store(memory)
+        return Store(memory, static)
     target = Path(out) / FILE
     try:
         if target.exists():
@@ -137,7 +158,7 @@ def open_store(out: str | Path | None, template: xr.Dataset, chunk: int) -> Stor
             draft.rename(target)
     except OSError as error:
         raise UserError(f"out: cannot write to {out} ({error.strerror or error}); choose another folder.") from None
-    return Store(target)
+    return Store(target, static)
 
 
 def _continue(target: Path, template: xr.Dataset) -> None:
@@ -176,7 +197,8 @@ def load_results(out: str | Path) -> xr.Dataset:
     require(target.exists(), f"{out} holds no results; run the study first, or name its folder with --out.")
     try:
         with xr.open_zarr(target, chunks=None, consolidated=False) as held:
-            finished = held.isel(seed=held.status.values != MISSING).load()
+            everywhere = [dim for dim in held.status.dims if dim != "seed"]
+            finished = held.isel(seed=(held.status != MISSING).all(everywhere).values).load()
     except (OSError, ValueError, AttributeError):
         raise UserError(f"{target} cannot be read as a whole; repeat the command that made it.") from None
     require(finished.sizes["seed"] > 0, f"{out} holds no finished seed; repeat the command that made it.")

@@ -1,8 +1,9 @@
 """Plan, compile and run a study over its seeds, chunk by chunk into its store."""
 
 import contextlib
+import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,8 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from subsim.engine import store
-from subsim.engine.provenance import identity
+from subsim.engine import provenance, store
+from subsim.engine.axes import Axis, over, replaced
+from subsim.engine.axes import arrays as axis_arrays
+from subsim.engine.axes import make as make_axes
 from subsim.engine.study import Precision, Run, Study
 from subsim.options import UserError, require, require_choice
 
@@ -35,29 +38,32 @@ def arithmetic(precision: Precision) -> Iterator[None]:
         yield
 
 
-def plan(study: Study, seeds: int, chunk: int | None = None) -> Plan:
+def plan(study: Study, seeds: int, chunk: int | None = None, width: int = 1) -> Plan:
     """Cut `seeds` into chunks, and chunks into rounds of lanes, of nearly equal size: few lanes idle.
 
-    `chunk` overrides the study's own. Every chunk has the same shape, whatever its number of seeds: one compile.
+    `chunk` overrides the study's own; `width` is how many values of traced axes share a lane. Every chunk has the same
+    shape, whatever its number of seeds: one compile.
     """
     most = chunk or study.chunk
     chunk = math.ceil(seeds / math.ceil(seeds / most))
     # An accelerator's own scheduler spreads a wide program better than a loop of narrow ones.
-    rounds = 1 if jax.default_backend() != "cpu" else math.ceil(chunk / study.lanes)
+    rounds = 1 if jax.default_backend() != "cpu" else math.ceil(chunk / max(1, study.lanes // width))
     lanes = math.ceil(chunk / rounds)
     return Plan(rounds * lanes, lanes)
 
 
-def make_program(lanes: int) -> jax.stages.Wrapped:
-    """The compiled program: record of each of `seeds`, shape (chunk,), along a leading axis.
+def make_program(lanes: int, axes: Sequence[Axis] = ()) -> jax.stages.Wrapped:
+    """The compiled program: record of each of `seeds`, shape (chunk,), along a leading axis, followed by `axes`.
 
-    Seed i has the key fold_in(root, i) with i its global index: how seeds are cut cannot change their randomness.
+    Seed i has the key fold_in(root, i) with i its global index: how seeds are cut cannot change their randomness. All
+    values of an axis share their seed's key.
     """
 
     @jax.jit
-    def program(run: Run, hyper: Any, root: jax.Array, seeds: jax.Array) -> Any:
+    def program(run: Run, hyper: Any, values: Any, root: jax.Array, seeds: jax.Array) -> Any:
         def one(seed: jax.Array) -> Any:
-            return run(jax.random.fold_in(root, seed), hyper)
+            key = jax.random.fold_in(root, seed)
+            return over(functools.partial(run, key), hyper, axes)(*values)
 
         return jax.lax.map(one, seeds, batch_size=None if lanes == 1 else lanes)
 
@@ -72,19 +78,23 @@ def simulate(
     seeds: int | None = None,
     root_seed: int = 0,
     precision: Precision | None = None,
+    sweep: Mapping[str, Sequence[Any]] | None = None,
     out: str | Path | None = None,
     chunk: int | None = None,
     progress: Progress | None = None,
 ) -> xr.Dataset:
-    """Run `study` over seeds 0 .. `seeds` - 1 and return its labelled data set, with one dimension `seed` added.
+    """Run `study` over seeds 0 .. `seeds` - 1 and return its labelled data set, with the dimension `seed` added.
 
     Args:
         study: what to run; `config`, `hyper`, `seeds` and `precision` override its defaults.
         root_seed: the key that every seed's own key is folded from.
+        sweep: dotted names of options, each with the values that it takes: a dimension each. Options of the config cost
+            one compile a value; numbers of the hyper run inside one program, and share what does not depend on them.
         out: folder for the results. Repeating the call with the same folder computes only the seeds it lacks; a folder
             that holds another config is refused. None: results stay in memory.
         chunk: seeds that one call of the compiled program runs, and that are written together.
-        progress: called with (seeds finished, seeds asked for) at the start and after every chunk.
+        progress: called with (seeds finished, seeds asked for) at the start and after every chunk; seeds are counted
+            once for every value of the config's axes.
 
     Raises:
         UserError: an option is out of range, contradicts another, or `out` cannot be used.
@@ -96,53 +106,95 @@ def simulate(
     require(0 <= root_seed < 2**32, f"root_seed is {root_seed}; it must lie in [0, 2^32).")
     require_choice("precision", precision, study.precisions)
 
-    cut = plan(study, seeds, chunk)
-    prepared = prepare(study, config, hyper, root_seed, precision, cut)
-    template = store.template(study, prepared.record, prepared.identity, seeds)
-    results = store.open_store(out, template, cut.chunk)
-    missing = results.missing(seeds)
-    done = seeds - len(missing)
+    config = study.config if config is None else config
+    hyper = study.hyper if hyper is None else hyper
+    axes = make_axes(sweep or {}, config, hyper)
+    static = [axis for axis in axes if not axis.traced]
+    cut = plan(study, seeds, chunk, math.prod(len(axis.values) for axis in axes if axis.traced))
+    # All values are checked before the first is run: a bad one at the end would cost the user the wait.
+    configs = {place: _at(config, static, place) for place in np.ndindex(*(len(axis.values) for axis in static))}
+    for chosen in configs.values():
+        study.check(chosen, hyper)
+        for axis in axes:
+            for value in axis.values if axis.traced else ():
+                study.check(chosen, replaced(hyper, axis.name, value))
+
+    first_place = next(iter(configs))
+    prepared = prepare(study, configs[first_place], hyper, axes, root_seed, precision, cut)
+    record = prepared.record
+    identity = provenance.identity(study, config, hyper, axes, root_seed, precision, prepared.data)
+    template = store.template(study, record, identity, axes, seeds)
+    results = store.open_store(out, template, [axis.name for axis in static], cut.chunk)
+    missing = {place: results.missing(seeds, place) for place in configs}
+    asked = seeds * len(configs)
+    done = asked - sum(map(len, missing.values()))
     if progress:
-        progress(done, seeds)
-    if done < seeds:
-        with arithmetic(precision):
-            program = prepared.program.lower().compile()
-            for wanted in _contiguous(missing, cut.chunk):
-                # The last chunk repeats seeds to keep the one compiled shape; the repeats are not written.
-                record = jax.device_get(program(*prepared.arguments, np.resize(wanted, cut.chunk).astype(np.uint32)))
-                results.write(int(wanted[0]), {name: values[: len(wanted)] for name, values in _named(record).items()})
-                done += len(wanted)
-                if progress:
-                    progress(done, seeds)
+        progress(done, asked)
+    for place, chosen in configs.items():
+        if len(missing[place]) > 0 and place != first_place:
+            prepared = prepare(study, chosen, hyper, axes, root_seed, precision, cut)
+            require(prepared.record == record, "sweep: the values of an axis must leave the record's shapes alone.")
+        for first, rows in _computed(prepared, missing[place], cut, precision):
+            results.write(first, place, rows)
+            done += len(next(iter(rows.values())))
+            if progress:
+                progress(done, asked)
     return results.dataset(seeds)
 
 
+def _at(config: Any, axes: Sequence[Axis], place: tuple[int, ...]) -> Any:
+    """`config` with the values of `axes` at these numbers."""
+    for axis, number in zip(axes, place, strict=True):
+        config = replaced(config, axis.name, axis.values[number])
+    return config
+
+
 class Prepared(NamedTuple):
-    """A run before its first seed: the traced program, its arguments but for the seeds, the shape of one seed's
-    record by name, and all that the values depend on."""
+    """A config before its first seed: the traced program, its arguments but for the seeds, the shape of one seed's
+    record by name, and the data."""
 
     program: jax.stages.Traced
     arguments: tuple[Any, ...]
     record: dict[str, jax.ShapeDtypeStruct]
-    identity: dict[str, Any]
+    data: Any
 
 
-def prepare(study: Study, config: Any, hyper: Any, root_seed: int, precision: Precision, cut: Plan) -> Prepared:
+def prepare(
+    study: Study, config: Any, hyper: Any, axes: Sequence[Axis], root_seed: int, precision: Precision, cut: Plan
+) -> Prepared:
     """Load the data and trace the program, once: the record's shapes come from the trace that is compiled."""
-    config = study.config if config is None else config
-    hyper = study.hyper if hyper is None else hyper
-    study.check(config, hyper)
+    traced = [axis for axis in axes if axis.traced]
+    for axis in traced:
+        # An option that is None by default has no place among the numbers until it has a value.
+        hyper = replaced(hyper, axis.name, axis.values[0])
     data = study.load(config)
     with arithmetic(precision):
         run = study.make_run(config, data)
         if not isinstance(run, jax.tree_util.Partial):
             run = jax.tree_util.Partial(run)
-        arguments = (*jax.tree.map(jnp.asarray, (run, hyper)), jax.random.key(root_seed))
-        program = make_program(cut.lanes).trace(*arguments, np.zeros(cut.chunk, np.uint32))
+        run, hyper = jax.tree.map(jnp.asarray, (run, hyper))
+        arguments = (run, hyper, axis_arrays(traced, hyper), jax.random.key(root_seed))
+        program = make_program(cut.lanes, traced).trace(*arguments, np.zeros(cut.chunk, np.uint32))
     record = {
         name: jax.ShapeDtypeStruct(value.shape[1:], value.dtype) for name, value in _named(program.out_info).items()
     }
-    return Prepared(program, arguments, record, identity(study, config, hyper, root_seed, precision, data))
+    return Prepared(program, arguments, record, data)
+
+
+def _computed(
+    prepared: Prepared, seeds: np.ndarray, cut: Plan, precision: Precision
+) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+    """The records of `seeds`, chunk by chunk: the first seed of each, and one row a seed. Compiles if there are any."""
+    if len(seeds) == 0:
+        return
+    with arithmetic(precision):
+        program = prepared.program.lower().compile()
+    for wanted in _contiguous(seeds, cut.chunk):
+        # The last chunk repeats seeds to keep the one compiled shape; the repeats are left out.
+        padded = np.resize(wanted, cut.chunk).astype(np.uint32)
+        with arithmetic(precision):
+            record = jax.device_get(_named(program(*prepared.arguments, padded)))
+        yield int(wanted[0]), {name: values[: len(wanted)] for name, values in record.items()}
 
 
 def _contiguous(seeds: np.ndarray, most: int) -> list[np.ndarray]:

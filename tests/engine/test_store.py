@@ -99,7 +99,7 @@ def test_a_chunk_counts_only_when_its_data_is_on_disk(toy, tmp_path, monkeypatch
 
 def test_identity_is_all_of_the_resolved_config(toy):
     def identity(root_seed):
-        return provenance.identity(toy, toy.config, toy.hyper, root_seed, "float32", None)
+        return provenance.identity(toy, toy.config, toy.hyper, [], root_seed, "float32", None)
 
     one = identity(0)
     assert json.loads(json.dumps(one)) == one

@@ -1,0 +1,127 @@
+"""The axes of a sweep: options of the config, one compile a value, and numbers of the hyper, all in one program."""
+
+import ast
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from subsim.options import UserError, field_names, require
+
+
+class Axis(NamedTuple):
+    """One dimension of a sweep: the dotted name of an option, its values, and whether they are traced."""
+
+    name: str
+    values: tuple[Any, ...]
+    traced: bool
+
+    @property
+    def labels(self) -> list[Any]:
+        """The values as a coordinate: numbers and text as they are, widths as text."""
+        return ["-".join(map(str, value)) if isinstance(value, tuple) else value for value in self.values]
+
+
+def parse(text: str) -> tuple[str, tuple[Any, ...]]:
+    """Name and values of an axis as the command line writes it: `n_aux=1,2`, `eps=1e-4:1e-2:5:log`, `widths=64-64,128`.
+
+    `low:high:n` is n values evenly spaced, with `:log` evenly spaced in their logarithm; numbers joined by `-` are a
+    tuple, and a `-` in the name is an underscore.
+    """
+    name, equals, values = text.partition("=")
+    name = name.replace("-", "_")
+    require(bool(name and equals and values), f"sweep is {text!r}; write it as NAME=1,2,3 or NAME=low:high:n[:log].")
+    if ":" not in values:
+        return name, tuple(map(_value, values.split(",")))
+    try:
+        low, high, n, *log = values.split(":")
+        space: Any = {(): np.linspace, ("log",): np.geomspace}[tuple(log)]
+        with np.errstate(invalid="raise", divide="raise"):
+            return name, tuple(float(value) for value in space(float(low), float(high), int(n)))
+    except (KeyError, ValueError, FloatingPointError):
+        raise UserError(f"sweep of {name}: {values!r} is no range; write low:high:n or low:high:n:log.") from None
+
+
+def _value(word: str) -> Any:
+    try:
+        return ast.literal_eval(word)
+    except (ValueError, SyntaxError):
+        pieces = word.split("-")
+        return tuple(map(int, pieces)) if all(piece.isdigit() for piece in pieces) else word
+
+
+def make(sweep: Mapping[str, Sequence[Any]], config: Any, hyper: Any) -> list[Axis]:
+    """The axes of `sweep` (name -> values), those of the config first.
+
+    Raises `UserError` for a name that is no option, and for values that are none or stand there twice.
+    """
+    axes = []
+    for name, values in sweep.items():
+        require(len(values) > 0, f"sweep of {name}: there are no values.")
+        require(len(set(values)) == len(values), f"sweep of {name}: a value stands there twice.")
+        traced = _has(hyper, name)
+        require(traced or _has(config, name), f"sweep of {name}: the study has no such option; try one of its flags.")
+        is_float = isinstance(_get(hyper if traced else config, name), float)
+        axes.append(Axis(name, tuple(map(float, values)) if is_float else tuple(values), traced))
+    return sorted(axes, key=lambda axis: axis.traced)
+
+
+def _get(options: Any, name: str) -> Any:
+    for part in name.split("."):
+        options = options[part] if isinstance(options, dict) else getattr(options, part)
+    return options
+
+
+def _has(options: Any, name: str) -> bool:
+    head, _, rest = name.partition(".")
+    if head not in field_names(options):
+        return False
+    inner = _get(options, head)
+    return _has(inner, rest) if rest else not field_names(inner)
+
+
+def replaced(options: Any, name: str, value: Any) -> Any:
+    """`options` (a dataclass, NamedTuple or dictionary, nested) with the option of this dotted name set to `value`."""
+    head, _, rest = name.partition(".")
+    if rest:
+        value = replaced(_get(options, head), rest, value)
+    if isinstance(options, dict):
+        return options | {head: value}
+    if dataclasses.is_dataclass(options) and not isinstance(options, type):
+        # A label such as 64 for a single hidden layer is as good as the tuple it stands for.
+        wants_tuple = isinstance(getattr(options, head), tuple) and not isinstance(value, tuple)
+        return dataclasses.replace(options, **{head: (value,) if wants_tuple else value})
+    return options._replace(**{head: value})
+
+
+def over(run: Callable[[Any], Any], hyper: Any, axes: Sequence[Axis]) -> Callable[..., Any]:
+    """`run(hyper)` as a function of one array of values for each of `axes`, vmapped: a leading dimension for each.
+
+    What does not depend on an axis is computed once for all its values: a teacher, where only students differ.
+    """
+    names = [axis.name for axis in axes]
+
+    def at(*values: Any) -> Any:
+        chosen = dict(zip(names, values, strict=True))
+        return run(
+            jax.tree_util.tree_map_with_path(
+                lambda path, leaf: chosen.get(jax.tree_util.keystr(path, simple=True, separator="."), leaf), hyper
+            )
+        )
+
+    function: Callable[..., Any] = at
+    for number in reversed(range(len(names))):
+        function = jax.vmap(function, in_axes=tuple(0 if other == number else None for other in range(len(names))))
+    return function
+
+
+def arrays(axes: Sequence[Axis], hyper: Any) -> tuple[jax.Array, ...]:
+    """The values of traced `axes` as arrays of the dtypes that their numbers have in `hyper`."""
+    dtypes = {
+        jax.tree_util.keystr(path, simple=True, separator="."): jnp.result_type(leaf)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(hyper)
+    }
+    return tuple(jnp.asarray(axis.values, dtypes[axis.name]) for axis in axes)

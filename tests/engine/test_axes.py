@@ -1,0 +1,173 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import xarray as xr
+from conftest import ToyConfig
+
+import subsim
+from subsim import UserError
+from subsim.engine import axes, sweep
+
+SWEEP = {"size": [3, 1, 2], "scale": [1.0, 2.5]}
+
+
+@pytest.fixture
+def toy(toy):
+    """The toy study, with a config that matters."""
+
+    def make_run(config, data):
+        run = toy.make_run(config, data)
+
+        def bigger(key, hyper):
+            record = run(key, hyper)
+            return record | {"all": record["all"] * config.size}
+
+        return bigger
+
+    return dataclasses.replace(toy, make_run=make_run)
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "values"),
+    [
+        ("n_aux=1,2,10", "n_aux", (1, 2, 10)),
+        ("student.learning-rate=1e-4:1e-2:3:log", "student.learning_rate", (1e-4, 1e-3, 1e-2)),
+        ("eps=0:1:3", "eps", (0.0, 0.5, 1.0)),
+        ("init=lecun,torch", "init", ("lecun", "torch")),
+        ("widths=64-64,128", "widths", ((64, 64), 128)),
+        ("student.n_imitated=None,3", "student.n_imitated", (None, 3)),
+    ],
+)
+def test_axes_are_written_as_text(text, name, values):
+    parsed_name, parsed = axes.parse(text)
+    assert parsed_name == name
+    np.testing.assert_equal(len(parsed), len(values))
+    for a, b in zip(parsed, values, strict=True):
+        assert a == (pytest.approx(b) if isinstance(b, float) else b)
+
+
+@pytest.mark.parametrize("text", ["eps", "eps=", "=1", "eps=1:2", "eps=1:2:x", "eps=1:2:3:lug", "eps=-1:2:3:log"])
+def test_axes_that_are_none_are_refused(text):
+    with pytest.raises(UserError, match="sweep"):
+        axes.parse(text)
+
+
+def test_a_sweep_equals_its_runs_one_by_one(toy):
+    results = subsim.simulate(toy, sweep=SWEEP)
+    assert results["all"].dims == ("seed", "size", "scale", "place")
+    assert results.status.dims == ("seed", "size")
+    assert results.size.values.tolist() == SWEEP["size"]
+    assert results.scale.values.tolist() == SWEEP["scale"]
+    assert results.attrs["sweep"] == SWEEP
+    for size in SWEEP["size"]:
+        for scale in SWEEP["scale"]:
+            alone = subsim.simulate(toy, ToyConfig(size=size), {**toy.hyper, "scale": scale})
+            here = results.sel(size=size, scale=scale, drop=True)
+            xr.testing.assert_equal(here.bits, alone.bits)  # the same key ...
+            xr.testing.assert_allclose(here, alone, rtol=1e-6)  # ... and so the same numbers, to rounding
+
+
+def test_one_trace_a_value_of_the_config_and_none_for_a_number(toy):
+    traces = []
+
+    def make_run(config, data):
+        run = toy.make_run(config, data)
+
+        def counted(key, hyper):
+            traces.append(config.size)
+            return run(key, hyper)
+
+        return counted
+
+    subsim.simulate(dataclasses.replace(toy, make_run=make_run), sweep=SWEEP)
+    assert traces == SWEEP["size"]
+
+
+def test_what_an_axis_does_not_touch_is_computed_once(toy):
+    """A product of matrices that depends on the key alone is not repeated for every value of an axis."""
+
+    def run(key, hyper):
+        matrix = jax.random.normal(key, (200, 200))
+        return {"first": hyper["scale"] * jnp.sum(matrix @ matrix)}
+
+    def flops(values):
+        study = dataclasses.replace(toy, make_run=lambda config, data: run)
+        made = axes.make({"scale": values}, study.config, study.hyper)
+        prepared = sweep.prepare(study, study.config, study.hyper, made, 0, "float32", sweep.Plan(1, 1))
+        return prepared.program.lower().compile().cost_analysis()["flops"]
+
+    assert flops(list(range(1, 9))) < 1.1 * flops([1])
+
+
+def test_a_sweep_resumes_at_every_place(toy, tmp_path):
+    for stop_after in range(1, 9):
+        calls = []
+
+        def interrupt(done, asked, calls=calls, stop_after=stop_after):
+            calls.append(done)
+            if len(calls) > stop_after:
+                raise KeyboardInterrupt
+
+        out = tmp_path / str(stop_after)
+        with pytest.raises(KeyboardInterrupt):
+            subsim.simulate(toy, sweep=SWEEP, out=out, progress=interrupt)
+        seen = []
+        resumed = subsim.simulate(toy, sweep=SWEEP, out=out, progress=lambda done, asked, seen=seen: seen.append(done))
+        assert seen[0] == calls[-1]
+        assert seen[-1] == 30
+        xr.testing.assert_equal(resumed, subsim.simulate(toy, sweep=SWEEP))
+
+
+def test_a_sweep_grows_by_seeds_and_is_refused_for_other_values(toy, tmp_path):
+    subsim.simulate(toy, sweep=SWEEP, seeds=3, out=tmp_path / "r")
+    more = subsim.simulate(toy, sweep=SWEEP, seeds=7, out=tmp_path / "r")
+    xr.testing.assert_equal(more, subsim.simulate(toy, sweep=SWEEP, seeds=7))
+    xr.testing.assert_equal(subsim.load_results(tmp_path / "r"), more)
+    with pytest.raises(UserError, match=r"sweep\.scale"):
+        subsim.simulate(toy, sweep=SWEEP | {"scale": [1.0]}, seeds=3, out=tmp_path / "r")
+    with pytest.raises(UserError, match=r"sweep\.size"):
+        subsim.simulate(toy, seeds=3, out=tmp_path / "r")
+
+
+def test_axis_values_of_a_seed_are_paired(toy):
+    results = subsim.simulate(toy, sweep={"scale": [1.0, 2.0]}, seeds=20)
+    contrast = subsim.paired_contrast(results["all"].sel(scale=2.0), 2 * results["all"].sel(scale=1.0))
+    np.testing.assert_allclose((contrast.low, contrast.high), 0, atol=1e-6)
+    assert contrast.n.values.tolist() == [20] * 3
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"size_of_it": [1]}, "size_of_it"),
+        ({"scale.of": [1]}, r"scale\.of"),
+        ({"scale": []}, "no values"),
+        ({"scale": [1.0, 1.0]}, "twice"),
+    ],
+)
+def test_axes_of_nothing_are_refused(toy, values, words):
+    with pytest.raises(UserError, match=words):
+        subsim.simulate(toy, sweep=values)
+
+
+def test_every_value_of_an_axis_is_checked(toy, tmp_path):
+    def check(config, hyper):
+        if hyper["scale"] < 0 or config.size < 0:
+            raise UserError("refused")
+
+    study = dataclasses.replace(toy, check=check)
+    for values in ({"scale": [1.0, -1.0]}, {"size": [1, -1]}):
+        with pytest.raises(UserError, match="refused"):
+            subsim.simulate(study, sweep=values, out=tmp_path / "r")
+        assert not (tmp_path / "r").exists()
+
+
+def test_an_axis_may_not_change_shapes(toy):
+    def make_run(config, data):
+        return lambda key, hyper: {"all": jnp.zeros(config.size)}
+
+    with pytest.raises(UserError, match="shapes"):
+        subsim.simulate(dataclasses.replace(toy, make_run=make_run), sweep={"size": [3, 2]})
