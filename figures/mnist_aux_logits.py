@@ -34,10 +34,10 @@ def draw(results: xr.Dataset) -> Figure:
     axes.set_xlabel("accuracy")
     imitated = results.attrs["hyper"]["student"]["n_imitated"] or config["n_aux"]
     axes.set_title(f"Transfer through {imitated} auxiliary logits: shared init and cross-model")
-    n, dropped = int(summary.n.max()), int(summary.dropped.max())
+    fewest, n, dropped = int(summary.n.min()), int(summary.n.max()), int(summary.dropped.max())
     plotting.caption(
         drawn,
-        f"{config['data']}, {config['evaluate']} set. Diamonds: mean over n = {n} seeds with Student t 95% interval; "
+        f"{config['data']}, {config['evaluate']} set. Diamonds: mean over n = {n if fewest == n else f'{fewest} to {n}'} seeds with Student t 95% interval; "
         f"dots: one seed each"
         + (f" (up to {dropped} diverged and dropped)." if dropped else ".")
         + f"\nMLP {'-'.join(map(str, config['widths']))}, {config['init']} init (scale "

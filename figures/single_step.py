@@ -7,6 +7,8 @@ from matplotlib.figure import Figure
 from subsim import plotting
 from subsim.engine.summary import rate_interval
 
+LOSSES = {"kl": "KL", "mse": "squared error"}
+
 
 @plotting.styled
 def draw(results: xr.Dataset) -> Figure:
@@ -19,10 +21,10 @@ def draw(results: xr.Dataset) -> Figure:
             step = results.sel(init=init, loss=loss)
             n = int(np.isfinite(step.inner_product).sum())
             axes.plot(step.predicted, step.inner_product, "o", color=colour, alpha=0.3, markersize=3,
-                      markeredgewidth=0, label=loss)  # fmt: skip
+                      markeredgewidth=0, label=LOSSES[str(loss)])  # fmt: skip
             positive = int((step.inner_product > 0).sum())
             low, high = rate_interval(positive, n)
-            rates.append(f"{loss}: {positive}/{n} positive [{low:.3f}, {high:.3f}]")
+            rates.append(f"{LOSSES[str(loss)]}: {positive}/{n} positive [{low:.3f}, {high:.3f}]")
         ends = np.array([float(results.predicted.min()), float(results.predicted.max())])
         axes.plot(ends, ends, color=plotting.NEUTRAL, linewidth=1, zorder=1, label=r"$\epsilon A$")
         axes.set_title(f"{init} initialisation\n" + "\n".join(rates), fontsize=9)

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import io
+import itertools
 import os
 import re
 import sys
@@ -74,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except KeyboardInterrupt:
-        Console(stderr=True).print("\nStopped; finished seeds are on disk. Repeat the command to go on.")
+        Console(stderr=True).print("\nStopped; what is finished is on disk. Repeat the command to go on.")
         sys.exit(130)
 
 
@@ -139,9 +140,20 @@ def run(name: str, words: Sequence[str]) -> None:
         say(f"Draw them: subsim figure {name}" + ("" if options.out == out else f" --out {options.out}"))
 
 
+def _run_options(study: "Study") -> type[RunOptions]:
+    """`RunOptions` with the precisions that the study can be run in."""
+    sentence = (
+        "bfloat16: matrix products only; parameters and sums stay float32." if "bfloat16" in study.precisions else ""
+    )
+    choices = Annotated[Literal[study.precisions], tyro.conf.arg(help=sentence)]
+    options = dataclasses.make_dataclass("RunOptions", [("precision", choices)], bases=(RunOptions,), frozen=True)
+    options.__doc__ = RunOptions.__doc__
+    return options
+
+
 def parse_options(study: "Study", words: Sequence[str], prog: str, out: Path) -> tuple[RunOptions, Any, Any]:
     """The run's options, and the study's config and hyper, from the command line; defaults are the study's own."""
-    options = RunOptions(seeds=study.seeds, precision=study.precision, out=out)
+    options = _run_options(study)(seeds=study.seeds, precision=study.precision, out=out)
     parts = {"config": study.config, "hyper": study.hyper}
     taken = set(field_names(options)) & {name for part in parts.values() for name in field_names(part)}
     if taken:
@@ -149,7 +161,7 @@ def parse_options(study: "Study", words: Sequence[str], prog: str, out: Path) ->
     defaults = {name: part for name, part in parts.items() if part is not None} | {"run": options}
     # The run's options are a group of their own in the help; none of the three puts its name before its flags.
     types: dict[str, Any] = {name: Annotated[type(part), tyro.conf.arg(name="")] for name, part in defaults.items()}
-    types["run"] = tyro.conf.OmitArgPrefixes[RunOptions]
+    types["run"] = tyro.conf.OmitArgPrefixes[type(options)]
     everything = dataclasses.make_dataclass("Everything", types.items(), frozen=True)
     # --student-inputs is --student.inputs: a group's dash may stand for its dot.
     nested = (name for part in parts.values() for name in field_names(part) if field_names(getattr(part, name, None)))
@@ -173,9 +185,14 @@ def simulate(study: "Study", config: Any, hyper: Any, **options: Any) -> "xr.Dat
     bar = Progress(*columns, console=Console(stderr=True), speed_estimate_period=3600)
     task = bar.add_task(study.name)
 
+    calls = itertools.count()
+
     def show(done: int, seeds: int) -> None:
         # Started by the first call: until then options may still be refused, or data be fetched under a bar of its own.
-        doing = "" if bar.live.is_started or done == seeds else ": compiling"
+        call = next(calls)
+        doing = ": compiling" if call == 0 and done < seeds else ""
+        if call == 1:
+            bar.reset(task)  # the rate is of seeds alone: the clock starts when the first program is compiled
         bar.update(task, description=study.name + doing, completed=done, total=seeds)
         bar.start()
 
@@ -255,8 +272,8 @@ def figure(
     """
     from subsim.engine.store import load_results
 
-    name = catalogue.study_file(study).stem
-    folder = out or RESULTS / name
+    name = catalogue.load_study(study).name
+    folder = out or RESULTS / Path(study).stem
     results = load_results(folder)
     if results.attrs.get("study") != name:
         raise UserError(f"{folder} holds results of {results.attrs.get('study')}, not of {name}; choose with --out.")

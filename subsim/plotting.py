@@ -70,6 +70,8 @@ def interval(axes: Axes, place: float | int, summary: xr.Dataset, colour: str) -
 def in_words(summary: xr.Dataset) -> str:
     """Mean and half-width of its interval, as `mean_interval` gives them; no half-width where there is none."""
     mean, high = float(summary["mean"]), float(summary["high"])
+    if int(summary.n) == 0:
+        return f"all {int(summary.dropped)} dropped"
     return f"{mean:.4f} ± {high - mean:.4f}" if np.isfinite(high) else f"{mean:.4f}"
 
 

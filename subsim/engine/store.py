@@ -68,14 +68,14 @@ def _flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _differences(here: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    """What tells two identities apart, as words."""
+    """What tells two identities apart, as words: the study where that differs, else every option that does."""
+    if here["study"] != wanted["study"]:
+        return f"the study {here['study']} and not {wanted['study']}"
     ours, theirs = _flat(here), _flat(wanted)
-
-    def value(values: Mapping[str, Any], name: str) -> Any:
-        return str(values.get(name))[:12] if name.endswith("sha256") else values.get(name)
-
+    words = {"study_sha256": "other code in the study's file", "data_sha256": "other data"}
     return ", ".join(
-        f"{name.removeprefix('config.').removeprefix('hyper.')} {value(ours, name)} and not {value(theirs, name)}"
+        words.get(name)
+        or f"{name.removeprefix('config.').removeprefix('hyper.')} {ours.get(name)} and not {theirs.get(name)}"
         for name in ours | theirs
         if ours.get(name) != theirs.get(name)
     )
@@ -172,7 +172,8 @@ def _continue(target: Path, template: xr.Dataset) -> None:
     wanted = {name: template.attrs[name] for name in provenance.IDENTITY}
     require(
         here == wanted,
-        f"out: {target.parent} holds another run, with {_differences(here, wanted)}; choose another folder with --out.",
+        f"out: {target.parent} holds another run, with {_differences(here, wanted)}; "
+        "choose another folder with --out, or remove this one.",
     )
     shapes = {name: variable.shape[1:] for name, variable in template.variables.items() if variable.dims[0] == "seed"}
     require(

@@ -93,8 +93,8 @@ def simulate(
         out: folder for the results. Repeating the call with the same folder computes only the seeds it lacks; a folder
             that holds another config is refused. None: results stay in memory.
         chunk: seeds that one call of the compiled program runs, and that are written together.
-        progress: called with (seeds finished, seeds asked for) at the start and after every chunk; seeds are counted
-            once for every value of the config's axes.
+        progress: called with (seeds finished, seeds asked for) at the start, after compiling and after every chunk; seeds
+            are counted once for every value of the config's axes.
 
     Raises:
         UserError: an option is out of range, contradicts another, or `out` cannot be used.
@@ -121,9 +121,9 @@ def simulate(
 
     first_place = next(iter(configs))
     prepared = prepare(study, configs[first_place], hyper, axes, root_seed, precision, cut)
-    record = prepared.record
+    shapes = prepared.record
     identity = provenance.identity(study, config, hyper, axes, root_seed, precision, prepared.data)
-    template = store.template(study, record, identity, axes, seeds)
+    template = store.template(study, shapes, identity, axes, seeds)
     results = store.open_store(out, template, [axis.name for axis in static], cut.chunk)
     missing = {place: results.missing(seeds, place) for place in configs}
     asked = seeds * len(configs)
@@ -133,10 +133,19 @@ def simulate(
     for place, chosen in configs.items():
         if len(missing[place]) > 0 and place != first_place:
             prepared = prepare(study, chosen, hyper, axes, root_seed, precision, cut)
-            require(prepared.record == record, "sweep: the values of an axis must leave the record's shapes alone.")
-        for first, rows in _computed(prepared, missing[place], cut, precision):
-            results.write(first, place, rows)
-            done += len(next(iter(rows.values())))
+            require(prepared.record == shapes, "sweep: the values of an axis must leave the record's shapes alone.")
+        if len(missing[place]) > 0:
+            with arithmetic(precision):
+                program = prepared.program.lower().compile()
+            if progress:
+                progress(done, asked)
+        for wanted in _contiguous(missing[place], cut.chunk):
+            # The last chunk repeats seeds to keep the one compiled shape; the repeats are not written.
+            padded = np.resize(wanted, cut.chunk).astype(np.uint32)
+            with arithmetic(precision):
+                record = jax.device_get(_named(program(*prepared.arguments, padded)))
+            results.write(int(wanted[0]), place, {name: values[: len(wanted)] for name, values in record.items()})
+            done += len(wanted)
             if progress:
                 progress(done, asked)
     return results.dataset(seeds)
@@ -179,22 +188,6 @@ def prepare(
         name: jax.ShapeDtypeStruct(value.shape[1:], value.dtype) for name, value in _named(program.out_info).items()
     }
     return Prepared(program, arguments, record, data)
-
-
-def _computed(
-    prepared: Prepared, seeds: np.ndarray, cut: Plan, precision: Precision
-) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
-    """The records of `seeds`, chunk by chunk: the first seed of each, and one row a seed. Compiles if there are any."""
-    if len(seeds) == 0:
-        return
-    with arithmetic(precision):
-        program = prepared.program.lower().compile()
-    for wanted in _contiguous(seeds, cut.chunk):
-        # The last chunk repeats seeds to keep the one compiled shape; the repeats are left out.
-        padded = np.resize(wanted, cut.chunk).astype(np.uint32)
-        with arithmetic(precision):
-            record = jax.device_get(_named(program(*prepared.arguments, padded)))
-        yield int(wanted[0]), {name: values[: len(wanted)] for name, values in record.items()}
 
 
 def _contiguous(seeds: np.ndarray, most: int) -> list[np.ndarray]:

@@ -60,7 +60,7 @@ def test_other_data_in_the_same_place_is_refused(toy, tmp_path):
         return dataclasses.replace(toy, load=lambda config: np.asarray(data))
 
     subsim.simulate(on([1, 2]), out=tmp_path / "r")
-    with pytest.raises(UserError, match="data_sha256"):
+    with pytest.raises(UserError, match="other data"):
         subsim.simulate(on([1, 3]), out=tmp_path / "r")
 
 
@@ -125,7 +125,7 @@ study = subsim.Study(name="mine", title="Mine.", make_run=lambda config, data: r
     first = simulate(text, 2)
     again = simulate(text.replace("# one number", "# another comment"), 3)
     np.testing.assert_array_equal(first.number, again.number[:2])
-    with pytest.raises(UserError, match="study_sha256"):
+    with pytest.raises(UserError, match="other code in the study's file"):
         simulate(text.replace("normal(key)", "normal(key) + 1000"), 4)
 
 
