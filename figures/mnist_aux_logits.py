@@ -35,10 +35,11 @@ def draw(results: xr.Dataset) -> Figure:
     imitated = results.attrs["hyper"]["student"]["n_imitated"] or config["n_aux"]
     axes.set_title(f"Transfer through {imitated} auxiliary logits: shared init and cross-model")
     fewest, n, dropped = int(summary.n.min()), int(summary.n.max()), int(summary.dropped.max())
+    counted = str(n) if fewest == n else f"{fewest} to {n}"
     plotting.caption(
         drawn,
-        f"{config['data']}, {config['evaluate']} set. Diamonds: mean over n = {n if fewest == n else f'{fewest} to {n}'} seeds with Student t 95% interval; "
-        f"dots: one seed each"
+        f"{config['data']}, {config['evaluate']} set. Diamonds: mean over n = {counted} seeds with Student t 95% "
+        "interval; dots: one seed each"
         + (f" (up to {dropped} diverged and dropped)." if dropped else ".")
         + f"\nMLP {'-'.join(map(str, config['widths']))}, {config['init']} init (scale "
         f"{results.attrs['hyper']['init_scale']:g}); students see {INPUTS[config['student']['inputs']]} and minimise "

@@ -142,10 +142,10 @@ def run(name: str, words: Sequence[str]) -> None:
 
 def _run_options(study: "Study") -> type[RunOptions]:
     """`RunOptions` with the precisions that the study can be run in."""
-    sentence = (
+    words = (
         "bfloat16: matrix products only; parameters and sums stay float32." if "bfloat16" in study.precisions else ""
     )
-    choices = Annotated[Literal[study.precisions], tyro.conf.arg(help=sentence)]
+    choices = Annotated[Literal[study.precisions], tyro.conf.arg(help=words)]  # type: ignore[name-defined]
     options = dataclasses.make_dataclass("RunOptions", [("precision", choices)], bases=(RunOptions,), frozen=True)
     options.__doc__ = RunOptions.__doc__
     return options
@@ -161,7 +161,7 @@ def parse_options(study: "Study", words: Sequence[str], prog: str, out: Path) ->
     defaults = {name: part for name, part in parts.items() if part is not None} | {"run": options}
     # The run's options are a group of their own in the help; none of the three puts its name before its flags.
     types: dict[str, Any] = {name: Annotated[type(part), tyro.conf.arg(name="")] for name, part in defaults.items()}
-    types["run"] = tyro.conf.OmitArgPrefixes[type(options)]
+    types["run"] = tyro.conf.OmitArgPrefixes[type(options)]  # type: ignore[misc]
     everything = dataclasses.make_dataclass("Everything", types.items(), frozen=True)
     # --student-inputs is --student.inputs: a group's dash may stand for its dot.
     nested = (name for part in parts.values() for name in field_names(part) if field_names(getattr(part, name, None)))

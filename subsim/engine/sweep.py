@@ -93,8 +93,8 @@ def simulate(
         out: folder for the results. Repeating the call with the same folder computes only the seeds it lacks; a folder
             that holds another config is refused. None: results stay in memory.
         chunk: seeds that one call of the compiled program runs, and that are written together.
-        progress: called with (seeds finished, seeds asked for) at the start, after compiling and after every chunk; seeds
-            are counted once for every value of the config's axes.
+        progress: called with (seeds finished, seeds asked for) at the start, after compiling and after every chunk;
+            seeds are counted once for every value of the config's axes.
 
     Raises:
         UserError: an option is out of range, contradicts another, or `out` cannot be used.
