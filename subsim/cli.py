@@ -117,12 +117,14 @@ def run_anything(study: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metav
 
 def run(name: str, words: Sequence[str]) -> None:
     """Run the study with this name or path, with the options in `words`."""
-    study = catalogue.load_study(name)
     from subsim.engine.axes import parse
 
-    out = RESULTS / Path(name).stem
+    study, out = catalogue.load_study(name), RESULTS / Path(name).stem
     options, config, hyper = parse_options(study, words, f"subsim run {name}", out)
-    sweep = dict(parse(axis) for axis in options.sweep)
+    axes = [parse(axis) for axis in options.sweep]
+    sweep = dict(axes)
+    if len(sweep) < len(axes):
+        raise UserError("sweep: an option stands there twice; give all its values in one --sweep.")
     results = simulate(
         study,
         config,
@@ -142,9 +144,7 @@ def run(name: str, words: Sequence[str]) -> None:
 
 def _run_options(study: "Study") -> type[RunOptions]:
     """`RunOptions` with the precisions that the study can be run in."""
-    words = (
-        "bfloat16: matrix products only; parameters and sums stay float32." if "bfloat16" in study.precisions else ""
-    )
+    words = "bfloat16: matrix products only; sums stay float32." if "bfloat16" in study.precisions else ""
     choices = Annotated[Literal[study.precisions], tyro.conf.arg(help=words)]  # type: ignore[name-defined]
     options = dataclasses.make_dataclass("RunOptions", [("precision", choices)], bases=(RunOptions,), frozen=True)
     options.__doc__ = RunOptions.__doc__

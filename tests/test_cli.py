@@ -175,7 +175,13 @@ def test_a_sweep_from_the_command_line(command):
     teacher = results.accuracy.sel(condition="teacher")
     np.testing.assert_array_equal(teacher.isel({"student.n_imitated": 0}), teacher.isel({"student.n_imitated": 1}))
     assert refused(command("figure", "mnist_aux_logits", "--out", "r"), "sweep over widths, student.n_imitated")
-    for bad, complaint in (("no_such=1", "no_such"), ("student.n_imitated=9", "student.n_imitated is 9"), ("x", "'x'")):
+    for bad, complaint in (
+        ("no_such=1", "no_such"),
+        ("student.n_imitated=9", "student.n_imitated is 9"),
+        ("x", "'x'"),
+        ("widths=a", "'a' is not a whole number"),
+        ("widths=0", "widths"),
+    ):
         assert refused(command("run", "mnist_aux_logits", "--data", "digits", "--sweep", bad), complaint)
 
 

@@ -2,7 +2,8 @@
 
 import ast
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 import jax
@@ -53,20 +54,39 @@ def _value(word: str) -> Any:
         return tuple(map(int, pieces)) if all(piece.isdigit() for piece in pieces) else word
 
 
-def make(sweep: Mapping[str, Sequence[Any]], config: Any, hyper: Any) -> list[Axis]:
+def make(sweep: Mapping[str, Iterable[Any]], config: Any, hyper: Any) -> list[Axis]:
     """The axes of `sweep` (name -> values), those of the config first.
 
-    Raises `UserError` for a name that is no option, and for values that are none or stand there twice.
+    Raises `UserError` for a name that is no option, and for values that are of another kind or stand there twice.
     """
     axes = []
     for name, values in sweep.items():
-        require(len(values) > 0, f"sweep of {name}: there are no values.")
-        require(len(set(values)) == len(values), f"sweep of {name}: a value stands there twice.")
         traced = _has(hyper, name)
         require(traced or _has(config, name), f"sweep of {name}: the study has no such option; try one of its flags.")
-        is_float = isinstance(_get(hyper if traced else config, name), float)
-        axes.append(Axis(name, tuple(map(float, values)) if is_float else tuple(values), traced))
+        default = _get(hyper if traced else config, name)
+        alike = tuple(_alike(name, value, default) for value in values)
+        require(len(alike) > 0, f"sweep of {name}: there are no values.")
+        require(len(set(alike)) == len(alike), f"sweep of {name}: a value stands there twice.")
+        axes.append(Axis(name, alike, traced))
     return sorted(axes, key=lambda axis: axis.traced)
+
+
+def _alike(name: str, value: Any, default: Any) -> Any:
+    """`value` as what the option's `default` is: a whole number, a number, a tuple of whole numbers, or text."""
+    whole = isinstance(value, Integral) or (isinstance(value, Real) and float(value).is_integer())
+    if isinstance(default, tuple):
+        pieces = value if isinstance(value, tuple | list) else (value,)
+        return tuple(_alike(name, piece, 0) for piece in pieces)
+    kind: Any
+    if isinstance(default, str):
+        kind, fits, wanted = str, isinstance(value, str), "text"
+    elif isinstance(default, float):
+        kind, fits, wanted = float, isinstance(value, Real), "a number"
+    else:
+        # An option that is None by default (all logits, as many steps as the epochs make) counts something.
+        kind, fits, wanted = int, whole, "a whole number"
+    require(fits, f"sweep of {name}: {value!r} is not {wanted}.")
+    return kind(value)
 
 
 def _get(options: Any, name: str) -> Any:
@@ -91,9 +111,7 @@ def replaced(options: Any, name: str, value: Any) -> Any:
     if isinstance(options, dict):
         return options | {head: value}
     if dataclasses.is_dataclass(options) and not isinstance(options, type):
-        # A label such as 64 for a single hidden layer is as good as the tuple it stands for.
-        wants_tuple = isinstance(getattr(options, head), tuple) and not isinstance(value, tuple)
-        return dataclasses.replace(options, **{head: (value,) if wants_tuple else value})
+        return dataclasses.replace(options, **{head: value})
     return options._replace(**{head: value})
 
 

@@ -10,6 +10,7 @@ from conftest import ToyConfig
 import subsim
 from subsim import UserError
 from subsim.engine import axes, sweep
+from subsim.network import NetworkConfig
 
 SWEEP = {"size": [3, 1, 2], "scale": [1.0, 2.5]}
 
@@ -38,7 +39,6 @@ def toy(toy):
         ("eps=0:1:3", "eps", (0.0, 0.5, 1.0)),
         ("init=lecun,torch", "init", ("lecun", "torch")),
         ("widths=64-64,128", "widths", ((64, 64), 128)),
-        ("student.n_imitated=None,3", "student.n_imitated", (None, 3)),
     ],
 )
 def test_axes_are_written_as_text(text, name, values):
@@ -146,11 +146,29 @@ def test_axis_values_of_a_seed_are_paired(toy):
         ({"scale.of": [1]}, r"scale\.of"),
         ({"scale": []}, "no values"),
         ({"scale": [1.0, 1.0]}, "twice"),
+        ({"size": [1, 1.0]}, "twice"),
+        ({"scale": ["fast"]}, "'fast' is not a number"),
+        ({"size": [1.5]}, r"1\.5 is not a whole number"),
+        ({"size": [None]}, "None is not a whole number"),
+        ({"size": ["x"]}, "'x' is not a whole number"),
     ],
 )
 def test_axes_of_nothing_are_refused(toy, values, words):
     with pytest.raises(UserError, match=words):
         subsim.simulate(toy, sweep=values)
+
+
+def test_values_become_what_the_option_is(toy):
+    (size,) = axes.make({"size": np.linspace(1, 3, 3)}, toy.config, toy.hyper)
+    assert [type(value) for value in size.values] == [int] * 3
+    config = NetworkConfig()
+    (widths,) = axes.make({"widths": [64, (64, 32)]}, config, {})
+    assert widths.values == ((64,), (64, 32))
+    assert widths.labels == ["64", "64-32"]
+    with pytest.raises(UserError, match="'a' is not a whole number"):
+        axes.make({"widths": ["a"]}, config, {})
+    with pytest.raises(UserError, match="3 is not text"):
+        axes.make({"init": [3]}, config, {})
 
 
 def test_every_value_of_an_axis_is_checked(toy, tmp_path):
