@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from subsim.engine.sweep import arithmetic
+from subsim.engine.program import arithmetic
 from subsim.network import NetworkConfig, imitated_logits, make_mlp
 
 

@@ -1,73 +1,37 @@
-"""Plan, compile and run a study over its seeds, chunk by chunk into its store."""
+"""Plan and run a study over its seeds, chunk by chunk into its store."""
 
-import contextlib
-import functools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
 from subsim.engine import provenance, store
-from subsim.engine.axes import Axis, over, replaced
-from subsim.engine.axes import arrays as axis_arrays
+from subsim.engine.axes import Axis, replaced
 from subsim.engine.axes import make as make_axes
-from subsim.engine.study import Precision, Run, Study
-from subsim.options import UserError, require, require_choice
+from subsim.engine.devices import local_mesh
+from subsim.engine.program import Plan, compile_program, prepare, trace
+from subsim.engine.study import Precision, Study
+from subsim.options import require, require_choice
 
-# What each precision asks of matrix products. By default a GPU or TPU would round float32 operands behind our back.
-_MATMUL = {"float32": "highest", "bfloat16": "bfloat16", "float64": "highest"}
 Progress = Callable[[int, int], None]  # (seeds finished, seeds asked for)
 
 
-class Plan(NamedTuple):
-    """How the seeds are cut: `chunk` seeds a call of the program, `lanes` of them side by side."""
-
-    chunk: int
-    lanes: int
-
-
-@contextlib.contextmanager
-def arithmetic(precision: Precision) -> Iterator[None]:
-    """Run jax in `precision` inside the block, and as before outside it."""
-    with jax.enable_x64(precision == "float64"), jax.default_matmul_precision(_MATMUL[precision]):
-        yield
-
-
-def plan(study: Study, seeds: int, chunk: int | None = None, width: int = 1) -> Plan:
+def plan(study: Study, seeds: int, chunk: int | None = None, width: int = 1, devices: int = 1) -> Plan:
     """Cut `seeds` into chunks, and chunks into rounds of lanes, of nearly equal size: few lanes idle.
 
     `chunk` overrides the study's own; `width` is how many values of traced axes share a lane. Every chunk has the same
-    shape, whatever its number of seeds: one compile.
+    shape, whatever its number of seeds: one compile. It is a multiple of the number of `devices`, all equally busy.
     """
     most = chunk or study.chunk
-    chunk = math.ceil(seeds / math.ceil(seeds / most))
+    share = math.ceil(math.ceil(seeds / math.ceil(seeds / most)) / devices)
     # An accelerator's own scheduler spreads a wide program better than a loop of narrow ones.
-    rounds = 1 if jax.default_backend() != "cpu" else math.ceil(chunk / max(1, study.lanes // width))
-    lanes = math.ceil(chunk / rounds)
-    return Plan(rounds * lanes, lanes)
-
-
-def make_program(lanes: int, axes: Sequence[Axis] = ()) -> jax.stages.Wrapped:
-    """The compiled program: record of each of `seeds`, shape (chunk,), along a leading axis, followed by `axes`.
-
-    Seed i has the key fold_in(root, i) with i its global index: how seeds are cut cannot change their randomness. All
-    values of an axis share their seed's key.
-    """
-
-    @jax.jit
-    def program(run: Run, hyper: Any, values: Any, root: jax.Array, seeds: jax.Array) -> Any:
-        def one(seed: jax.Array) -> Any:
-            key = jax.random.fold_in(root, seed)
-            return over(functools.partial(run, key), hyper, axes)(*values)
-
-        return jax.lax.map(one, seeds, batch_size=None if lanes == 1 else lanes)
-
-    return program
+    rounds = 1 if jax.default_backend() != "cpu" else math.ceil(share / max(1, study.lanes // width))
+    lanes = math.ceil(share / rounds)
+    return Plan(devices * rounds * lanes, lanes)
 
 
 def simulate(
@@ -110,7 +74,8 @@ def simulate(
     hyper = study.hyper if hyper is None else hyper
     axes = make_axes(sweep or {}, config, hyper)
     static = [axis for axis in axes if not axis.traced]
-    cut = plan(study, seeds, chunk, math.prod(len(axis.values) for axis in axes if axis.traced))
+    mesh = local_mesh()
+    cut = plan(study, seeds, chunk, math.prod(len(axis.values) for axis in axes if axis.traced), mesh.size)
     # All values are checked before the first is run: a bad one at the end would cost the user the wait.
     configs = {place: _at(config, static, place) for place in np.ndindex(*(len(axis.values) for axis in static))}
     for chosen in configs.values():
@@ -120,8 +85,9 @@ def simulate(
                 study.check(chosen, replaced(hyper, axis.name, value))
 
     first_place = next(iter(configs))
-    prepared = prepare(study, configs[first_place], hyper, axes, root_seed, precision, cut)
-    shapes = prepared.record
+    prepared = prepare(study, configs[first_place], hyper, axes, root_seed, precision)
+    program = trace(prepared, cut, mesh)
+    shapes = program.record
     identity = provenance.identity(study, config, hyper, axes, root_seed, precision, prepared.data)
     template = store.template(study, shapes, identity, axes, seeds)
     results = store.open_store(out, template, [axis.name for axis in static], cut.chunk)
@@ -131,19 +97,18 @@ def simulate(
     if progress:
         progress(done, asked)
     for place, chosen in configs.items():
-        if len(missing[place]) > 0 and place != first_place:
-            prepared = prepare(study, chosen, hyper, axes, root_seed, precision, cut)
-            require(prepared.record == shapes, "sweep: the values of an axis must leave the record's shapes alone.")
-        if len(missing[place]) > 0:
-            with arithmetic(precision):
-                program = prepared.program.lower().compile()
-            if progress:
-                progress(done, asked)
+        if len(missing[place]) == 0:
+            continue
+        if place != first_place:
+            prepared = prepare(study, chosen, hyper, axes, root_seed, precision)
+            program = trace(prepared, cut, mesh)
+            require(program.record == shapes, "sweep: the values of an axis must leave the record's shapes alone.")
+        call = compile_program(prepared, program)
+        if progress:
+            progress(done, asked)
         for wanted in _contiguous(missing[place], cut.chunk):
             # The last chunk repeats seeds to keep the one compiled shape; the repeats are not written.
-            padded = np.resize(wanted, cut.chunk).astype(np.uint32)
-            with arithmetic(precision):
-                record = jax.device_get(_named(program(*prepared.arguments, padded)))
+            record = call(np.resize(wanted, cut.chunk))
             results.write(int(wanted[0]), place, {name: values[: len(wanted)] for name, values in record.items()})
             done += len(wanted)
             if progress:
@@ -158,48 +123,7 @@ def _at(config: Any, axes: Sequence[Axis], place: tuple[int, ...]) -> Any:
     return config
 
 
-class Prepared(NamedTuple):
-    """A config before its first seed: the traced program, its arguments but for the seeds, the shape of one seed's
-    record by name, and the data."""
-
-    program: jax.stages.Traced
-    arguments: tuple[Any, ...]
-    record: dict[str, jax.ShapeDtypeStruct]
-    data: Any
-
-
-def prepare(
-    study: Study, config: Any, hyper: Any, axes: Sequence[Axis], root_seed: int, precision: Precision, cut: Plan
-) -> Prepared:
-    """Load the data and trace the program, once: the record's shapes come from the trace that is compiled."""
-    traced = [axis for axis in axes if axis.traced]
-    for axis in traced:
-        # An option that is None by default has no place among the numbers until it has a value.
-        hyper = replaced(hyper, axis.name, axis.values[0])
-    data = study.load(config)
-    with arithmetic(precision):
-        run = study.make_run(config, data)
-        if not isinstance(run, jax.tree_util.Partial):
-            run = jax.tree_util.Partial(run)
-        run, hyper = jax.tree.map(jnp.asarray, (run, hyper))
-        arguments = (run, hyper, axis_arrays(traced, hyper), jax.random.key(root_seed))
-        program = make_program(cut.lanes, traced).trace(*arguments, np.zeros(cut.chunk, np.uint32))
-    record = {
-        name: jax.ShapeDtypeStruct(value.shape[1:], value.dtype) for name, value in _named(program.out_info).items()
-    }
-    return Prepared(program, arguments, record, data)
-
-
 def _contiguous(seeds: np.ndarray, most: int) -> list[np.ndarray]:
     """Sorted `seeds` cut at every gap, and then into pieces of at most `most`."""
     stretches = np.split(seeds, np.flatnonzero(np.diff(seeds) > 1) + 1)
     return [stretch[first : first + most] for stretch in stretches for first in range(0, len(stretch), most)]
-
-
-def _named(record: Any) -> dict[str, Any]:
-    """The record as a dictionary, whether the study returns one or a NamedTuple."""
-    if hasattr(record, "_asdict"):
-        record = record._asdict()
-    if not isinstance(record, dict):
-        raise UserError("The study's run must return a dict or a NamedTuple of arrays: its record of one seed.")
-    return record

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import xarray as xr
 from conftest import ToyConfig
+from jax.sharding import Mesh
 
 import subsim
 from subsim import UserError
-from subsim.engine import axes, sweep
+from subsim.engine import axes, program
 from subsim.network import NetworkConfig
 
 SWEEP = {"size": [3, 1, 2], "scale": [1.0, 2.5]}
@@ -96,8 +97,9 @@ def test_what_an_axis_does_not_touch_is_computed_once(toy):
     def flops(values):
         study = dataclasses.replace(toy, make_run=lambda config, data: run)
         made = axes.make({"scale": values}, study.config, study.hyper)
-        prepared = sweep.prepare(study, study.config, study.hyper, made, 0, "float32", sweep.Plan(1, 1))
-        return prepared.program.lower().compile().cost_analysis()["flops"]
+        prepared = program.prepare(study, study.config, study.hyper, made, 0, "float32")
+        traced = program.trace(prepared, program.Plan(1, 1), Mesh(jax.devices()[:1], "seed")).traced
+        return traced.lower().compile().cost_analysis()["flops"]
 
     assert flops(list(range(1, 9))) < 1.1 * flops([1])
 

@@ -8,7 +8,8 @@ import xarray as xr
 
 import subsim
 from subsim import UserError
-from subsim.engine import provenance, sweep
+from subsim.engine import program, provenance, sweep
+from subsim.engine.devices import local_mesh
 
 
 def equal(a, b):
@@ -146,7 +147,11 @@ def test_arrays_of_a_partial_are_arguments_not_constants(toy):
     assert (subsim.simulate(study)["first"] % 1 == 0).all()
 
     def text(run):
-        return sweep.make_program(1).lower(run, None, (), jax.random.key(0), np.zeros(2, np.uint32)).as_text()
+        return (
+            program.make_program(1, local_mesh())
+            .lower(run, None, (), jax.random.key(0), np.zeros(2, np.uint32))
+            .as_text()
+        )
 
     # A constant is spelled out in the program, all thousand numbers.
     assert '"0x' not in text(jax.tree_util.Partial(look_up, table))

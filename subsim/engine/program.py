@@ -1,0 +1,130 @@
+"""The compiled program of a study: one trace a config, lanes of seeds side by side, seeds sharded over devices."""
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from subsim.engine.axes import Axis, over, replaced
+from subsim.engine.axes import arrays as axis_arrays
+from subsim.engine.devices import AXIS
+from subsim.engine.study import Precision, Run, Study
+from subsim.options import UserError
+
+# What each precision asks of matrix products. By default a GPU or TPU would round float32 operands behind our back.
+_MATMUL = {"float32": "highest", "bfloat16": "bfloat16", "float64": "highest"}
+
+
+class Plan(NamedTuple):
+    """How seeds are cut: `chunk` seeds a call of the program, of which `lanes` advance side by side on each device."""
+
+    chunk: int
+    lanes: int
+
+
+class Prepared(NamedTuple):
+    """A config before its first seed: the run and its numbers on the device, and the data on the host.
+
+    `arguments` are those of the program but for the seeds; `axes` are the traced ones.
+    """
+
+    arguments: tuple[Any, ...]
+    axes: tuple[Axis, ...]
+    precision: Precision
+    data: Any
+
+
+class Program(NamedTuple):
+    """A traced program of one `Plan`, its devices, and the shape of one seed's record by name, traced axes first."""
+
+    traced: jax.stages.Traced
+    mesh: Mesh
+    record: dict[str, jax.ShapeDtypeStruct]
+
+
+@contextlib.contextmanager
+def arithmetic(precision: Precision) -> Iterator[None]:
+    """Run jax in `precision` inside the block, and as before outside it."""
+    with jax.enable_x64(precision == "float64"), jax.default_matmul_precision(_MATMUL[precision]):
+        yield
+
+
+def make_program(lanes: int, mesh: Mesh, axes: Sequence[Axis] = ()) -> jax.stages.Wrapped:
+    """The compiled program: record of each of `seeds`, shape (chunk,), along a leading axis, followed by `axes`.
+
+    Seed i has the key fold_in(root, i) with i its global index: how seeds are cut cannot change their randomness. All
+    values of an axis share their seed's key. Each device of `mesh`, whose only axis is `seed`, runs its own share of
+    the seeds in its own loop, `lanes` at a time: nothing passes between devices.
+    """
+
+    @jax.jit
+    def program(run: Run, hyper: Any, values: Any, root: jax.Array, seeds: jax.Array) -> Any:
+        def share(run: Run, hyper: Any, values: Any, root: jax.Array, seeds: jax.Array) -> Any:
+            def one(seed: jax.Array) -> Any:
+                key = jax.random.fold_in(root, seed)
+                return over(functools.partial(run, key), hyper, axes)(*values)
+
+            return jax.lax.map(one, seeds, batch_size=None if lanes == 1 else lanes)
+
+        everywhere, apart = PartitionSpec(), PartitionSpec(AXIS)
+        specs = (everywhere, everywhere, everywhere, everywhere, apart)
+        # Nothing is communicated, so there is no replication for shard_map to keep track of.
+        sharded = jax.shard_map(share, mesh=mesh, in_specs=specs, out_specs=apart, check_vma=False)
+        return sharded(run, hyper, values, root, seeds)
+
+    return program
+
+
+def prepare(
+    study: Study, config: Any, hyper: Any, axes: Sequence[Axis], root_seed: int, precision: Precision
+) -> Prepared:
+    """Load the data of `config` and put its run and numbers where the program will find them."""
+    traced = tuple(axis for axis in axes if axis.traced)
+    for axis in traced:
+        # An option that is None by default has no place among the numbers until it has a value.
+        hyper = replaced(hyper, axis.name, axis.values[0])
+    data = study.load(config)
+    with arithmetic(precision):
+        run = study.make_run(config, data)
+        if not isinstance(run, jax.tree_util.Partial):
+            run = jax.tree_util.Partial(run)
+        run, hyper = jax.tree.map(jnp.asarray, (run, hyper))
+        arguments = (run, hyper, axis_arrays(traced, hyper), jax.random.key(root_seed))
+    return Prepared(arguments, traced, precision, data)
+
+
+def trace(prepared: Prepared, plan: Plan, mesh: Mesh) -> Program:
+    """Trace the program of `plan`; the record's shapes come from the trace that is compiled."""
+    with arithmetic(prepared.precision):
+        program = make_program(plan.lanes, mesh, prepared.axes)
+        traced = program.trace(*prepared.arguments, np.zeros(plan.chunk, np.uint32))
+    record = {
+        name: jax.ShapeDtypeStruct(value.shape[1:], value.dtype) for name, value in named(traced.out_info).items()
+    }
+    return Program(traced, mesh, record)
+
+
+def compile_program(prepared: Prepared, program: Program) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+    """The compiled program as a function from seeds, shape (chunk,), to their records on the host, by name."""
+    with arithmetic(prepared.precision):
+        compiled = program.traced.lower().compile()
+        arguments = jax.device_put(prepared.arguments, NamedSharding(program.mesh, PartitionSpec()))
+
+    def call(seeds: np.ndarray) -> dict[str, np.ndarray]:
+        return jax.device_get(named(compiled(*arguments, seeds.astype(np.uint32))))
+
+    return call
+
+
+def named(record: Any) -> dict[str, Any]:
+    """The record as a dictionary, whether the study returns one or a NamedTuple."""
+    if hasattr(record, "_asdict"):
+        record = record._asdict()
+    if not isinstance(record, dict):
+        raise UserError("The study's run must return a dict or a NamedTuple of arrays: its record of one seed.")
+    return record
