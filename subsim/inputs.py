@@ -1,4 +1,4 @@
-"""What a network sees: banks of images or noise, kept small in memory and scaled to real pixels row by row."""
+"""What a network sees: banks of images or noise, kept small in memory and scaled to real pixels batch by batch."""
 
 from typing import Any, Literal, NamedTuple
 
@@ -20,9 +20,9 @@ class Bank(NamedTuple):
     shift: Any
 
 
-def rows(bank: Bank, index: Int[Array, " batch"]) -> Float[Array, "batch pixels"]:
-    """The pixels of the inputs at `index`, shape (batch,), as floats of the precision in force."""
-    return pixels(bank, bank.values[index])
+def columns(bank: Bank, index: Int[Array, " batch"]) -> Float[Array, "pixels batch"]:
+    """The pixels of the inputs at `index`, shape (batch,), one input a column, as floats of the precision in force."""
+    return pixels(bank, bank.values[index]).T
 
 
 def pixels(bank: Bank, values: Num[Array, "*n pixels"]) -> Float[Array, "*n pixels"]:

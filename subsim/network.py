@@ -1,7 +1,7 @@
 """The network: a ReLU multi-layer perceptron with a class head and an auxiliary head on the same features."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -41,11 +41,12 @@ class Network(NamedTuple):
     """A network as two pure functions; neither knows of batches, seeds or students.
 
     `init(key)` gives the initial parameters of one network. `apply(params, x)` maps one example, `x` of shape
-    (pixels,), to its logits of shape (n_class + n_aux,): the class logits first.
+    (pixels,), to its logits of shape (n_class + n_aux,): the class logits first. Several examples may come as the
+    columns of `x`, shape (pixels, n); their logits are then the columns of the result.
     """
 
     init: Callable[[Key[Array, ""]], Params]
-    apply: Callable[[Params, Float[Array, " pixels"]], Float[Array, " logits"]]
+    apply: Callable[[Params, Float[Array, "pixels *n"]], Float[Array, "logits *n"]]
 
 
 def _normal(variance: float) -> Callable[..., Array]:
@@ -53,7 +54,7 @@ def _normal(variance: float) -> Callable[..., Array]:
 
 
 def _uniform(bound: float) -> Callable[..., Array]:
-    def draw(key: Array, shape: tuple[int, ...], dtype: Any, _sharding: Any = None) -> Array:
+    def draw(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
         return jax.random.uniform(key, shape, dtype, -bound, bound)
 
     return draw
@@ -67,52 +68,85 @@ _INITIALISERS: dict[str, Callable[[int], tuple[Callable[..., Array], Callable[..
 }
 
 
-def _dot_general(x: Array, w: Array, dimensions: Any, precision: Any = None, **options: Any) -> Array:
-    """A layer's matrix product in the precision in force; bfloat16 rounds its operands and keeps float32 sums.
+def _product(w: Float[Array, "out in"], x: Float[Array, "in *n"]) -> Float[Array, "out *n"]:
+    """w @ x in the precision in force; bfloat16 rounds the operands of this product, and of its gradients' products,
+    and keeps float32 sums.
 
     Rounded here, because XLA's CPU backend passes over the precision that is asked of a float32 product.
     """
     if jax.config.jax_default_matmul_precision == "bfloat16":  # type: ignore[attr-defined]
-        x, w = x.astype(jnp.bfloat16), w.astype(jnp.bfloat16)
-        options["preferred_element_type"] = jnp.float32
-    return jax.lax.dot_general(x, w, dimensions, precision, **options)
+        return _rounded_product(w, x)
+    return jnp.matmul(w, x)
+
+
+def _bfloat16_product(a: Array, b: Array, sum_over: tuple[int, int]) -> Array:
+    """Sum of products over one axis of each operand, rounded to bfloat16; the sums are float32."""
+    dimensions = ((sum_over[:1], sum_over[1:]), ((), ()))
+    rounded = a.astype(jnp.bfloat16), b.astype(jnp.bfloat16)
+    return jax.lax.dot_general(*rounded, dimensions, preferred_element_type=jnp.float32)
+
+
+@jax.custom_vjp
+def _rounded_product(w: Array, x: Array) -> Array:
+    return _bfloat16_product(w, x, (1, 0))
+
+
+def _rounded_product_forward(w: Array, x: Array) -> tuple[Array, tuple[Array, Array]]:
+    return _rounded_product(w, x), (w, x)
+
+
+def _rounded_product_backward(operands: tuple[Array, Array], pull: Array) -> tuple[Array, Array]:
+    w, x = operands
+    columns = (pull[:, None], x[:, None]) if x.ndim == 1 else (pull, x)
+    return _bfloat16_product(*columns, (1, 1)), _bfloat16_product(w, pull, (0, 0))
+
+
+_rounded_product.defvjp(_rounded_product_forward, _rounded_product_backward)
+
+
+class Layer(nnx.Module):
+    """An affine map, `weight` of shape (fan_out, fan_in) and `bias` of shape (fan_out,).
+
+    Examples are columns, so that the products of a whole stack of networks on the same examples, and the gradients of
+    their weights, are one matrix product that moves no memory: stacked weights lie one below the other.
+    """
+
+    def __init__(self, scheme: InitScheme, fan_in: int, fan_out: int, *, rngs: nnx.Rngs):
+        initialise_weight, initialise_bias = _INITIALISERS[scheme](fan_in)
+        # float follows the precision in force: float32, or float64 where that is enabled.
+        dtype = jnp.result_type(float)
+        self.weight = nnx.Param(initialise_weight(rngs.params(), (fan_in, fan_out), dtype).T)
+        self.bias = nnx.Param(initialise_bias(rngs.params(), (fan_out,), dtype))
+
+
+def _affine(layers: Sequence[Layer], x: Float[Array, "fan_in *n"]) -> Float[Array, "fan_out *n"]:
+    """Outputs of `layers`, one below the other, by one matrix product."""
+    weight = jnp.concatenate([layer.weight[...] for layer in layers])
+    bias = jnp.concatenate([layer.bias[...] for layer in layers])
+    return _product(weight, x) + (bias[:, None] if x.ndim == 2 else bias)
 
 
 class MLP(nnx.Module):
     """784-256-256-(10+3) in the paper (section 6.2): ReLU hidden layers, then the two heads side by side."""
 
     def __init__(self, config: NetworkConfig, n_pixels: int, n_class: int, *, rngs: nnx.Rngs):
-        def layer(fan_in: int, fan_out: int) -> nnx.Linear:
-            kernel_init, bias_init = _INITIALISERS[config.init](fan_in)
-            # float follows the precision in force: float32, or float64 where that is enabled.
-            dtype = jnp.result_type(float)
-            return nnx.Linear(
-                fan_in,
-                fan_out,
-                kernel_init=kernel_init,
-                bias_init=bias_init,
-                param_dtype=dtype,
-                dot_general=_dot_general,
-                rngs=rngs,
-            )
-
         sizes = (n_pixels, *config.widths)
-        self.hidden = nnx.List([layer(a, b) for a, b in itertools.pairwise(sizes)])
-        self.class_head = layer(sizes[-1], n_class)
-        self.aux_head = layer(sizes[-1], config.n_aux)
+        self.hidden = nnx.List([Layer(config.init, a, b, rngs=rngs) for a, b in itertools.pairwise(sizes)])
+        self.class_head = Layer(config.init, sizes[-1], n_class, rngs=rngs)
+        self.aux_head = Layer(config.init, sizes[-1], config.n_aux, rngs=rngs)
 
-    def __call__(self, x: Float[Array, " pixels"]) -> Float[Array, " logits"]:
-        """Logits of one example, class logits first."""
+    def __call__(self, x: Float[Array, "pixels *n"]) -> Float[Array, "logits *n"]:
+        """Logits of one example, or of examples in columns; class logits first."""
         for layer in self.hidden:
-            x = jax.nn.relu(layer(x))
-        return jnp.concatenate([self.class_head(x), self.aux_head(x)])
+            x = jax.nn.relu(_affine([layer], x))
+        return _affine([self.class_head, self.aux_head], x)
 
 
 def make_mlp(config: NetworkConfig, n_pixels: int, n_class: int) -> Network:
     """The MLP of `config` on `n_pixels` inputs with `n_class` class logits, as a pair of pure functions.
 
     Parameters are float32, or float64 where 64-bit mode is enabled; with the keys `hidden` (a layer by its number),
-    `class_head` and `aux_head`, each holding `kernel` (fan_in, fan_out) and `bias` (fan_out,).
+    `class_head` and `aux_head`, each holding `weight` (fan_out, fan_in) and `bias` (fan_out,).
     """
 
     def build(key: Array) -> MLP:
@@ -123,7 +157,7 @@ def make_mlp(config: NetworkConfig, n_pixels: int, n_class: int) -> Network:
     def init(key: Key[Array, ""]) -> Params:
         return nnx.state(build(key), nnx.Param)
 
-    def apply(params: Params, x: Float[Array, " pixels"]) -> Float[Array, " logits"]:
+    def apply(params: Params, x: Float[Array, "pixels *n"]) -> Float[Array, "logits *n"]:
         return nnx.merge(structure, params)(x)
 
     return Network(init, apply)

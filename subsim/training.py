@@ -91,7 +91,7 @@ class Trained(NamedTuple):
 def train(
     key: Key[Array, ""],
     params: Params,
-    example_loss: Callable[[Params, Any], Float[Array, ""]],
+    losses: Callable[[Params, Any], Float[Array, " batch"]],
     examples: Callable[[Int[Array, " batch"]], Any],
     n_examples: int,
     optimiser: optax.GradientTransformation,
@@ -99,11 +99,11 @@ def train(
     batch: int,
     steps: int,
 ) -> Trained:
-    """Minimise the mean of `example_loss(params, example)` over `n_examples` examples.
+    """Minimise the mean loss over `n_examples` examples.
 
-    `examples(index)` gives the examples at `index`, shape (batch,), as a pytree with that leading axis. Each epoch
-    takes them in an order of its own, drawn from `key` and the epoch's number; its last step averages over what is
-    left.
+    `examples(index)` gives the examples at `index`, shape (batch,), in whatever form `losses(params, examples)` takes
+    them; that gives the loss of each, shape (batch,). Each epoch takes the examples in an order of its own, drawn from
+    `key` and the epoch's number; its last step averages over what is left.
     """
     steps_per_epoch = -(-n_examples // batch)
     unused = steps_per_epoch * batch - n_examples
@@ -121,8 +121,7 @@ def train(
         chosen = examples(index)
 
         def mean_loss(params: Params) -> Array:
-            losses = jax.vmap(lambda example: example_loss(params, example))(chosen)
-            return jnp.mean(losses, where=counts)
+            return jnp.mean(losses(params, chosen), where=counts)
 
         loss, gradient = jax.value_and_grad(mean_loss)(params)
         updates, state = optimiser.update(gradient, state, params)
@@ -130,5 +129,5 @@ def train(
 
     unshuffled = jnp.zeros(n_examples + unused, jnp.result_type(int))
     carry = (params, optimiser.init(params), unshuffled)
-    (params, _, _), losses = jax.lax.scan(step, carry, jnp.arange(steps))
-    return Trained(params, losses)
+    (params, _, _), history = jax.lax.scan(step, carry, jnp.arange(steps))
+    return Trained(params, history)

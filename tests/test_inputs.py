@@ -8,7 +8,7 @@ from subsim import inputs
 
 
 def everything(bank):
-    return np.asarray(inputs.rows(bank, jnp.arange(bank.values.shape[0])))
+    return np.asarray(inputs.columns(bank, jnp.arange(bank.values.shape[0]))).T
 
 
 def test_images_fill_minus_one_to_one():

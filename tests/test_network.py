@@ -14,21 +14,43 @@ def test_forward_pass_is_the_textbook_one(x64):
     x = np.random.default_rng(0).normal(size=6)
     h = x
     for layer in (0, 1):
-        h = np.maximum(h @ params["hidden"][layer]["kernel"][...] + params["hidden"][layer]["bias"][...], 0)
-    heads = [h @ params[head]["kernel"][...] + params[head]["bias"][...] for head in ("class_head", "aux_head")]
+        h = np.maximum(params["hidden"][layer]["weight"][...] @ h + params["hidden"][layer]["bias"][...], 0)
+    heads = [params[head]["weight"][...] @ h + params[head]["bias"][...] for head in ("class_head", "aux_head")]
     np.testing.assert_allclose(network.apply(params, jnp.asarray(x)), np.concatenate(heads), rtol=1e-12)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float64"])
+def test_examples_in_columns_are_examples_one_by_one(precision):
+    with arithmetic(precision):
+        network = make_mlp(NetworkConfig(widths=(7, 5), n_aux=2, init="torch"), 6, 4)
+        params = network.init(jax.random.key(0))
+        x = jax.random.normal(jax.random.key(1), (9, 6))
+
+        def by_column(params, x):
+            return network.apply(params, x.T).T
+
+        def one_by_one(params, x):
+            return jax.vmap(network.apply, in_axes=(None, 0))(params, x)
+
+        def pulled_back(outputs):
+            return jax.grad(lambda params, x: jnp.sum(jnp.sin(outputs(params, x))), argnums=(0, 1))(params, x)
+
+        tolerance = {"float32": 1e-5, "bfloat16": 2e-2, "float64": 1e-12}[precision]
+        np.testing.assert_allclose(by_column(params, x), one_by_one(params, x), atol=tolerance)
+        for a, b in zip(jax.tree.leaves(pulled_back(by_column)), jax.tree.leaves(pulled_back(one_by_one)), strict=True):
+            np.testing.assert_allclose(a, b, atol=tolerance)
 
 
 def weights(init, width=400):
     params = make_mlp(NetworkConfig(widths=(width,), init=init), 900, 10).init(jax.random.key(1))
     layer = params["hidden"][0]
-    return np.asarray(layer["kernel"][...]).ravel(), np.asarray(layer["bias"][...]).ravel()
+    return np.asarray(layer["weight"][...]).ravel(), np.asarray(layer["bias"][...]).ravel()
 
 
 @pytest.mark.parametrize(("init", "variance"), [("lecun", 1 / 900), ("he", 2 / 900)])
 def test_normal_inits(init, variance):
-    kernel, bias = weights(init)
-    assert scipy.stats.kstest(kernel / variance**0.5, "norm").pvalue > 1e-3
+    weight, bias = weights(init)
+    assert scipy.stats.kstest(weight / variance**0.5, "norm").pvalue > 1e-3
     assert not bias.any()
 
 
@@ -54,8 +76,8 @@ def test_bfloat16_rounds_operands_and_sums_in_float32():
     def rounded(values):
         return np.asarray(values.astype(jnp.bfloat16)).astype(np.float64)
 
-    hidden = np.maximum(rounded(x) @ rounded(params["hidden"][0]["kernel"][...]), 0)
-    aux = rounded(jnp.asarray(hidden, jnp.float32)) @ rounded(params["aux_head"]["kernel"][...])
+    hidden = np.maximum(rounded(params["hidden"][0]["weight"][...]) @ rounded(x), 0)
+    aux = rounded(params["aux_head"]["weight"][...]) @ rounded(jnp.asarray(hidden, jnp.float32))
     with arithmetic("bfloat16"):
         output = jax.jit(network.apply)(params, x)
         gradient = jax.grad(lambda params: network.apply(params, x).sum())(params)

@@ -8,8 +8,8 @@ from subsim.options import UserError
 from subsim.training import TrainingConfig, TrainingHyper, check_training, make_optimiser, steps_of, train
 
 
-def square(params, x):
-    return 0.5 * jnp.sum((params - x) ** 2)
+def square(params, rows):
+    return 0.5 * jnp.sum((params[None] - rows) ** 2, axis=1)
 
 
 def descend(rows, optimiser="sgd", batch=4, steps=10, start=None, **numbers):
@@ -54,7 +54,7 @@ def test_decoupled_decay_spares_what_adam_with_l2_would_erase(x64, optax_promoti
     trained = train(
         jax.random.key(0),
         {"used": jnp.ones(()), "unused": jnp.ones(())},
-        lambda params, example: (params["used"] - example) ** 2,
+        lambda params, examples: (params["used"][None] - examples) ** 2,
         lambda index: jnp.zeros(index.shape),
         4,
         make_optimiser(TrainingConfig(optimiser="adamw"), TrainingHyper(learning_rate=0.01, weight_decay=0.1)),
@@ -71,7 +71,7 @@ def test_an_epoch_takes_every_example_once_and_averages_what_is_left():
         jax.random.key(3),
         seen,
         # The gradient of this loss counts, per example, its weight in the step's mean.
-        lambda params, example: params[example],
+        lambda params, examples: params[examples],
         lambda index: index,
         10,
         make_optimiser(TrainingConfig(optimiser="sgd"), TrainingHyper(learning_rate=1.0)),
@@ -108,8 +108,8 @@ def test_training_an_mlp_is_the_backward_pass_by_hand(x64):
     trained = train(
         jax.random.key(1),
         start,
-        lambda params, example: jnp.sum((network.apply(params, example[0]) - example[1]) ** 2),
-        lambda index: (images[index], targets[index]),
+        lambda params, examples: jnp.sum((network.apply(params, examples[0]) - examples[1]) ** 2, axis=0),
+        lambda index: (images[index].T, targets[index].T),
         8,
         make_optimiser(TrainingConfig(optimiser="sgd"), TrainingHyper(learning_rate=0.05)),
         batch=8,
@@ -119,7 +119,7 @@ def test_training_an_mlp_is_the_backward_pass_by_hand(x64):
     def layer(params, *names):
         for name in names:
             params = params[name]
-        return [np.array(params["kernel"][...]), np.array(params["bias"][...])]
+        return [np.array(params["weight"][...]).T, np.array(params["bias"][...])]
 
     heads = [layer(start, "class_head"), layer(start, "aux_head")]
     layers = [layer(start, "hidden", 0), layer(start, "hidden", 1)]

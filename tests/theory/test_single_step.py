@@ -112,7 +112,7 @@ def test_degenerate_branches_are_exactly_zero():
     setting = Setting()
 
     def class_head_only(params):  # a trait that cannot move the imitated logits
-        return jnp.sum(params["class_head"]["kernel"][...] ** 2)
+        return jnp.sum(params["class_head"]["weight"][...] ** 2)
 
     step = single_step(setting.f, setting.theta_0, class_head_only, setting.loss, setting.inputs, eps=1e-2, alpha=1.0)
     assert step.inner_product == step.predicted == step.trait_change == 0
