@@ -176,8 +176,10 @@ def parse_options(study: "Study", words: Sequence[str], prog: str, out: Path) ->
 
 def simulate(study: "Study", config: Any, hyper: Any, **options: Any) -> "xr.Dataset":
     """The engine's `simulate` under a progress bar."""
-    from subsim.engine import sweep
+    from subsim.datasets import cache_folder
+    from subsim.engine import devices, sweep
 
+    devices.keep_programs(cache_folder("programs"))
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("seeds"), _Rate(),
         TimeRemainingColumn(elapsed_when_finished=True),
@@ -187,17 +189,23 @@ def simulate(study: "Study", config: Any, hyper: Any, **options: Any) -> "xr.Dat
 
     calls = itertools.count()
 
+    plan = ""
+
+    def note(words: str) -> None:
+        nonlocal plan
+        plan = f" ({words})"
+
     def show(done: int, seeds: int) -> None:
         # Started by the first call: until then options may still be refused, or data be fetched under a bar of its own.
         call = next(calls)
         doing = ": compiling" if call == 0 and done < seeds else ""
         if call == 1:
             bar.reset(task)  # the rate is of seeds alone: the clock starts when the first program is compiled
-        bar.update(task, description=study.name + doing, completed=done, total=seeds)
+        bar.update(task, description=study.name + (doing or plan), completed=done, total=seeds)
         bar.start()
 
     try:
-        return sweep.simulate(study, config, hyper, progress=show, **options)
+        return sweep.simulate(study, config, hyper, progress=show, notice=note, **options)
     finally:
         if bar.live.is_started:
             bar.stop()

@@ -1,5 +1,7 @@
 import dataclasses
 import io
+import os
+import subprocess
 import sys
 
 import numpy as np
@@ -341,3 +343,21 @@ def test_the_parsers_boxes_become_sentences(box):
 def test_a_parser_that_only_shows_help_is_left_alone():
     with pytest.raises(SystemExit), cli.one_sentence():
         sys.exit(0)
+
+
+def test_a_repeated_command_does_not_compile_again(tmp_path):
+    count = """
+import sys, jax
+from subsim.cli import main
+events = []
+jax.monitoring.register_event_listener(lambda event, **_: events.append(event.rpartition("/")[2]))
+main(["run", "single_step", "--seeds", "2", "--widths", "8", "--batch", "8", "--out", sys.argv[1]])
+print(*sorted(set(events) & {"cache_hits", "cache_misses"}))
+"""
+    seen = []
+    for out in ("first", "second"):
+        environment = os.environ | {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+        command = [sys.executable, "-c", count, str(tmp_path / out)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+        seen.append(done.stdout.splitlines()[-1])
+    assert seen == ["cache_misses", "cache_hits"]

@@ -109,16 +109,32 @@ def trace(prepared: Prepared, plan: Plan, mesh: Mesh) -> Program:
     return Program(traced, mesh, record)
 
 
-def compile_program(prepared: Prepared, program: Program) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
-    """The compiled program as a function from seeds, shape (chunk,), to their records on the host, by name."""
+class Call(NamedTuple):
+    """A compiled program as a function from seeds, shape (chunk,), to their records on the host, by name.
+
+    `memory` is what it needs on each device, in bytes: its arguments, results and all that lies between.
+    """
+
+    run: Callable[[np.ndarray], dict[str, np.ndarray]]
+    memory: int = 0
+
+    def __call__(self, seeds: np.ndarray) -> dict[str, np.ndarray]:
+        """The records of `seeds`, by name, along a leading axis."""
+        return self.run(seeds)
+
+
+def compile_program(prepared: Prepared, program: Program) -> Call:
+    """Compile the traced `program` and put its arguments on every device of its mesh."""
     with arithmetic(prepared.precision):
         compiled = program.traced.lower().compile()
         arguments = jax.device_put(prepared.arguments, NamedSharding(program.mesh, PartitionSpec()))
 
-    def call(seeds: np.ndarray) -> dict[str, np.ndarray]:
+    def run(seeds: np.ndarray) -> dict[str, np.ndarray]:
         return jax.device_get(named(compiled(*arguments, seeds.astype(np.uint32))))
 
-    return call
+    needs = compiled.memory_analysis()
+    parts = ("argument", "output", "temp") if needs else ()
+    return Call(run, sum(getattr(needs, f"{part}_size_in_bytes") for part in parts))
 
 
 def named(record: Any) -> dict[str, Any]:

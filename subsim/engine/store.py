@@ -11,6 +11,7 @@ import zarr
 
 from subsim.engine import provenance
 from subsim.engine.axes import Axis
+from subsim.engine.program import Plan
 from subsim.engine.study import Study
 from subsim.options import UserError, require
 
@@ -124,10 +125,26 @@ class Store:
                 "folder and repeat the command."
             ) from None
 
+    def keep_plan(self, plan: Plan) -> None:
+        """Note the plan, so that a run that is continued computes the same bits."""
+        zarr.open_group(self._target, mode="r+", zarr_format=2).attrs["plan"] = plan._asdict()
+
     def dataset(self, seeds: int) -> xr.Dataset:
         """The labelled data set of seeds 0 .. `seeds` - 1, in memory."""
         with self._open() as held:
             return held.isel(seed=slice(0, seeds)).load()
+
+
+def kept_plan(out: str | Path | None, devices: int) -> Plan | None:
+    """The plan that the run in folder `out` was made with, where it suits this number of devices."""
+    if out is None or not (Path(out) / FILE).exists():
+        return None
+    try:
+        kept: Any = zarr.open_group(Path(out) / FILE, mode="r", zarr_format=2).attrs["plan"]
+        found = Plan(int(kept["chunk"]), int(kept["lanes"]))
+    except (OSError, KeyError, ValueError, TypeError):
+        return None
+    return found if found.chunk % (devices * found.lanes) == 0 else None
 
 
 def open_store(out: str | Path | None, template: xr.Dataset, static: Sequence[str], chunk: int) -> Store:

@@ -5,33 +5,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import xarray as xr
 
-from subsim.engine import provenance, store
+from subsim.engine import chunks, provenance, store
 from subsim.engine.axes import Axis, replaced
 from subsim.engine.axes import make as make_axes
+from subsim.engine.chunks import Notice, Runner
 from subsim.engine.devices import local_mesh
-from subsim.engine.program import Plan, compile_program, prepare, trace
+from subsim.engine.program import prepare, trace
 from subsim.engine.study import Precision, Study
 from subsim.options import require, require_choice
 
 Progress = Callable[[int, int], None]  # (seeds finished, seeds asked for)
-
-
-def plan(study: Study, seeds: int, chunk: int | None = None, width: int = 1, devices: int = 1) -> Plan:
-    """Cut `seeds` into chunks, and chunks into rounds of lanes, of nearly equal size: few lanes idle.
-
-    `chunk` overrides the study's own; `width` is how many values of traced axes share a lane. Every chunk has the same
-    shape, whatever its number of seeds: one compile. It is a multiple of the number of `devices`, all equally busy.
-    """
-    most = chunk or study.chunk
-    share = math.ceil(math.ceil(seeds / math.ceil(seeds / most)) / devices)
-    # An accelerator's own scheduler spreads a wide program better than a loop of narrow ones.
-    rounds = 1 if jax.default_backend() != "cpu" else math.ceil(share / max(1, study.lanes // width))
-    lanes = math.ceil(share / rounds)
-    return Plan(devices * rounds * lanes, lanes)
 
 
 def simulate(
@@ -46,6 +32,7 @@ def simulate(
     out: str | Path | None = None,
     chunk: int | None = None,
     progress: Progress | None = None,
+    notice: Notice | None = None,
 ) -> xr.Dataset:
     """Run `study` over seeds 0 .. `seeds` - 1 and return its labelled data set, with the dimension `seed` added.
 
@@ -56,9 +43,11 @@ def simulate(
             one compile a value; numbers of the hyper run inside one program, and share what does not depend on them.
         out: folder for the results. Repeating the call with the same folder computes only the seeds it lacks; a folder
             that holds another config is refused. None: results stay in memory.
-        chunk: seeds that one call of the compiled program runs, and that are written together.
+        chunk: seeds that one call of the compiled program runs, and that are written together. None: measured and
+            chosen where that pays, and kept when the run is continued.
         progress: called with (seeds finished, seeds asked for) at the start, after compiling and after every chunk;
             seeds are counted once for every value of the config's axes.
+        notice: called with the size of a chunk in words, when it is chosen and whenever it changes.
 
     Raises:
         UserError: an option is out of range, contradicts another, or `out` cannot be used.
@@ -75,7 +64,10 @@ def simulate(
     axes = make_axes(sweep or {}, config, hyper)
     static = [axis for axis in axes if not axis.traced]
     mesh = local_mesh()
-    cut = plan(study, seeds, chunk, math.prod(len(axis.values) for axis in axes if axis.traced), mesh.size)
+    width = math.prod(len(axis.values) for axis in axes if axis.traced)
+    cut = chunks.plan(seeds, chunk or study.chunk, study.lanes // width, mesh.size)
+    if chunk is None:
+        cut = store.kept_plan(out, mesh.size) or cut
     # All values are checked before the first is run: a bad one at the end would cost the user the wait.
     configs = {place: _at(config, static, place) for place in np.ndindex(*(len(axis.values) for axis in static))}
     for chosen in configs.values():
@@ -103,13 +95,15 @@ def simulate(
             prepared = prepare(study, chosen, hyper, axes, root_seed, precision)
             program = trace(prepared, cut, mesh)
             require(program.record == shapes, "sweep: the values of an axis must leave the record's shapes alone.")
-        call = compile_program(prepared, program)
+        runner = Runner(prepared, cut, program, notice)
         if progress:
             progress(done, asked)
+        if chunk is None and done == 0:
+            runner = runner.tuned(missing[place])
+            cut = runner.plan
+            results.keep_plan(cut)
         for wanted in _contiguous(missing[place], cut.chunk):
-            # The last chunk repeats seeds to keep the one compiled shape; the repeats are not written.
-            record = call(np.resize(wanted, cut.chunk))
-            results.write(int(wanted[0]), place, {name: values[: len(wanted)] for name, values in record.items()})
+            results.write(int(wanted[0]), place, runner(wanted))
             done += len(wanted)
             if progress:
                 progress(done, asked)

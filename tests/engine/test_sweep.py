@@ -8,7 +8,7 @@ import xarray as xr
 
 import subsim
 from subsim import UserError
-from subsim.engine import program, provenance, sweep
+from subsim.engine import program, provenance
 from subsim.engine.devices import local_mesh
 
 
@@ -31,18 +31,6 @@ def test_seeds_side_by_side_equal_a_loop_over_seeds(toy):
 def test_cutting_changes_nothing(toy, chunk, lanes):
     whole = subsim.simulate(dataclasses.replace(toy, lanes=64), chunk=64)
     equal(subsim.simulate(dataclasses.replace(toy, lanes=lanes), chunk=chunk), whole)
-
-
-@pytest.mark.parametrize("seeds", [1, 5, 8, 9, 100])
-@pytest.mark.parametrize("chunk", [1, 4, 9, 200])
-def test_plans_cover_the_seeds_and_idle_little(toy, seeds, chunk):
-    for lanes in (1, 3, 64):
-        cut = sweep.plan(dataclasses.replace(toy, lanes=lanes), seeds, chunk)
-        calls = -(-seeds // cut.chunk)
-        assert cut.chunk % cut.lanes == 0
-        rounds = cut.chunk // cut.lanes
-        # Less than one seed idles in a round, whatever the number of seeds.
-        assert calls * cut.chunk - seeds < calls * (rounds + 1)
 
 
 @pytest.mark.parametrize("interrupted_after", [0, 1, 2])

@@ -1,0 +1,148 @@
+"""How many seeds a call of the program runs: a first guess, then what measures best and fits the device's memory."""
+
+import math
+import time
+from collections.abc import Callable
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from subsim.engine.devices import memory_limit
+from subsim.engine.program import Call, Plan, Prepared, Program, compile_program, trace
+from subsim.options import UserError
+
+Notice = Callable[[str], None]  # told the plan, and every change of it, in words
+Records = dict[str, np.ndarray]
+STEP = 4.0  # from one candidate to the next: between neighbours the throughput of real work differs by little
+GAIN = 1.05  # less than this much faster is no reason to go on
+FIRST_HOPE = 1.1  # the speed-up that a first trial is worth its time for; afterwards, the one before is hoped for again
+HEADROOM = 0.8  # of the device's memory; the rest is the runtime's
+
+
+def plan(seeds: int, chunk: int, lanes: int, devices: int = 1, processes: int = 1) -> Plan:
+    """Cut `seeds` into chunks of at most about `chunk`, and chunks into rounds of about `lanes`, of nearly equal size.
+
+    Every chunk has the same shape, whatever its number of seeds: one compile. It is a multiple of the number of
+    `devices`, all equally busy; so are `processes`, which get the same number of chunks each.
+    """
+    chunks = processes * math.ceil(seeds / (processes * chunk))
+    share = math.ceil(math.ceil(seeds / chunks) / devices)
+    # An accelerator's own scheduler spreads a wide program better than a loop of narrow ones.
+    rounds = 1 if jax.default_backend() != "cpu" else math.ceil(share / max(1, lanes))
+    lanes = math.ceil(share / rounds)
+    return Plan(devices * rounds * lanes, lanes)
+
+
+def halved(cut: Plan, devices: int) -> Plan | None:
+    """About half of the seeds at once, for a device that ran out of memory; None where that is less than one."""
+    share = cut.chunk // devices
+    if share == 1:
+        return None
+    lanes = max(1, cut.lanes // 2)
+    return Plan(devices * lanes * max(1, share // 2 // lanes), lanes)
+
+
+def in_words(cut: Plan, devices: int) -> str:
+    """The plan as the progress line tells it."""
+    together = cut.lanes * devices
+    return f"chunk {cut.chunk:,}" + (f", {together:,} at once" if together < cut.chunk else "")
+
+
+def scaled(cut: Plan, factor: float, devices: int) -> Plan:
+    """`cut` with its lanes multiplied, in as many rounds as keep the chunk from growing where there are several."""
+    lanes = max(1, round(cut.lanes * factor))
+    rounds = max(1, cut.chunk // devices // lanes)
+    return Plan(devices * rounds * lanes, lanes)
+
+
+class Runner:
+    """A study's compiled program, called with any number of seeds; `plan` says how many it takes at once.
+
+    Where the device runs out of memory, the plan is halved and the run goes on.
+    """
+
+    def __init__(self, prepared: Prepared, plan: Plan, program: Program, notice: Notice | None = None):
+        self._prepared, self._program, self._notice = prepared, program, notice
+        self._ready: tuple[np.ndarray, Records] | None = None
+        self._compile(plan, program)
+
+    def _compile(self, plan: Plan, program: Program | None = None) -> None:
+        started = time.perf_counter()
+        self.plan = plan
+        self._call: Call = compile_program(self._prepared, program or trace(self._prepared, plan, self.mesh))
+        self.seconds_to_compile = time.perf_counter() - started
+        if self._notice:
+            self._notice(in_words(plan, self.mesh.size))
+
+    @property
+    def mesh(self) -> Mesh:
+        """The devices that it runs on."""
+        return self._program.mesh
+
+    def __call__(self, seeds: np.ndarray) -> Records:
+        """The records of `seeds`, by name, one row a seed."""
+        if self._ready is not None and np.array_equal(self._ready[0], seeds):
+            return self._ready[1]
+        records: list[Records] = []
+        done = 0
+        while done < len(seeds):
+            piece = seeds[done : done + self.plan.chunk]
+            try:
+                # The last piece repeats seeds to keep the one compiled shape; the repeats are dropped.
+                record = self._call(np.resize(piece, self.plan.chunk))
+            except jax.errors.JaxRuntimeError as error:
+                if "RESOURCE_EXHAUSTED" not in str(error):
+                    raise
+                self._halve()
+                continue
+            records.append({name: values[: len(piece)] for name, values in record.items()})
+            done += len(piece)
+        return {name: np.concatenate([record[name] for record in records]) for name in records[0]}
+
+    def _halve(self) -> None:
+        smaller = halved(self.plan, self.mesh.size)
+        if smaller is None:
+            raise UserError("One seed alone needs more memory than the device has; make the config smaller.")
+        if self._notice:
+            self._notice(f"out of memory with {in_words(self.plan, self.mesh.size)}")
+        self._compile(smaller)
+
+    def tuned(self, seeds: np.ndarray) -> "Runner":
+        """The fastest of this runner and its neighbours in width for the run of `seeds`, each tried on the first ones.
+
+        Wider ones are tried while they are faster and fit the device's memory, then narrower ones where no wider one
+        was better. A trial is made only if the time it is likely to save is more than it costs, so that a short run
+        makes none. What the winner's trial computed is kept: the run need not repeat it.
+        """
+        while self._call.memory > HEADROOM * memory_limit(self.mesh):
+            self._halve()
+        best, pace = self, self._pace(seeds)
+        for factor in (STEP, 1 / STEP):
+            hope = FIRST_HOPE
+            while True:
+                cut = scaled(best.plan, factor, self.mesh.size)
+                cost = best.seconds_to_compile + cut.chunk * pace
+                saved = (len(seeds) - best.plan.chunk) * pace * (1 - 1 / hope)
+                if cut == best.plan or cut.chunk > len(seeds) or saved < cost:
+                    break
+                candidate = Runner(self._prepared, cut, trace(self._prepared, cut, self.mesh))
+                if candidate._call.memory > HEADROOM * memory_limit(self.mesh):
+                    break
+                its_pace = candidate._pace(seeds)
+                if its_pace * GAIN > pace:
+                    break
+                hope, best, pace = pace / its_pace, candidate, its_pace
+            if best is not self:
+                break
+        best._notice = self._notice
+        if best is not self and self._notice:
+            self._notice(in_words(best.plan, self.mesh.size))
+        return best
+
+    def _pace(self, seeds: np.ndarray) -> float:
+        """Seconds a seed, measured on the first chunk of `seeds`, whose record is kept."""
+        started = time.perf_counter()
+        first = seeds[: self.plan.chunk]
+        self._ready = first, self(first)
+        return (time.perf_counter() - started) / self.plan.chunk
