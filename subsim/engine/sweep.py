@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import xarray as xr
 
-from subsim.engine import provenance, store
+from subsim.engine import host, provenance, store
 from subsim.engine.axes import Axis, replaced
 from subsim.engine.axes import make as make_axes
 from subsim.engine.devices import local_mesh
@@ -26,6 +26,8 @@ def plan(study: Study, seeds: int, chunk: int | None = None, width: int = 1, dev
     `chunk` overrides the study's own; `width` is how many values of traced axes share a lane. Every chunk has the same
     shape, whatever its number of seeds: one compile. It is a multiple of the number of `devices`, all equally busy.
     """
+    if study.on_host:
+        return Plan(1, 1)
     most = chunk or study.chunk
     share = math.ceil(math.ceil(seeds / math.ceil(seeds / most)) / devices)
     # An accelerator's own scheduler spreads a wide program better than a loop of narrow ones.
@@ -73,6 +75,8 @@ def simulate(
     config = study.config if config is None else config
     hyper = study.hyper if hyper is None else hyper
     axes = make_axes(sweep or {}, config, hyper)
+    if study.on_host:
+        host.check(study, axes, root_seed, chunk)
     static = [axis for axis in axes if not axis.traced]
     mesh = local_mesh()
     cut = plan(study, seeds, chunk, math.prod(len(axis.values) for axis in axes if axis.traced), mesh.size)
