@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from subsim.engine import host
 from subsim.engine.axes import Axis, over, replaced
 from subsim.engine.axes import arrays as axis_arrays
 from subsim.engine.devices import AXIS
@@ -30,19 +31,24 @@ class Plan(NamedTuple):
 class Prepared(NamedTuple):
     """A config before its first seed: the run and its numbers on the device, and the data on the host.
 
-    `arguments` are those of the program but for the seeds; `axes` are the traced ones.
+    `arguments` are those of the program but for the seeds, `axes` the traced ones. Of a study that runs on the host,
+    `arguments` are the run and its numbers as they are, and `on_host` is its record.
     """
 
     arguments: tuple[Any, ...]
     axes: tuple[Axis, ...]
     precision: Precision
     data: Any
+    on_host: host.Shapes | None = None
 
 
 class Program(NamedTuple):
-    """A traced program of one `Plan`, its devices, and the shape of one seed's record by name, traced axes first."""
+    """A traced program of one `Plan`, its devices, and the shape of one seed's record by name, traced axes first.
 
-    traced: jax.stages.Traced
+    None in place of a trace: the study runs on the host.
+    """
+
+    traced: jax.stages.Traced | None
     mesh: Mesh
     record: dict[str, jax.ShapeDtypeStruct]
 
@@ -89,6 +95,8 @@ def prepare(
         # An option that is None by default has no place among the numbers until it has a value.
         hyper = replaced(hyper, axis.name, axis.values[0])
     data = study.load(config)
+    if study.on_host:
+        return Prepared((study.make_run(config, data), hyper), traced, precision, data, host.shapes(study))
     with arithmetic(precision):
         run = study.make_run(config, data)
         if not isinstance(run, jax.tree_util.Partial):
@@ -100,6 +108,8 @@ def prepare(
 
 def trace(prepared: Prepared, plan: Plan, mesh: Mesh) -> Program:
     """Trace the program of `plan`; the record's shapes come from the trace that is compiled."""
+    if prepared.on_host is not None:
+        return Program(None, mesh, prepared.on_host)
     with arithmetic(prepared.precision):
         program = make_program(plan.lanes, mesh, prepared.axes)
         traced = program.trace(*prepared.arguments, np.zeros(plan.chunk, np.uint32))
@@ -125,6 +135,9 @@ class Call(NamedTuple):
 
 def compile_program(prepared: Prepared, program: Program) -> Call:
     """Compile the traced `program` and put its arguments on every device of its mesh."""
+    if program.traced is None:
+        run, hyper = prepared.arguments
+        return Call(host.caller(lambda seed: named(run(seed, hyper)), program.record))
     with arithmetic(prepared.precision):
         compiled = program.traced.lower().compile()
         arguments = jax.device_put(prepared.arguments, NamedSharding(program.mesh, PartitionSpec()))

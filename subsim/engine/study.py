@@ -9,7 +9,8 @@ import xarray as xr
 from subsim.options import require
 
 Precision = Literal["float32", "bfloat16", "float64"]
-Run = Callable[[Any, Any], Any]  # (key, hyper) -> Record: a mapping or NamedTuple of arrays, for one seed
+# (key, hyper) -> Record: a mapping or NamedTuple of arrays, for one seed. On the host, its number stands for the key.
+Run = Callable[[Any, Any], Any]
 
 
 class Variable(NamedTuple):
@@ -68,6 +69,9 @@ class Study:
     """Seeds that one call of the compiled program runs, and that are written together."""
     lanes: int = 64
     """Seeds that advance side by side on a CPU: as many as its cache holds."""
+    on_host: bool = False
+    """Whether the run is an ordinary function of the seed's number, called once a seed and never traced, whose record
+    holds a float64 for every label in `coords`. What is measured is then no matter of keys: a timing, say."""
 
     def __post_init__(self) -> None:
         for name in ("seeds", "chunk", "lanes"):

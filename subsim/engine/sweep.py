@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from subsim.engine import chunks, provenance, store
+from subsim.engine import chunks, host, provenance, store
 from subsim.engine.axes import Axis, replaced
 from subsim.engine.axes import make as make_axes
 from subsim.engine.chunks import Notice, Runner
 from subsim.engine.devices import local_mesh
-from subsim.engine.program import prepare, trace
+from subsim.engine.program import Plan, prepare, trace
 from subsim.engine.study import Precision, Study
 from subsim.options import require, require_choice
 
@@ -62,11 +62,15 @@ def simulate(
     config = study.config if config is None else config
     hyper = study.hyper if hyper is None else hyper
     axes = make_axes(sweep or {}, config, hyper)
+    if study.on_host:
+        host.check(study, axes, root_seed, chunk)
     static = [axis for axis in axes if not axis.traced]
     mesh = local_mesh()
     width = math.prod(len(axis.values) for axis in axes if axis.traced)
     cut = chunks.plan(seeds, chunk or study.chunk, study.lanes // width, mesh.size)
-    if chunk is None:
+    if study.on_host:
+        cut = Plan(1, 1)
+    elif chunk is None:
         cut = store.kept_plan(out, mesh.size) or cut
     # All values are checked before the first is run: a bad one at the end would cost the user the wait.
     configs = {place: _at(config, static, place) for place in np.ndindex(*(len(axis.values) for axis in static))}
@@ -98,7 +102,7 @@ def simulate(
         runner = Runner(prepared, cut, program, notice)
         if progress:
             progress(done, asked)
-        if chunk is None and done == 0:
+        if chunk is None and done == 0 and not study.on_host:
             runner = runner.tuned(missing[place])
             cut = runner.plan
             results.keep_plan(cut)

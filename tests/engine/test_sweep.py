@@ -167,3 +167,81 @@ def test_a_record_that_its_study_does_not_describe_is_refused(toy):
         subsim.simulate(dataclasses.replace(toy, variables={**toy.variables, "all": subsim.Variable("flat")}))
     with pytest.raises(UserError, match="record"):
         subsim.simulate(dataclasses.replace(toy, make_run=lambda config, data: lambda key, hyper: jnp.ones(3)))
+
+
+@dataclasses.dataclass(frozen=True)
+class ClockConfig:
+    step: int = 1
+
+
+@pytest.fixture
+def clock():
+    """A study whose run is an ordinary function, and the seeds that it was called with."""
+    called = []
+
+    def make_run(config, data):
+        def run(seed, hyper):
+            called.append(seed)
+            assert not isinstance(seed, jax.Array)
+            times = np.full(2, hyper["start"] + seed * config.step)
+            return {"times": times, "number": float("inf") if seed == 3 else seed}
+
+        return run
+
+    variables = {"times": subsim.Variable("times", ("hand",), "s"), "number": subsim.Variable("what was asked for")}
+    return called, subsim.Study(
+        name="clock",
+        title="A clock.",
+        make_run=make_run,
+        config=ClockConfig(),
+        hyper={"start": 10},
+        coords={"hand": ["long", "short"]},
+        variables=variables,
+        seeds=5,
+        on_host=True,
+    )
+
+
+def test_a_run_on_the_host_is_called_once_a_seed_and_resumes(clock, tmp_path):
+    called, study = clock
+    subsim.simulate(study, seeds=2, out=tmp_path / "r")
+    progress = []
+    results = subsim.simulate(study, out=tmp_path / "r", progress=lambda done, seeds: progress.append((done, seeds)))
+    assert called == [0, 1, 2, 3, 4]
+    assert progress == [(2, 5), (2, 5), (3, 5), (4, 5), (5, 5)]
+    np.testing.assert_array_equal(results.times.sel(hand="short"), [10, 11, 12, 13, 14])
+    np.testing.assert_array_equal(results.number, [0, 1, 2, np.inf, 4])
+    assert results.times.dtype == np.float64
+    assert results.status.values.tolist() == [1, 1, 1, 2, 1]
+
+
+def test_a_run_on_the_host_sweeps_its_config(clock):
+    called, study = clock
+    results = subsim.simulate(study, sweep={"step": [1, 3]})
+    assert called == [*range(5), *range(5)]
+    np.testing.assert_array_equal(results.times.sel(step=3, hand="long"), [10, 13, 16, 19, 22])
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        ({"sweep": {"start": [1, 2]}}, "sweep of start"),
+        ({"root_seed": 1}, "root_seed is 1"),
+        ({"chunk": 2}, "chunk is 2"),
+    ],
+)
+def test_options_of_compiled_runs_are_refused_on_the_host(clock, options, field):
+    called, study = clock
+    with pytest.raises(UserError, match=field):
+        subsim.simulate(study, **options)
+    assert called == []
+
+
+def test_a_record_on_the_host_that_its_study_does_not_describe_is_refused(clock):
+    _, study = clock
+    with pytest.raises(UserError, match="'number'"):
+        subsim.simulate(dataclasses.replace(study, variables={"times": study.variables["times"]}))
+    with pytest.raises(UserError, match="'hand'"):
+        subsim.simulate(dataclasses.replace(study, coords={}))
+    with pytest.raises(UserError, match=r"'times': \(3,\)"):
+        subsim.simulate(dataclasses.replace(study, coords={"hand": ["one", "too", "many"]}))
