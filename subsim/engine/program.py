@@ -13,6 +13,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from subsim.engine.axes import Axis, over, replaced
 from subsim.engine.axes import arrays as axis_arrays
 from subsim.engine.devices import AXIS
+from subsim.engine.errors import runs_the_study
 from subsim.engine.study import Precision, Run, Study
 from subsim.options import UserError
 
@@ -80,6 +81,7 @@ def make_program(lanes: int, mesh: Mesh, axes: Sequence[Axis] = ()) -> jax.stage
     return program
 
 
+@runs_the_study
 def prepare(
     study: Study, config: Any, hyper: Any, axes: Sequence[Axis], root_seed: int, precision: Precision
 ) -> Prepared:
@@ -98,6 +100,7 @@ def prepare(
     return Prepared(arguments, traced, precision, data)
 
 
+@runs_the_study
 def trace(prepared: Prepared, plan: Plan, mesh: Mesh) -> Program:
     """Trace the program of `plan`; the record's shapes come from the trace that is compiled."""
     with arithmetic(prepared.precision):
@@ -115,6 +118,7 @@ def compile_program(prepared: Prepared, program: Program) -> Callable[[np.ndarra
         compiled = program.traced.lower().compile()
         arguments = jax.device_put(prepared.arguments, NamedSharding(program.mesh, PartitionSpec()))
 
+    @runs_the_study
     def call(seeds: np.ndarray) -> dict[str, np.ndarray]:
         return jax.device_get(named(compiled(*arguments, seeds.astype(np.uint32))))
 

@@ -45,6 +45,7 @@ def simulate(
     sweep: Mapping[str, Iterable[Any]] | None = None,
     out: str | Path | None = None,
     chunk: int | None = None,
+    repair: bool = False,
     progress: Progress | None = None,
 ) -> xr.Dataset:
     """Run `study` over seeds 0 .. `seeds` - 1 and return its labelled data set, with the dimension `seed` added.
@@ -57,11 +58,12 @@ def simulate(
         out: folder for the results. Repeating the call with the same folder computes only the seeds it lacks; a folder
             that holds another config is refused. None: results stay in memory.
         chunk: seeds that one call of the compiled program runs, and that are written together.
+        repair: mend what is damaged in `out`, and compute the seeds that were lost again.
         progress: called with (seeds finished, seeds asked for) at the start, after compiling and after every chunk;
             seeds are counted once for every value of the config's axes.
 
     Raises:
-        UserError: an option is out of range, contradicts another, or `out` cannot be used.
+        UserError: an option is out of range, contradicts another, or `out` cannot be used, is in use, or is damaged.
     """
     seeds = study.seeds if seeds is None else seeds
     precision = precision or study.precision
@@ -90,30 +92,30 @@ def simulate(
     shapes = program.record
     identity = provenance.identity(study, config, hyper, axes, root_seed, precision, prepared.data)
     template = store.template(study, shapes, identity, axes, seeds)
-    results = store.open_store(out, template, [axis.name for axis in static], cut.chunk)
-    missing = {place: results.missing(seeds, place) for place in configs}
-    asked = seeds * len(configs)
-    done = asked - sum(map(len, missing.values()))
-    if progress:
-        progress(done, asked)
-    for place, chosen in configs.items():
-        if len(missing[place]) == 0:
-            continue
-        if place != first_place:
-            prepared = prepare(study, chosen, hyper, axes, root_seed, precision)
-            program = trace(prepared, cut, mesh)
-            require(program.record == shapes, "sweep: the values of an axis must leave the record's shapes alone.")
-        call = compile_program(prepared, program)
+    with store.open_store(out, template, [axis.name for axis in static], cut, repair) as results:
+        missing = {place: results.missing(seeds, place) for place in configs}
+        asked = seeds * len(configs)
+        done = asked - sum(map(len, missing.values()))
         if progress:
             progress(done, asked)
-        for wanted in _contiguous(missing[place], cut.chunk):
-            # The last chunk repeats seeds to keep the one compiled shape; the repeats are not written.
-            record = call(np.resize(wanted, cut.chunk))
-            results.write(int(wanted[0]), place, {name: values[: len(wanted)] for name, values in record.items()})
-            done += len(wanted)
+        for place, chosen in configs.items():
+            if len(missing[place]) == 0:
+                continue
+            if place != first_place:
+                prepared = prepare(study, chosen, hyper, axes, root_seed, precision)
+                program = trace(prepared, cut, mesh)
+                require(program.record == shapes, "sweep: the values of an axis must leave the record's shapes alone.")
+            call = compile_program(prepared, program)
             if progress:
                 progress(done, asked)
-    return results.dataset(seeds)
+            for wanted in _contiguous(missing[place], cut.chunk):
+                # The last chunk repeats seeds to keep the one compiled shape; the repeats are not written.
+                record = call(np.resize(wanted, cut.chunk))
+                results.write(int(wanted[0]), place, {name: values[: len(wanted)] for name, values in record.items()})
+                done += len(wanted)
+                if progress:
+                    progress(done, asked)
+        return results.dataset(seeds)
 
 
 def _at(config: Any, axes: Sequence[Axis], place: tuple[int, ...]) -> Any:
