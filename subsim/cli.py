@@ -7,7 +7,10 @@ import io
 import itertools
 import os
 import re
+import signal
 import sys
+import threading
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -47,10 +50,18 @@ class RunOptions:
 repeated. A dimension of the results each."""
     chunk: int | None = None
     """Seeds that one call of the compiled program runs and that are written together; None: the study's choice."""
+    repair: bool = False
+    """Mend damaged files of the results, and compute the seeds that were in them again."""
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which ends a run as Ctrl-C does: what is being written is finished first."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command in `arguments` (those of the process by default); a mistake of the user's exits with status 2."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _terminate)
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         if words[:1] == ["run"] and len(words) > 1 and not words[1].startswith("-"):
@@ -74,9 +85,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # The reader (head, less) has seen enough; what is still buffered must not raise again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         Console(stderr=True).print("\nStopped; what is finished is on disk. Repeat the command to go on.")
-        sys.exit(130)
+        sys.exit(128 + (signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT))
+    except Exception as error:
+        from subsim.engine.errors import own_traceback
+
+        frames = own_traceback(error)
+        if frames is None:
+            raise
+        traceback.print_exception(type(error), error, frames)
+        sys.exit(1)
+
+
+def _terminate(_number: int, _frame: Any) -> None:
+    raise Terminated
 
 
 def _deferred(command: Callable[..., None]) -> Callable[..., Any]:
@@ -135,6 +158,7 @@ def run(name: str, words: Sequence[str]) -> None:
         sweep=sweep,
         out=options.out,
         chunk=options.chunk,
+        repair=options.repair,
     )
     print_report(study, results, swept=bool(sweep))
     say(f"Results: {options.out}")
@@ -224,10 +248,16 @@ class _Rate(ProgressColumn):
 def print_report(study: "Study", results: "xr.Dataset", swept: bool = False) -> None:
     """Print the study's tables; of a sweep, mean and interval of every variable at every value."""
     from subsim.engine import summary
+    from subsim.engine.store import DIVERGED
 
     report = summary.report if swept or study.report is None else study.report
     for table in report(results):
         print_table(table)
+    diverged = results.seed.values[(results.status == DIVERGED).any(set(results.status.dims) - {"seed"}).values]
+    if len(diverged):
+        some = ", ".join(map(str, diverged[:5])) + (", ..." if len(diverged) > 5 else "")
+        count = f"{len(diverged)} of {results.sizes['seed']} seeds diverged ({some})"
+        say(f"{count}: numbers that are not finite are left out.")
 
 
 def say(text: str) -> None:

@@ -1,12 +1,15 @@
 """Strict JAX for every test, and the small pieces that several tests are built from."""
 
 import dataclasses
+import errno
 import gzip
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+import zarr
 
 import subsim
 from subsim import datasets
@@ -91,6 +94,38 @@ def toy():
 class ToyConfig:
     size: int = 3
     """Nothing depends on it."""
+
+
+class Disk:
+    """What zarr writes on disk: the files in order, and `before`, called with each before it is written."""
+
+    def __init__(self) -> None:
+        self.files: list[str] = []
+        self.before: Callable[[str], None] = lambda file: None
+
+    def full_after(self, writes: int) -> None:
+        """No space is left once that many files are written."""
+        room = len(self.files) + writes
+
+        def refuse(file: str) -> None:
+            if len(self.files) >= room:
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+        self.before = refuse
+
+
+@pytest.fixture
+def disk(monkeypatch):
+    """A `Disk` that a test can fill, or halt a run with."""
+    disk, write = Disk(), zarr.storage.LocalStore.set
+
+    async def set(store, key, value):
+        disk.before(key)
+        await write(store, key, value)
+        disk.files.append(key)
+
+    monkeypatch.setattr(zarr.storage.LocalStore, "set", set)
+    return disk
 
 
 def idx(array: np.ndarray) -> bytes:

@@ -14,6 +14,7 @@ from subsim.engine import host
 from subsim.engine.axes import Axis, over, replaced
 from subsim.engine.axes import arrays as axis_arrays
 from subsim.engine.devices import AXIS
+from subsim.engine.errors import runs_the_study
 from subsim.engine.study import Precision, Run, Study
 from subsim.options import UserError
 
@@ -86,6 +87,7 @@ def make_program(lanes: int, mesh: Mesh, axes: Sequence[Axis] = ()) -> jax.stage
     return program
 
 
+@runs_the_study
 def prepare(
     study: Study, config: Any, hyper: Any, axes: Sequence[Axis], root_seed: int, precision: Precision
 ) -> Prepared:
@@ -106,6 +108,7 @@ def prepare(
     return Prepared(arguments, traced, precision, data)
 
 
+@runs_the_study
 def trace(prepared: Prepared, plan: Plan, mesh: Mesh) -> Program:
     """Trace the program of `plan`; the record's shapes come from the trace that is compiled."""
     if prepared.on_host is not None:
@@ -142,12 +145,13 @@ def compile_program(prepared: Prepared, program: Program) -> Call:
         compiled = program.traced.lower().compile()
         arguments = jax.device_put(prepared.arguments, NamedSharding(program.mesh, PartitionSpec()))
 
-    def run(seeds: np.ndarray) -> dict[str, np.ndarray]:
+    @runs_the_study
+    def run_compiled(seeds: np.ndarray) -> dict[str, np.ndarray]:
         return jax.device_get(named(compiled(*arguments, seeds.astype(np.uint32))))
 
     needs = compiled.memory_analysis()
     parts = ("argument", "output", "temp") if needs else ()
-    return Call(run, sum(getattr(needs, f"{part}_size_in_bytes") for part in parts))
+    return Call(run_compiled, sum(getattr(needs, f"{part}_size_in_bytes") for part in parts))
 
 
 def named(record: Any) -> dict[str, Any]:

@@ -17,11 +17,14 @@ from typing import Any
 import jax
 import numpy as np
 
+from subsim import __version__
 from subsim.engine.axes import Axis
 from subsim.engine.study import Precision, Study
 
 # All that the values of a run depend on, beside the library's own code: runs that agree in these may share a store.
 IDENTITY = ("study", "study_sha256", "config", "hyper", "sweep", "root_seed", "precision", "data_sha256")
+# Where and by what a run was made. It may differ between the runs that share a store: all of them are recorded.
+ORIGIN = ("versions", "python", "device", "commit", "created")
 
 
 def plain(value: Any) -> Any:
@@ -81,17 +84,44 @@ def digest(identity: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
-def provenance() -> dict[str, Any]:
-    """Where and by what a run was made."""
-    packages = ("subsim", "jax", "jaxlib", "flax", "optax", "numpy", "xarray", "zarr")
+def _flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in nested.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+    return flat
+
+
+def differences(here: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """What tells two identities apart, as words: the study where that differs, else every option that does."""
+    if here["study"] != wanted["study"]:
+        return f"the study {here['study']} and not {wanted['study']}"
+    ours, theirs = _flat(here), _flat(wanted)
+    words = {"study_sha256": "other code in the study's file", "data_sha256": "other data"}
+    return ", ".join(
+        words.get(name)
+        or f"{name.removeprefix('config.').removeprefix('hyper.')} {ours.get(name)} and not {theirs.get(name)}"
+        for name in ours | theirs
+        if ours.get(name) != theirs.get(name)
+    )
+
+
+def origin() -> dict[str, Any]:
+    """The entries of `ORIGIN`, for a run that starts here and now."""
+    packages = ("jax", "jaxlib", "flax", "optax", "numpy", "xarray", "zarr")
     device = jax.devices()[0]
     return {
-        "versions": {name: importlib.metadata.version(name) for name in packages},
+        "versions": {"subsim": __version__, **{name: importlib.metadata.version(name) for name in packages}},
         "python": platform.python_version(),
         "device": f"{device.platform} {device.device_kind}",
         "commit": _commit(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def is_new(origin: Mapping[str, Any], attributes: Mapping[str, Any]) -> bool:
+    """Whether none of the runs that a store's `attributes` record is of this origin, but for the time."""
+    known = [{name: attributes[name] for name in ORIGIN}, *attributes["continued_by"]]
+    return all(any(run[name] != origin[name] for name in ORIGIN if name != "created") for run in known)
 
 
 def _commit() -> str | None:

@@ -1,7 +1,10 @@
 """Results on disk: one zarr group a run, made from a template, each chunk written into its own region, resumable."""
 
-import os
-from collections.abc import Mapping, Sequence
+import contextlib
+import functools
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +12,14 @@ import numpy as np
 import xarray as xr
 import zarr
 
-from subsim.engine import provenance
+from subsim.engine import integrity, lock, provenance, resume
 from subsim.engine.axes import Axis
+from subsim.engine.integrity import DIVERGED, FINISHED, MISSING
 from subsim.engine.program import Plan
 from subsim.engine.study import Study
 from subsim.options import UserError, require
 
 FILE = "run.zarr"
-# Zarr's unwritten value is 0: a seed is missing until its chunk's status is written, after the chunk's data.
-MISSING, FINISHED, DIVERGED = 0, 1, 2
 _STATUS = {
     "description": "whether the seed's record is on disk, and whether all of it is finite",
     "flag_values": [MISSING, FINISHED, DIVERGED],
@@ -57,29 +59,8 @@ def template(
     coords: dict[str, Any] = {dim: list(labels) for dim, labels in study.coords.items() if dim in used}
     coords |= {axis.name: axis.labels for axis in axes}
     coords["seed"] = ("seed", np.arange(seeds), {"description": "global index i; its key is fold_in(root, i)"})
-    made_by = {"config_hash": provenance.digest(identity), **provenance.provenance()}
+    made_by = {"config_hash": provenance.digest(identity), **provenance.origin(), "continued_by": []}
     return xr.Dataset(variables, coords, {"title": study.title, **identity, **made_by})
-
-
-def _flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in nested.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
-    return flat
-
-
-def _differences(here: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    """What tells two identities apart, as words: the study where that differs, else every option that does."""
-    if here["study"] != wanted["study"]:
-        return f"the study {here['study']} and not {wanted['study']}"
-    ours, theirs = _flat(here), _flat(wanted)
-    words = {"study_sha256": "other code in the study's file", "data_sha256": "other data"}
-    return ", ".join(
-        words.get(name)
-        or f"{name.removeprefix('config.').removeprefix('hyper.')} {ours.get(name)} and not {theirs.get(name)}"
-        for name in ours | theirs
-        if ours.get(name) != theirs.get(name)
-    )
 
 
 class Store:
@@ -88,37 +69,47 @@ class Store:
     A `place` picks one value of each of the config's axes, by their numbers.
     """
 
-    def __init__(self, target: Any, static: Sequence[str]):
-        self._target, self._static = target, static
+    def __init__(self, target: Any):
+        self._target = target
+        # A chunk of nothing but zeros is written too: a file that is not there is then one that was lost.
+        with zarr.config.set({"array.write_empty_chunks": True}):
+            arrays = dict(zarr.open_group(target, mode="r+", zarr_format=2).arrays())
+        self._arrays: dict[str, Any] = arrays
 
-    def _open(self) -> xr.Dataset:
-        return xr.open_zarr(self._target, chunks=None, consolidated=False)
+    @property
+    def block(self) -> int:
+        """Seeds that share their files: the chunk of the run that made the store. Seed i lies in block i // `block`,
+        and a block may be written by one process only."""
+        return self._arrays["status"].chunks[0]
 
     def missing(self, seeds: int, place: tuple[int, ...]) -> np.ndarray:
         """Those of the seeds 0 .. `seeds` - 1 that are not on disk at `place`, in order."""
-        with self._open() as held:
-            return np.flatnonzero(held.status.values[(slice(seeds), *place)] == MISSING)
+        return np.flatnonzero(self._arrays["status"][(slice(seeds), *place)] == MISSING)
 
     def write(self, first: int, place: tuple[int, ...], record: Mapping[str, np.ndarray]) -> None:
-        """Write a chunk at `place`: seeds from `first` on, one row each. Its status follows its data, so that a chunk
-        counts as finished only when all of it is on disk. Raises `UserError` where the disk refuses."""
+        """Write a chunk at `place`: seeds from `first` on, one row each.
+
+        An interruption (Ctrl-C) waits until the chunk is written. Raises `UserError` where the disk refuses.
+        """
         rows = len(next(iter(record.values())))
         finite = np.ones(rows, bool)
         for values in record.values():
             if np.issubdtype(values.dtype, np.floating):
                 finite &= np.isfinite(values).reshape(rows, -1).all(axis=1)
-        status = {"status": np.where(finite, FINISHED, DIVERGED).astype(np.uint8)}
-        region = {"seed": slice(first, first + rows)}
-        region |= {name: slice(at, at + 1) for name, at in zip(self._static, place, strict=True)}
-        with self._open() as held:
-            dims = {name: variable.dims for name, variable in held.data_vars.items()}
+        region = (slice(first, first + rows), *place)
+
+        def put() -> None:
+            # The status comes before the data, so that data without it are known to have lost it; and after the data,
+            # so that a seed counts as finished only when all of it is on disk.
+            self._arrays["status"][region] = MISSING
+            for name, values in record.items():
+                self._arrays[name][region] = values
+            self._arrays["status"][region] = np.where(finite, FINISHED, DIVERGED)
+
         try:
-            for part in (record, status):
-                placed = {
-                    name: (dims[name], values.reshape(rows, *(1 for _ in place), *values.shape[1:]))
-                    for name, values in part.items()
-                }
-                xr.Dataset(placed).to_zarr(self._target, region=region, **_FORMAT)
+            # Leaving the block waits for `put`, even where an interruption ends the wait for its result.
+            with ThreadPoolExecutor(1) as another_thread:
+                another_thread.submit(put).result()
         except OSError as error:
             raise UserError(
                 f"out: cannot write to {self._target} ({error.strerror or error}); finished seeds are kept: mend the "
@@ -127,11 +118,12 @@ class Store:
 
     def keep_plan(self, plan: Plan) -> None:
         """Note the plan, so that a run that is continued computes the same bits."""
-        zarr.open_group(self._target, mode="r+", zarr_format=2).attrs["plan"] = plan._asdict()
+        if isinstance(self._target, Path):
+            integrity.seal(self._target, calls=plan._asdict())
 
     def dataset(self, seeds: int) -> xr.Dataset:
         """The labelled data set of seeds 0 .. `seeds` - 1, in memory."""
-        with self._open() as held:
+        with xr.open_zarr(self._target, chunks=None, consolidated=False) as held:
             return held.isel(seed=slice(0, seeds)).load()
 
 
@@ -140,84 +132,80 @@ def kept_plan(out: str | Path | None, devices: int) -> Plan | None:
     if out is None or not (Path(out) / FILE).exists():
         return None
     try:
-        kept: Any = zarr.open_group(Path(out) / FILE, mode="r", zarr_format=2).attrs["plan"]
+        kept = integrity.attributes(Path(out) / FILE)["calls"]
         found = Plan(int(kept["chunk"]), int(kept["lanes"]))
-    except (OSError, KeyError, ValueError, TypeError):
+    except (OSError, LookupError, ValueError, TypeError):
         return None
     return found if found.chunk % (devices * found.lanes) == 0 else None
 
 
-def open_store(out: str | Path | None, template: xr.Dataset, static: Sequence[str], chunk: int) -> Store:
+@contextlib.contextmanager
+def open_store(
+    out: str | Path | None, template: xr.Dataset, static: Sequence[str], plan: Plan, repair: bool = False
+) -> Iterator[Store]:
     """The store in folder `out` with room for the seeds of `template`: made from it, or found there and continued.
 
-    None keeps it in memory. Raises `UserError` where `out` cannot be written or holds a run of another identity.
+    Inside the block no other command can open it. None keeps it in memory. `repair` makes damaged seeds missing.
+    Raises `UserError` where `out` cannot be written, is in use, is damaged, or holds a run of another identity.
     """
-    encoding = {
-        name: {
-            "chunks": tuple(
-                chunk if dim == "seed" else 1 if dim in static else max(1, size) for dim, size in variable.sizes.items()
-            )
-        }
-        for name, variable in template.data_vars.items()
-    }
     if out is None:
         memory = zarr.storage.MemoryStore()
-        template.to_zarr(memory, mode="w-", encoding=encoding, **_FORMAT)
-        return Store(memory, static)
+        _make(memory, template, static, plan.chunk)
+        yield Store(memory)
+        return
     target = Path(out) / FILE
-    try:
-        if target.exists():
-            _continue(target, template)
-        else:
-            # Complete under another name first: a folder that looks like a store is one.
-            draft = target.with_name(f"{FILE}.{os.getpid()}")
-            template.to_zarr(draft, mode="w", encoding=encoding, **_FORMAT)
-            draft.rename(target)
-    except OSError as error:
-        raise UserError(f"out: cannot write to {out} ({error.strerror or error}); choose another folder.") from None
-    return Store(target, static)
+    with lock.held(target.parent):
+        try:
+            if target.exists():
+                resume.make_ready(target, template, functools.partial(_draft, target, template, static), repair)
+            else:
+                # Complete under another name first: a folder that looks like a store is one.
+                with _draft(target, template, static, plan.chunk) as draft:
+                    integrity.seal(draft, plan=plan._asdict())
+                    draft.rename(target)
+        except OSError as error:
+            raise UserError(f"out: cannot write to {out} ({error.strerror or error}); choose another folder.") from None
+        yield Store(target)
 
 
-def _continue(target: Path, template: xr.Dataset) -> None:
-    """Check that the store at `target` holds the run of `template`, and make room in it for that many seeds."""
+def _make(target: Any, template: xr.Dataset, static: Sequence[str], block: int) -> None:
+    """Write the arrays of `template`: its coordinates filled, its variables without a chunk."""
+    encoding: dict[Any, Any] = {name: {"compressors": [integrity.CODEC]} for name in template.variables}
+    for name, variable in template.data_vars.items():
+        encoding[name]["chunks"] = tuple(
+            block if dim == "seed" else 1 if dim in static else max(1, size) for dim, size in variable.sizes.items()
+        )
+    coordinates, variables = template.coords.to_dataset(), template.drop_vars(list(template.coords))
+    for part, options in ((coordinates, {"mode": "w", "write_empty_chunks": True}), (variables, {"mode": "a"})):
+        own = {name: encoding[name] for name in part.variables}
+        part.to_zarr(target, encoding=own, **options, **_FORMAT)
+
+
+@contextlib.contextmanager
+def _draft(target: Path, template: xr.Dataset, static: Sequence[str], block: int) -> Iterator[Path]:
+    """The files of `template` in a folder beside `target`, whose remains are removed in the end."""
+    draft = target.with_name(f"{FILE}.draft")
     try:
-        group: Any = zarr.open_group(target, mode="r+", zarr_format=2)
-        here = {name: group.attrs[name] for name in provenance.IDENTITY}
-        arrays = {name: array for name, array in group.arrays() if array.attrs["_ARRAY_DIMENSIONS"][0] == "seed"}
-    except (FileNotFoundError, KeyError, ValueError):
-        raise UserError(f"out: {target} is not a complete subsim store; remove it or choose another folder.") from None
-    wanted = {name: template.attrs[name] for name in provenance.IDENTITY}
-    require(
-        here == wanted,
-        f"out: {target.parent} holds another run, with {_differences(here, wanted)}; "
-        "choose another folder with --out, or remove this one.",
-    )
-    shapes = {name: variable.shape[1:] for name, variable in template.variables.items() if variable.dims[0] == "seed"}
-    require(
-        {name: array.shape[1:] for name, array in arrays.items()} == shapes,
-        f"out: {target.parent} holds a run that recorded other variables; choose another folder with --out.",
-    )
-    # Room is made array by array. A stop in between leaves them of different lengths, which the next opening evens out.
-    longest = max(template.sizes["seed"], *(array.shape[0] for array in arrays.values()))
-    for array in arrays.values():
-        if array.shape[0] < longest:
-            array.resize((longest, *array.shape[1:]))
-    if (arrays["seed"][:] != np.arange(longest)).any():
-        arrays["seed"][:] = np.arange(longest)
+        _make(draft, template, static, block)
+        yield draft
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
 
 
 def load_results(out: str | Path) -> xr.Dataset:
     """The data set that a run left in folder `out`; seeds that are not finished are left out.
 
-    Raises `UserError` where there is none.
+    Raises `UserError` where there is none, or where a file of it is damaged.
     """
     target = Path(out) / FILE
     require(target.exists(), f"{out} holds no results; run the study first, or name its folder with --out.")
+    integrity.require_whole(target, integrity.damaged_metadata(target))
+    integrity.require_whole(target, integrity.damaged_chunks(target))
     try:
         with xr.open_zarr(target, chunks=None, consolidated=False) as held:
             everywhere = [dim for dim in held.status.dims if dim != "seed"]
             finished = held.isel(seed=(held.status != MISSING).all(everywhere).values).load()
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError):
         raise UserError(f"{target} cannot be read as a whole; repeat the command that made it.") from None
     require(finished.sizes["seed"] > 0, f"{out} holds no finished seed; repeat the command that made it.")
     return finished

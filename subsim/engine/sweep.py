@@ -31,6 +31,7 @@ def simulate(
     sweep: Mapping[str, Iterable[Any]] | None = None,
     out: str | Path | None = None,
     chunk: int | None = None,
+    repair: bool = False,
     progress: Progress | None = None,
     notice: Notice | None = None,
 ) -> xr.Dataset:
@@ -45,12 +46,13 @@ def simulate(
             that holds another config is refused. None: results stay in memory.
         chunk: seeds that one call of the compiled program runs, and that are written together. None: measured and
             chosen where that pays, and kept when the run is continued.
+        repair: mend what is damaged in `out`, and compute the seeds that were lost again.
         progress: called with (seeds finished, seeds asked for) at the start, after compiling and after every chunk;
             seeds are counted once for every value of the config's axes.
         notice: called with the size of a chunk in words, when it is chosen and whenever it changes.
 
     Raises:
-        UserError: an option is out of range, contradicts another, or `out` cannot be used.
+        UserError: an option is out of range, contradicts another, or `out` cannot be used, is in use, or is damaged.
     """
     seeds = study.seeds if seeds is None else seeds
     precision = precision or study.precision
@@ -86,32 +88,32 @@ def simulate(
     shapes = program.record
     identity = provenance.identity(study, config, hyper, axes, root_seed, precision, prepared.data)
     template = store.template(study, shapes, identity, axes, seeds)
-    results = store.open_store(out, template, [axis.name for axis in static], cut.chunk)
-    missing = {place: results.missing(seeds, place) for place in configs}
-    asked = seeds * len(configs)
-    done = asked - sum(map(len, missing.values()))
-    if progress:
-        progress(done, asked)
-    for place, chosen in configs.items():
-        if len(missing[place]) == 0:
-            continue
-        if place != first_place:
-            prepared = prepare(study, chosen, hyper, axes, root_seed, precision)
-            program = trace(prepared, cut, mesh)
-            require(program.record == shapes, "sweep: the values of an axis must leave the record's shapes alone.")
-        runner = Runner(prepared, cut, program, notice)
+    with store.open_store(out, template, [axis.name for axis in static], cut, repair) as results:
+        missing = {place: results.missing(seeds, place) for place in configs}
+        asked = seeds * len(configs)
+        done = asked - sum(map(len, missing.values()))
         if progress:
             progress(done, asked)
-        if chunk is None and done == 0 and not study.on_host:
-            runner = runner.tuned(missing[place])
-            cut = runner.plan
-            results.keep_plan(cut)
-        for wanted in _contiguous(missing[place], cut.chunk):
-            results.write(int(wanted[0]), place, runner(wanted))
-            done += len(wanted)
+        for place, chosen in configs.items():
+            if len(missing[place]) == 0:
+                continue
+            if place != first_place:
+                prepared = prepare(study, chosen, hyper, axes, root_seed, precision)
+                program = trace(prepared, cut, mesh)
+                require(program.record == shapes, "sweep: the values of an axis must leave the record's shapes alone.")
+            runner = Runner(prepared, cut, program, notice)
             if progress:
                 progress(done, asked)
-    return results.dataset(seeds)
+            if chunk is None and done == 0 and not study.on_host:
+                runner = runner.tuned(missing[place])
+                cut = runner.plan
+                results.keep_plan(cut)
+            for wanted in _contiguous(missing[place], cut.chunk):
+                results.write(int(wanted[0]), place, runner(wanted))
+                done += len(wanted)
+                if progress:
+                    progress(done, asked)
+        return results.dataset(seeds)
 
 
 def _at(config: Any, axes: Sequence[Axis], place: tuple[int, ...]) -> Any:

@@ -3,7 +3,11 @@ import dataclasses
 import functools
 import json
 import linecache
+import os
+import signal
+import time
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import xarray as xr
@@ -11,7 +15,7 @@ import zarr
 
 import subsim
 from subsim import UserError
-from subsim.engine import provenance
+from subsim.engine import provenance, store
 
 
 def test_the_store_says_what_it_holds(toy, tmp_path):
@@ -79,24 +83,78 @@ def test_what_is_no_store_is_left_alone(toy, tmp_path):
         subsim.load_results(tmp_path / "nowhere")
 
 
-def test_a_chunk_counts_only_when_its_data_is_on_disk(toy, tmp_path, monkeypatch):
-    """A crash between the two writes of a chunk leaves it missing: what marks it as finished comes second."""
-    write, regions = xr.Dataset.to_zarr, []
+@pytest.mark.parametrize("written", range(6))
+def test_a_chunk_counts_only_when_all_of_it_is_on_disk(toy, tmp_path, disk, written):
+    """Stopped between any two files of the second chunk: what marks it as finished comes last."""
 
-    def crash_at_the_second(dataset, *arguments, **options):
-        if "region" in options:
-            regions.append(options["region"])
-            if len(regions) == 2:
-                raise RuntimeError("power cut")
-        return write(dataset, *arguments, **options)
+    def stop(file):
+        nonlocal written
+        if file.endswith(("/1", "/1.0")):
+            if written == 0:
+                raise ZeroDivisionError
+            written -= 1
 
-    monkeypatch.setattr(xr.Dataset, "to_zarr", crash_at_the_second)
-    with pytest.raises(RuntimeError, match="power cut"):
+    disk.before, finished = stop, 4 if written < 5 else 8
+    with pytest.raises(ZeroDivisionError) if finished == 4 else contextlib.nullcontext():
+        subsim.simulate(toy, out=tmp_path / "r", seeds=8)
+    assert written == 0
+    assert subsim.load_results(tmp_path / "r").seed.values.tolist() == list(range(finished))
+    disk.before = lambda file: None
+    xr.testing.assert_equal(subsim.simulate(toy, out=tmp_path / "r", seeds=8), subsim.simulate(toy, seeds=8))
+
+
+def test_a_chunk_of_nothing_but_zeros_has_files(toy, tmp_path):
+    """So that a file that is not there was lost."""
+    zeros = dataclasses.replace(toy, make_run=lambda config, data: lambda key, hyper: {"first": jnp.zeros(())})
+    subsim.simulate(zeros, out=tmp_path / "r")
+    assert {file.name for file in (tmp_path / "r" / "run.zarr" / "first").iterdir()} >= {"0", "1", "2"}
+
+
+def test_a_run_that_is_interrupted_while_it_writes_finishes_the_chunk(toy, tmp_path, disk):
+    """Without the wait, the data of the second chunk would be there in vain."""
+
+    def interrupt(file):
+        if file == "first/1":
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.5)  # a slow disk: the run could be gone before the status is written
+
+    disk.before = interrupt
+    with pytest.raises(KeyboardInterrupt):
         subsim.simulate(toy, out=tmp_path / "r")
-    monkeypatch.undo()
-    with pytest.raises(UserError, match="no finished seed"):
-        subsim.load_results(tmp_path / "r")
-    xr.testing.assert_equal(subsim.simulate(toy, out=tmp_path / "r"), subsim.simulate(toy))
+    assert "status/2" not in disk.files
+    assert subsim.load_results(tmp_path / "r").sizes["seed"] == 8
+
+
+def test_the_block_is_the_chunk_of_the_run_that_made_the_store(toy, tmp_path):
+    whole = subsim.simulate(toy, seeds=6, chunk=4, out=tmp_path / "r")
+    assert whole.attrs["plan"] == {"chunk": 4, "lanes": 2}
+    for chunk, seeds in ((1, 7), (2, 11), (7, 30)):
+        subsim.simulate(toy, seeds=seeds, chunk=chunk, out=tmp_path / "r")
+    held = store.Store(tmp_path / "r" / "run.zarr")
+    assert held.block == 4
+    xr.testing.assert_equal(held.dataset(30), subsim.simulate(toy, seeds=30))
+    assert {len(file.name) for file in (tmp_path / "r" / "run.zarr" / "status").glob("?")} == {1}
+
+
+def test_another_version_of_subsim_is_refused_and_any_other_recorded(toy, tmp_path, monkeypatch):
+    out, here = tmp_path / "r", provenance.origin()
+
+    def simulate(seeds, **versions):
+        origin = here | {"created": str(seeds), "versions": here["versions"] | versions}
+        monkeypatch.setattr(provenance, "origin", lambda: origin)
+        return subsim.simulate(toy, seeds=seeds, out=out)
+
+    assert simulate(4).attrs["continued_by"] == []
+    with pytest.raises(UserError, match=r"made by subsim \S+, and this is 99\.0, .* go on with subsim"):
+        simulate(8, subsim="99.0")
+    assert simulate(8).attrs["continued_by"] == []  # nothing differs
+    assert simulate(8, jax="99.0").attrs["continued_by"] == []  # nothing was added
+    (entry,) = simulate(12, jax="99.0").attrs["continued_by"]
+    assert entry["versions"] == here["versions"] | {"jax": "99.0"}
+    assert simulate(16, jax="99.0").attrs["continued_by"] == [entry]  # it has its entry already
+    assert simulate(20).attrs["continued_by"] == [entry]
+    assert subsim.load_results(out).attrs["versions"] == here["versions"]
+    assert len(simulate(24, numpy="1.0").attrs["continued_by"]) == 2
 
 
 def test_identity_is_all_of_the_resolved_config(toy):
@@ -167,27 +225,10 @@ def test_other_variables_in_the_same_place_are_refused(toy, tmp_path):
         subsim.simulate(dataclasses.replace(toy, make_run=lambda *_: fewer), out=tmp_path / "r")
 
 
-def test_a_full_disk_keeps_what_is_finished(toy, tmp_path, monkeypatch):
-    write, calls = xr.Dataset.to_zarr, []
-
-    def full(dataset, *arguments, **options):
-        calls.append(options)
-        if len(calls) > 4:
-            raise OSError(28, "No space left on device")
-        return write(dataset, *arguments, **options)
-
-    monkeypatch.setattr(xr.Dataset, "to_zarr", full)
-    with pytest.raises(UserError, match=r"No space left on device\); finished seeds are kept"):
-        subsim.simulate(toy, out=tmp_path / "r")
-    monkeypatch.undo()
-    assert subsim.load_results(tmp_path / "r").sizes["seed"] == 4
-    xr.testing.assert_equal(subsim.simulate(toy, out=tmp_path / "r"), subsim.simulate(toy))
-
-
 def test_results_of_nobody_are_refused(toy, tmp_path):
     (tmp_path / "r").mkdir()
     xr.Dataset({"x": ("y", [1.0])}).to_zarr(tmp_path / "r" / "run.zarr", zarr_format=2, consolidated=False)
-    with pytest.raises(UserError, match="cannot be read as a whole"):
+    with pytest.raises(UserError, match="not a complete subsim store"):
         subsim.load_results(tmp_path / "r")
     with pytest.raises(UserError, match="not a complete subsim store"):
         subsim.simulate(toy, out=tmp_path / "r")

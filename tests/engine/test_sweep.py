@@ -56,15 +56,16 @@ def test_resumed_equals_uninterrupted(toy, tmp_path, interrupted_after):
 def test_holes_are_filled(toy, tmp_path):
     out = tmp_path / "r"
     whole = subsim.simulate(toy, out=out)
-    for name in ("status", "first"):
-        (out / "run.zarr" / name / "1").unlink()  # the second chunk of four seeds
+    for file in ("status/1", "first/1", "bits/1", "all/1.0"):
+        (out / "run.zarr" / file).unlink()  # the second chunk of four seeds
     assert subsim.load_results(out).seed.values.tolist() == [0, 1, 2, 3, 8, 9]
     equal(subsim.simulate(toy, out=out, chunk=3), whole)
 
 
 def test_more_seeds_later_equal_all_at_once(toy, tmp_path, monkeypatch):
     made_by = subsim.simulate(toy, seeds=6, out=tmp_path / "r").attrs
-    monkeypatch.setattr(provenance, "provenance", lambda: {"versions": "of another day"})
+    another_day = provenance.origin() | {"created": "another day"}
+    monkeypatch.setattr(provenance, "origin", lambda: another_day)
     progress = []
     more = subsim.simulate(toy, seeds=21, out=tmp_path / "r", progress=lambda done, seeds: progress.append(done))
     assert progress[0] == 6

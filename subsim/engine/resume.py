@@ -1,0 +1,95 @@
+"""Going on with the store that an earlier run left: is it this run's, is it whole, and has it room?"""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+import zarr
+
+from subsim.engine import integrity, provenance
+from subsim.options import require
+
+Draft = Callable[[int], AbstractContextManager[Path]]  # seeds of a block -> the template's files in a folder
+
+
+def make_ready(target: Path, template: xr.Dataset, draft: Draft, repair: bool) -> None:
+    """Check that the store at `target` holds the run of `template` and is whole, and make room for the seeds asked for.
+
+    With `repair`, what is damaged is made anew or marked as missing. Raises `UserError` where the run cannot go on.
+    """
+    damaged = integrity.damaged_metadata(target)
+    integrity.require_whole(target, damaged, repair)
+    attributes = integrity.attributes(target)
+    _check_same_run(target.parent, attributes, template.attrs)
+    _mend(target, damaged, draft)
+    for unfinished in target.rglob("*.partial"):  # what zarr leaves of a write in whose midst a run was killed
+        unfinished.unlink()
+    arrays = _make_room(target, template)
+    damaged = integrity.damaged_chunks(target)
+    integrity.require_whole(target, damaged, repair)
+    _mend(target, damaged, draft)
+    origin = {name: template.attrs[name] for name in provenance.ORIGIN}
+    asked = arrays["status"][: template.sizes["seed"]]
+    if (asked == integrity.MISSING).any() and provenance.is_new(origin, attributes):
+        integrity.seal(target, continued_by=[*attributes["continued_by"], origin])
+
+
+def _check_same_run(folder: Path, here: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Raise `UserError` where the run with attributes `wanted` may not go on with that of attributes `here`."""
+    ours, theirs = ({name: attributes[name] for name in provenance.IDENTITY} for attributes in (here, wanted))
+    require(
+        ours == theirs,
+        f"out: {folder} holds another run, with {provenance.differences(ours, theirs)}; "
+        "choose another folder with --out, or remove this one.",
+    )
+    # Another jax or device agrees to rounding, and is recorded; other code of ours may mean other numbers.
+    made_by, version = here["versions"]["subsim"], wanted["versions"]["subsim"]
+    require(
+        made_by == version,
+        f"out: {folder} was made by subsim {made_by}, and this is {version}, whose numbers may differ; go on with "
+        f"subsim {made_by}, or choose another folder with --out.",
+    )
+
+
+def _mend(target: Path, damaged: Sequence[integrity.Damage], draft: Draft) -> None:
+    """Make damaged chunks missing; write metadata again, and the values of coordinates."""
+    integrity.discard(target, {damage.chunk for damage in damaged if damage.chunk is not None})
+    arrays = {damage.file.split("/")[0] for damage in damaged if damage.chunk is None}
+    if not arrays:
+        return
+    with draft(integrity.attributes(target)["plan"]["chunk"]) as fresh:
+        for file in fresh.rglob("*"):
+            if file.is_file() and file.relative_to(fresh).parts[0] in arrays:
+                (target / file.relative_to(fresh)).parent.mkdir(exist_ok=True)
+                file.replace(target / file.relative_to(fresh))
+    integrity.seal(target)
+
+
+def _make_room(target: Path, template: xr.Dataset) -> dict[str, Any]:
+    """The arrays of the store at `target` that have the dimension `seed`, with room for the seeds of `template`."""
+    group: Any = zarr.open_group(target, mode="r+", zarr_format=2)
+    arrays = {name: array for name, array in group.arrays() if array.attrs["_ARRAY_DIMENSIONS"][0] == "seed"}
+    shapes = {name: variable.shape[1:] for name, variable in template.variables.items() if variable.dims[0] == "seed"}
+    require(
+        {name: array.shape[1:] for name, array in arrays.items()} == shapes,
+        f"out: {target.parent} holds a run that recorded other variables; choose another folder with --out.",
+    )
+    # Room is made array by array. A stop in between leaves them of different lengths, which the next opening evens out.
+    longest = max(template.sizes["seed"], *(array.shape[0] for array in arrays.values()))
+    for array in arrays.values():
+        if array.shape[0] < longest:
+            array.resize((longest, *array.shape[1:]))
+    if not _counts(arrays["seed"]):
+        arrays["seed"][:] = np.arange(longest)
+    return arrays
+
+
+def _counts(seed: Any) -> bool:
+    """Whether the coordinate can be read, and is 0, 1, 2, ..."""
+    try:
+        return bool((seed[:] == np.arange(seed.shape[0])).all())
+    except (RuntimeError, ValueError):
+        return False
