@@ -93,6 +93,12 @@ class Store:
     def _open(self) -> xr.Dataset:
         return xr.open_zarr(self._target, chunks=None, consolidated=False)
 
+    @property
+    def block(self) -> int:
+        """Seeds that lie in one file of each variable."""
+        with self._open() as held:
+            return int(held.status.encoding["chunks"][0])
+
     def missing(self, seeds: int, place: tuple[int, ...]) -> np.ndarray:
         """Those of the seeds 0 .. `seeds` - 1 that are not on disk at `place`, in order."""
         with self._open() as held:
@@ -128,6 +134,11 @@ class Store:
         """The labelled data set of seeds 0 .. `seeds` - 1, in memory."""
         with self._open() as held:
             return held.isel(seed=slice(0, seeds)).load()
+
+
+def exists(out: str | Path | None) -> bool:
+    """Whether folder `out` holds a store, whatever is in it."""
+    return out is not None and (Path(out) / FILE).exists()
 
 
 def open_store(out: str | Path | None, template: xr.Dataset, static: Sequence[str], chunk: int) -> Store:

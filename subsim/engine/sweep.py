@@ -15,19 +15,24 @@ from subsim.engine.axes import make as make_axes
 from subsim.engine.devices import local_mesh
 from subsim.engine.program import Plan, compile_program, prepare, trace
 from subsim.engine.study import Precision, Study
+from subsim.engine.team import Team
 from subsim.options import require, require_choice
 
 Progress = Callable[[int, int], None]  # (seeds finished, seeds asked for)
 
 
-def plan(study: Study, seeds: int, chunk: int | None = None, width: int = 1, devices: int = 1) -> Plan:
+def plan(
+    study: Study, seeds: int, chunk: int | None = None, width: int = 1, devices: int = 1, processes: int = 1
+) -> Plan:
     """Cut `seeds` into chunks, and chunks into rounds of lanes, of nearly equal size: few lanes idle.
 
     `chunk` overrides the study's own; `width` is how many values of traced axes share a lane. Every chunk has the same
-    shape, whatever its number of seeds: one compile. It is a multiple of the number of `devices`, all equally busy.
+    shape, whatever its number of seeds: one compile. It is a multiple of the number of `devices`, all equally busy; so
+    are `processes`, which get the same number of chunks each.
     """
     most = chunk or study.chunk
-    share = math.ceil(math.ceil(seeds / math.ceil(seeds / most)) / devices)
+    chunks = processes * math.ceil(seeds / (processes * most))
+    share = math.ceil(math.ceil(seeds / chunks) / devices)
     # An accelerator's own scheduler spreads a wide program better than a loop of narrow ones.
     rounds = 1 if jax.default_backend() != "cpu" else math.ceil(share / max(1, study.lanes // width))
     lanes = math.ceil(share / rounds)
@@ -46,6 +51,7 @@ def simulate(
     out: str | Path | None = None,
     chunk: int | None = None,
     progress: Progress | None = None,
+    team: Team | None = None,
 ) -> xr.Dataset:
     """Run `study` over seeds 0 .. `seeds` - 1 and return its labelled data set, with the dimension `seed` added.
 
@@ -58,7 +64,10 @@ def simulate(
             that holds another config is refused. None: results stay in memory.
         chunk: seeds that one call of the compiled program runs, and that are written together.
         progress: called with (seeds finished, seeds asked for) at the start, after compiling and after every chunk;
-            seeds are counted once for every value of the config's axes.
+            seeds are counted once for every value of the config's axes. Of several processes, the first calls it, for
+            all.
+        team: the processes that share the work, this one among them (`hosts.joined`): each runs its part, waits for the
+            others and returns all of the results.
 
     Raises:
         UserError: an option is out of range, contradicts another, or `out` cannot be used.
@@ -69,13 +78,18 @@ def simulate(
     require(chunk is None or chunk > 0, f"chunk is {chunk}; it must be at least 1.")
     require(0 <= root_seed < 2**32, f"root_seed is {root_seed}; it must lie in [0, 2^32).")
     require_choice("precision", precision, study.precisions)
+    require(team is None or out is not None, "out: several processes need a folder that they share.")
 
     config = study.config if config is None else config
     hyper = study.hyper if hyper is None else hyper
     axes = make_axes(sweep or {}, config, hyper)
     static = [axis for axis in axes if not axis.traced]
     mesh = local_mesh()
-    cut = plan(study, seeds, chunk, math.prod(len(axis.values) for axis in axes if axis.traced), mesh.size)
+    work = team.awaited(seeds) if team else None
+    width = math.prod(len(axis.values) for axis in axes if axis.traced)
+    # A store that is there has its blocks, which processes do not divide.
+    processes = team.processes if team and not store.exists(out) else 1
+    cut = plan(study, seeds, work.chunk if work else chunk, width, mesh.size, processes)
     # All values are checked before the first is run: a bad one at the end would cost the user the wait.
     configs = {place: _at(config, static, place) for place in np.ndindex(*(len(axis.values) for axis in static))}
     for chosen in configs.values():
@@ -94,8 +108,14 @@ def simulate(
     missing = {place: results.missing(seeds, place) for place in configs}
     asked = seeds * len(configs)
     done = asked - sum(map(len, missing.values()))
-    if progress:
-        progress(done, asked)
+    if team:
+        missing = team.share(missing, seeds, cut.chunk, results.block, work)
+
+    def report() -> None:
+        if progress and (team is None or team.first):
+            progress(done + (team.finished if team else 0), asked)
+
+    report()
     for place, chosen in configs.items():
         if len(missing[place]) == 0:
             continue
@@ -104,15 +124,18 @@ def simulate(
             program = trace(prepared, cut, mesh)
             require(program.record == shapes, "sweep: the values of an axis must leave the record's shapes alone.")
         call = compile_program(prepared, program)
-        if progress:
-            progress(done, asked)
+        report()
         for wanted in _contiguous(missing[place], cut.chunk):
             # The last chunk repeats seeds to keep the one compiled shape; the repeats are not written.
             record = call(np.resize(wanted, cut.chunk))
             results.write(int(wanted[0]), place, {name: values[: len(wanted)] for name, values in record.items()})
-            done += len(wanted)
-            if progress:
-                progress(done, asked)
+            if team:
+                team.count(len(wanted))
+            else:
+                done += len(wanted)
+            report()
+    if team:
+        team.finish(report)
     return results.dataset(seeds)
 
 
