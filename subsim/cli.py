@@ -52,6 +52,15 @@ repeated. A dimension of the results each."""
     """Seeds that one call of the compiled program runs and that are written together; None: the study's choice."""
     repair: bool = False
     """Mend damaged files of the results, and compute the seeds that were in them again."""
+    hosts: Literal["auto"] | None = None
+    """auto: this is one of several processes, which jax finds (SLURM, TPU pods, GKE). All need the same --out, on a \
+file system that they share; if one is lost, the others end with status 1."""
+    coordinator: str | None = None
+    """HOST:PORT of process 0, where no cluster says it; with --processes and --process."""
+    processes: int | None = None
+    """How many processes run this command."""
+    process: int | None = None
+    """Which of them this one is, counted from 0."""
 
 
 class Terminated(KeyboardInterrupt):
@@ -79,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             )
         chosen()
     except UserError as error:
-        Console(stderr=True, soft_wrap=True).print(f"subsim: {error}", markup=False, highlight=False)
+        complain(str(error))
         sys.exit(2)
     except BrokenPipeError:
         # The reader (head, less) has seen enough; what is still buffered must not raise again at exit.
@@ -141,6 +150,7 @@ def run_anything(study: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metav
 def run(name: str, words: Sequence[str]) -> None:
     """Run the study with this name or path, with the options in `words`."""
     from subsim.engine.axes import parse
+    from subsim.engine.hosts import joined
 
     study, out = catalogue.load_study(name), RESULTS / Path(name).stem
     options, config, hyper = parse_options(study, words, f"subsim run {name}", out)
@@ -148,18 +158,24 @@ def run(name: str, words: Sequence[str]) -> None:
     sweep = dict(axes)
     if len(sweep) < len(axes):
         raise UserError("sweep: an option stands there twice; give all its values in one --sweep.")
-    results = simulate(
-        study,
-        config,
-        hyper,
-        seeds=options.seeds,
-        root_seed=options.root_seed,
-        precision=options.precision,
-        sweep=sweep,
-        out=options.out,
-        chunk=options.chunk,
-        repair=options.repair,
-    )
+    one_of_several = (options.hosts, options.coordinator, options.processes, options.process)
+    with joined(options.out, *one_of_several, complain) as team:
+        results = simulate(
+            study,
+            config,
+            hyper,
+            seeds=options.seeds,
+            root_seed=options.root_seed,
+            precision=options.precision,
+            sweep=sweep,
+            out=options.out,
+            chunk=options.chunk,
+            repair=options.repair,
+            team=team,
+        )
+    if team and not team.first:
+        say(f"Process {team.process} of {team.processes} has done its part; process 0 reports.")
+        return
     print_report(study, results, swept=bool(sweep))
     say(f"Results: {options.out}")
     if catalogue.has_figure(name) and not sweep:
@@ -263,6 +279,13 @@ def print_report(study: "Study", results: "xr.Dataset", swept: bool = False) -> 
 def say(text: str) -> None:
     """Print one line as it is."""
     Console(highlight=False, soft_wrap=True).print(text, markup=False)
+
+
+def complain(sentence: str) -> None:
+    """Print `sentence` as this program's own, where errors go; a progress bar that stands there is left behind."""
+    console = Console(stderr=True, soft_wrap=True)
+    console.show_cursor()
+    console.print(f"subsim: {sentence}", markup=False, highlight=False)
 
 
 def as_drawn(table: "Table") -> RichTable:

@@ -1,6 +1,6 @@
 """Going on with the store that an earlier run left: is it this run's, is it whole, and has it room?"""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,8 @@ def make_ready(target: Path, template: xr.Dataset, draft: Draft, repair: bool) -
     """
     damaged = integrity.damaged_metadata(target)
     integrity.require_whole(target, damaged, repair)
+    check_same_run(target, template)
     attributes = integrity.attributes(target)
-    _check_same_run(target.parent, attributes, template.attrs)
     _mend(target, damaged, draft)
     for unfinished in target.rglob("*.partial"):  # what zarr leaves of a write in whose midst a run was killed
         unfinished.unlink()
@@ -37,8 +37,9 @@ def make_ready(target: Path, template: xr.Dataset, draft: Draft, repair: bool) -
         integrity.seal(target, continued_by=[*attributes["continued_by"], origin])
 
 
-def _check_same_run(folder: Path, here: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    """Raise `UserError` where the run with attributes `wanted` may not go on with that of attributes `here`."""
+def check_same_run(target: Path, template: xr.Dataset) -> None:
+    """Raise `UserError` where the run of `template` may not go on with the store at `target`."""
+    folder, here, wanted = target.parent, integrity.attributes(target), template.attrs
     ours, theirs = ({name: attributes[name] for name in provenance.IDENTITY} for attributes in (here, wanted))
     require(
         ours == theirs,

@@ -127,9 +127,14 @@ class Store:
             return held.isel(seed=slice(0, seeds)).load()
 
 
+def exists(out: str | Path | None) -> bool:
+    """Whether folder `out` holds a store, whatever is in it."""
+    return out is not None and (Path(out) / FILE).exists()
+
+
 def kept_plan(out: str | Path | None, devices: int) -> Plan | None:
     """The plan that the run in folder `out` was made with, where it suits this number of devices."""
-    if out is None or not (Path(out) / FILE).exists():
+    if out is None or not exists(out):
         return None
     try:
         kept = integrity.attributes(Path(out) / FILE)["calls"]
@@ -141,11 +146,17 @@ def kept_plan(out: str | Path | None, devices: int) -> Plan | None:
 
 @contextlib.contextmanager
 def open_store(
-    out: str | Path | None, template: xr.Dataset, static: Sequence[str], plan: Plan, repair: bool = False
+    out: str | Path | None,
+    template: xr.Dataset,
+    static: Sequence[str],
+    plan: Plan,
+    repair: bool = False,
+    process: int = 0,
 ) -> Iterator[Store]:
     """The store in folder `out` with room for the seeds of `template`: made from it, or found there and continued.
 
-    Inside the block no other command can open it. None keeps it in memory. `repair` makes damaged seeds missing.
+    Inside the block no other command can open it; of one command's processes, number 0 makes it ready for the others.
+    None keeps it in memory. `repair` makes damaged seeds missing.
     Raises `UserError` where `out` cannot be written, is in use, is damaged, or holds a run of another identity.
     """
     if out is None:
@@ -154,9 +165,11 @@ def open_store(
         yield Store(memory)
         return
     target = Path(out) / FILE
-    with lock.held(target.parent):
+    with lock.held(target.parent, process):
         try:
-            if target.exists():
+            if process > 0:
+                resume.check_same_run(target, template)
+            elif target.exists():
                 resume.make_ready(target, template, functools.partial(_draft, target, template, static), repair)
             else:
                 # Complete under another name first: a folder that looks like a store is one.

@@ -15,6 +15,7 @@ from subsim.engine.chunks import Notice, Runner
 from subsim.engine.devices import local_mesh
 from subsim.engine.program import Plan, prepare, trace
 from subsim.engine.study import Precision, Study
+from subsim.engine.team import Team
 from subsim.options import require, require_choice
 
 Progress = Callable[[int, int], None]  # (seeds finished, seeds asked for)
@@ -34,6 +35,7 @@ def simulate(
     repair: bool = False,
     progress: Progress | None = None,
     notice: Notice | None = None,
+    team: Team | None = None,
 ) -> xr.Dataset:
     """Run `study` over seeds 0 .. `seeds` - 1 and return its labelled data set, with the dimension `seed` added.
 
@@ -48,8 +50,11 @@ def simulate(
             chosen where that pays, and kept when the run is continued.
         repair: mend what is damaged in `out`, and compute the seeds that were lost again.
         progress: called with (seeds finished, seeds asked for) at the start, after compiling and after every chunk;
-            seeds are counted once for every value of the config's axes.
+            seeds are counted once for every value of the config's axes. Of several processes, the first calls it, for
+            all.
         notice: called with the size of a chunk in words, when it is chosen and whenever it changes.
+        team: the processes that share the work, this one among them (`hosts.joined`): each runs its part, waits for the
+            others and returns all of the results.
 
     Raises:
         UserError: an option is out of range, contradicts another, or `out` cannot be used, is in use, or is damaged.
@@ -60,6 +65,7 @@ def simulate(
     require(chunk is None or chunk > 0, f"chunk is {chunk}; it must be at least 1.")
     require(0 <= root_seed < 2**32, f"root_seed is {root_seed}; it must lie in [0, 2^32).")
     require_choice("precision", precision, study.precisions)
+    require(team is None or out is not None, "out: several processes need a folder that they share.")
 
     config = study.config if config is None else config
     hyper = study.hyper if hyper is None else hyper
@@ -68,11 +74,15 @@ def simulate(
         host.check(study, axes, root_seed, chunk)
     static = [axis for axis in axes if not axis.traced]
     mesh = local_mesh()
+    work = team.awaited(seeds) if team else None
+    wanted_chunk = work.chunk if work else chunk
     width = math.prod(len(axis.values) for axis in axes if axis.traced)
-    cut = chunks.plan(seeds, chunk or study.chunk, study.lanes // width, mesh.size)
+    # A store that is there has its blocks, which processes do not divide.
+    processes = team.processes if team and not store.exists(out) else 1
+    cut = chunks.plan(seeds, wanted_chunk or study.chunk, study.lanes // width, mesh.size, processes)
     if study.on_host:
         cut = Plan(1, 1)
-    elif chunk is None:
+    elif wanted_chunk is None:
         cut = store.kept_plan(out, mesh.size) or cut
     # All values are checked before the first is run: a bad one at the end would cost the user the wait.
     configs = {place: _at(config, static, place) for place in np.ndindex(*(len(axis.values) for axis in static))}
@@ -88,12 +98,22 @@ def simulate(
     shapes = program.record
     identity = provenance.identity(study, config, hyper, axes, root_seed, precision, prepared.data)
     template = store.template(study, shapes, identity, axes, seeds)
-    with store.open_store(out, template, [axis.name for axis in static], cut, repair) as results:
+    with store.open_store(
+        out, template, [axis.name for axis in static], cut, repair, team.process if team else 0
+    ) as results:
         missing = {place: results.missing(seeds, place) for place in configs}
         asked = seeds * len(configs)
         done = asked - sum(map(len, missing.values()))
-        if progress:
-            progress(done, asked)
+        # Processes that share the work must agree on the chunk before the first of them has measured anything.
+        tune = chunk is None and done == 0 and team is None and not study.on_host
+        if team:
+            missing = team.share(missing, seeds, cut.chunk, results.block, work)
+
+        def report() -> None:
+            if progress and (team is None or team.first):
+                progress(done + (team.finished if team else 0), asked)
+
+        report()
         for place, chosen in configs.items():
             if len(missing[place]) == 0:
                 continue
@@ -102,17 +122,20 @@ def simulate(
                 program = trace(prepared, cut, mesh)
                 require(program.record == shapes, "sweep: the values of an axis must leave the record's shapes alone.")
             runner = Runner(prepared, cut, program, notice)
-            if progress:
-                progress(done, asked)
-            if chunk is None and done == 0 and not study.on_host:
+            report()
+            if tune:
                 runner = runner.tuned(missing[place])
-                cut = runner.plan
+                cut, tune = runner.plan, False
                 results.keep_plan(cut)
             for wanted in _contiguous(missing[place], cut.chunk):
                 results.write(int(wanted[0]), place, runner(wanted))
-                done += len(wanted)
-                if progress:
-                    progress(done, asked)
+                if team:
+                    team.count(len(wanted))
+                else:
+                    done += len(wanted)
+                report()
+        if team:
+            team.finish(report)
         return results.dataset(seeds)
 
 
