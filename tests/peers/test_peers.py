@@ -42,7 +42,7 @@ def layers(params):
 
     def leaves(*names):
         layer = functools.reduce(lambda inner, name: inner[name], names, params)
-        return np.asarray(layer["kernel"][...]).T, np.asarray(layer["bias"][...])
+        return np.asarray(layer["weight"][...]), np.asarray(layer["bias"][...])
 
     heads = [np.concatenate(pair) for pair in zip(leaves("class_head"), leaves("aux_head"), strict=True)]
     return [leaves("hidden", number) for number in range(len(WIDTHS))] + [tuple(heads)]
