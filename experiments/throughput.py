@@ -283,12 +283,13 @@ def make_run(config: Config, data: Dataset) -> Run:
 
 def check(config: Config, _: None) -> None:
     """Refuse sizes that are out of range, and peers that are not installed."""
-    for field, chosen, choices in (("works", config.works, WORKS), ("peers", config.peers, PEERS)):
-        for name in chosen:
-            require_choice(field, name, choices)
+    for work in config.works:
+        require_choice("works", work, WORKS)
+    for peer in config.peers:
+        require_choice("peers", peer, PEERS)
     numbers = {"smallest": config.smallest, "peak_sizes": config.peak_sizes}
-    for work in CONTESTS:
-        numbers |= {f"{work}.{name}": value for name, value in vars(getattr(config, work)).items()}
+    for contest in CONTESTS:
+        numbers |= {f"{contest}.{name}": value for name, value in vars(getattr(config, contest)).items()}
     for name, value in numbers.items():
         some = value if isinstance(value, tuple) else (value,)
         require(len(some) > 0 and min(some) > 0, f"{name} is {value}; it must be positive.")

@@ -27,13 +27,13 @@ def make_ready(target: Path, template: xr.Dataset, draft: Draft, repair: bool) -
     _mend(target, damaged, draft)
     for unfinished in target.rglob("*.partial"):  # what zarr leaves of a write in whose midst a run was killed
         unfinished.unlink()
-    arrays = _make_room(target, template)
+    arrays = make_room(target, template)
     damaged = integrity.damaged_chunks(target)
     integrity.require_whole(target, damaged, repair)
     _mend(target, damaged, draft)
     origin = {name: template.attrs[name] for name in provenance.ORIGIN}
-    asked = arrays["status"][: template.sizes["seed"]]
-    if (asked == integrity.MISSING).any() and provenance.is_new(origin, attributes):
+    n_seeds = template.sizes["seed"]
+    if provenance.is_new(origin, attributes) and (arrays["status"][:n_seeds] == integrity.MISSING).any():
         integrity.seal(target, continued_by=[*attributes["continued_by"], origin])
 
 
@@ -57,26 +57,28 @@ def check_same_run(target: Path, template: xr.Dataset) -> None:
 
 def _mend(target: Path, damaged: Sequence[integrity.Damage], draft: Draft) -> None:
     """Make damaged chunks missing; write metadata again, and the values of coordinates."""
-    integrity.discard(target, {damage.chunk for damage in damaged if damage.chunk is not None})
+    chunks = {damage.chunk for damage in damaged if damage.chunk is not None}
+    if chunks:  # found only where the metadata, which say what a chunk is, are whole
+        integrity.discard(target, chunks)
     arrays = {damage.file.split("/")[0] for damage in damaged if damage.chunk is None}
     if not arrays:
         return
     with draft(integrity.attributes(target)["plan"]["chunk"]) as fresh:
-        for file in fresh.rglob("*"):
+        for file in list(fresh.rglob("*")):
             if file.is_file() and file.relative_to(fresh).parts[0] in arrays:
                 (target / file.relative_to(fresh)).parent.mkdir(exist_ok=True)
                 file.replace(target / file.relative_to(fresh))
     integrity.seal(target)
 
 
-def _make_room(target: Path, template: xr.Dataset) -> dict[str, Any]:
+def make_room(target: Any, template: xr.Dataset) -> dict[str, Any]:
     """The arrays of the store at `target` that have the dimension `seed`, with room for the seeds of `template`."""
     group: Any = zarr.open_group(target, mode="r+", zarr_format=2)
     arrays = {name: array for name, array in group.arrays() if array.attrs["_ARRAY_DIMENSIONS"][0] == "seed"}
     shapes = {name: variable.shape[1:] for name, variable in template.variables.items() if variable.dims[0] == "seed"}
     require(
         {name: array.shape[1:] for name, array in arrays.items()} == shapes,
-        f"out: {target.parent} holds a run that recorded other variables; choose another folder with --out.",
+        f"out: {target} holds a run that recorded other variables; choose another folder with --out.",
     )
     # Room is made array by array. A stop in between leaves them of different lengths, which the next opening evens out.
     longest = max(template.sizes["seed"], *(array.shape[0] for array in arrays.values()))

@@ -3,10 +3,11 @@
 import contextlib
 import functools
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import xarray as xr
@@ -18,6 +19,9 @@ from subsim.engine.integrity import DIVERGED, FINISHED, MISSING
 from subsim.engine.program import Plan
 from subsim.engine.study import Study
 from subsim.options import UserError, require
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 FILE = "run.zarr"
 _STATUS = {
@@ -63,6 +67,19 @@ def template(
     return xr.Dataset(variables, coords, {"title": study.title, **identity, **made_by})
 
 
+def uninterrupted(function: Callable[P, T]) -> Callable[P, T]:
+    """`function`, run to its end in another thread, and only then interrupted (Ctrl-C, SIGTERM): what it writes is
+    written, and nothing is left at work behind the back of who goes on."""
+
+    @functools.wraps(function)
+    def to_its_end(*args: P.args, **kwargs: P.kwargs) -> T:
+        # Leaving the block waits for the thread, also where an interruption ends the wait for the result.
+        with ThreadPoolExecutor(1) as another_thread:
+            return another_thread.submit(function, *args, **kwargs).result()
+
+    return to_its_end
+
+
 class Store:
     """The results of one run: `missing` seeds, `write` a chunk, read the `dataset`.
 
@@ -82,23 +99,21 @@ class Store:
         and a block may be written by one process only."""
         return self._arrays["status"].chunks[0]
 
+    @uninterrupted
     def missing(self, seeds: int, place: tuple[int, ...]) -> np.ndarray:
         """Those of the seeds 0 .. `seeds` - 1 that are not on disk at `place`, in order."""
         return np.flatnonzero(self._arrays["status"][(slice(seeds), *place)] == MISSING)
 
+    @uninterrupted
     def write(self, first: int, place: tuple[int, ...], record: Mapping[str, np.ndarray]) -> None:
-        """Write a chunk at `place`: seeds from `first` on, one row each.
-
-        An interruption (Ctrl-C) waits until the chunk is written. Raises `UserError` where the disk refuses.
-        """
+        """Write a chunk at `place`: seeds from `first` on, one row each. Raises `UserError` where the disk refuses."""
         rows = len(next(iter(record.values())))
         finite = np.ones(rows, bool)
         for values in record.values():
             if np.issubdtype(values.dtype, np.floating):
                 finite &= np.isfinite(values).reshape(rows, -1).all(axis=1)
         region = (slice(first, first + rows), *place)
-
-        def put() -> None:
+        with self._refusals():
             # The status comes before the data, so that data without it are known to have lost it; and after the data,
             # so that a seed counts as finished only when all of it is on disk.
             self._arrays["status"][region] = MISSING
@@ -106,21 +121,25 @@ class Store:
                 self._arrays[name][region] = values
             self._arrays["status"][region] = np.where(finite, FINISHED, DIVERGED)
 
+    @uninterrupted
+    def keep_plan(self, plan: Plan) -> None:
+        """Note the plan, so that a run that is continued computes the same bits."""
+        if isinstance(self._target, Path):
+            with self._refusals():
+                integrity.seal(self._target, calls=plan._asdict())
+
+    @contextlib.contextmanager
+    def _refusals(self) -> Iterator[None]:
+        """Say in a sentence that the disk refuses."""
         try:
-            # Leaving the block waits for `put`, even where an interruption ends the wait for its result.
-            with ThreadPoolExecutor(1) as another_thread:
-                another_thread.submit(put).result()
+            yield
         except OSError as error:
             raise UserError(
                 f"out: cannot write to {self._target} ({error.strerror or error}); finished seeds are kept: mend the "
                 "folder and repeat the command."
             ) from None
 
-    def keep_plan(self, plan: Plan) -> None:
-        """Note the plan, so that a run that is continued computes the same bits."""
-        if isinstance(self._target, Path):
-            integrity.seal(self._target, calls=plan._asdict())
-
+    @uninterrupted
     def dataset(self, seeds: int) -> xr.Dataset:
         """The labelled data set of seeds 0 .. `seeds` - 1, in memory."""
         with xr.open_zarr(self._target, chunks=None, consolidated=False) as held:
@@ -166,32 +185,45 @@ def open_store(
         return
     target = Path(out) / FILE
     with lock.held(target.parent, process):
-        try:
-            if process > 0:
-                resume.check_same_run(target, template)
-            elif target.exists():
-                resume.make_ready(target, template, functools.partial(_draft, target, template, static), repair)
-            else:
-                # Complete under another name first: a folder that looks like a store is one.
-                with _draft(target, template, static, plan.chunk) as draft:
-                    integrity.seal(draft, plan=plan._asdict())
-                    draft.rename(target)
-        except OSError as error:
-            raise UserError(f"out: cannot write to {out} ({error.strerror or error}); choose another folder.") from None
-        yield Store(target)
+        if process > 0:
+            resume.check_same_run(target, template)
+            yield Store(target)
+        else:
+            yield _opened(target, template, static, plan, repair)
+
+
+@uninterrupted
+def _opened(target: Path, template: xr.Dataset, static: Sequence[str], plan: Plan, repair: bool) -> Store:
+    draft = functools.partial(_draft, target, template, static)
+    try:
+        if target.exists():
+            resume.make_ready(target, template, draft, repair)
+        else:
+            # Complete under another name first: a folder that looks like a store is one.
+            with draft(plan.chunk) as made:
+                integrity.seal(made, plan=plan._asdict())
+                made.rename(target)
+    except OSError as error:
+        raise UserError(
+            f"out: cannot write to {target.parent} ({error.strerror or error}); choose another folder."
+        ) from None
+    return Store(target)
 
 
 def _make(target: Any, template: xr.Dataset, static: Sequence[str], block: int) -> None:
     """Write the arrays of `template`: its coordinates filled, its variables without a chunk."""
     encoding: dict[Any, Any] = {name: {"compressors": [integrity.CODEC]} for name in template.variables}
+    encoding["seed"]["chunks"] = (template.sizes["seed"],)
     for name, variable in template.data_vars.items():
         encoding[name]["chunks"] = tuple(
             block if dim == "seed" else 1 if dim in static else max(1, size) for dim, size in variable.sizes.items()
         )
-    coordinates, variables = template.coords.to_dataset(), template.drop_vars(list(template.coords))
+    # One seed, and then room for the others: xarray would look into every chunk whether it is empty.
+    one = template.isel(seed=slice(1))
+    coordinates, variables = one.coords.to_dataset(), one.drop_vars(list(one.coords))
     for part, options in ((coordinates, {"mode": "w", "write_empty_chunks": True}), (variables, {"mode": "a"})):
-        own = {name: encoding[name] for name in part.variables}
-        part.to_zarr(target, encoding=own, **options, **_FORMAT)
+        part.to_zarr(target, encoding={name: encoding[name] for name in part.variables}, **options, **_FORMAT)
+    resume.make_room(target, template)
 
 
 @contextlib.contextmanager
@@ -202,7 +234,12 @@ def _draft(target: Path, template: xr.Dataset, static: Sequence[str], block: int
         _make(draft, template, static, block)
         yield draft
     finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        # Where one write was refused, others may still be under way, and put a file back.
+        for _ in range(100):
+            shutil.rmtree(draft, ignore_errors=True)
+            if not draft.exists():
+                break
+            time.sleep(0.01)
 
 
 def load_results(out: str | Path) -> xr.Dataset:
