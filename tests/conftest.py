@@ -56,6 +56,13 @@ SMOKE = {
         "--student.batch": "128",
     },
     "single_step": {"--widths": "8", "--batch": "8"},
+    "throughput": {
+        "--works": "small",
+        "--peers": "jax-vmap",
+        "--small.seeds": "8",
+        "--small.widths": "8",
+        "--peak-sizes": "64",
+    },
 }
 
 

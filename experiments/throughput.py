@@ -1,0 +1,368 @@
+"""How fast is it? subsim and what people run today, timed in turns on this machine, against its matrix product peak."""
+
+import functools
+import importlib.util
+import itertools
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+from jaxtyping import Array
+
+from subsim import roofline
+from subsim.catalogue import load_study
+from subsim.datasets import Dataset
+from subsim.engine.program import arithmetic
+from subsim.engine.study import Precision, Run, Study, Table, Variable
+from subsim.engine.summary import mean_interval
+from subsim.engine.sweep import simulate
+from subsim.losses import IMITATION_LOSSES, task_cross_entropy
+from subsim.network import NetworkConfig, Params, imitated_logits, make_mlp
+from subsim.options import require, require_choice
+from subsim.theory.single_step import single_step
+
+Peer = Literal["torch-batched", "torch-vmap", "torch-loop", "jax-vmap"]
+Work = Literal["figure10", "small", "large", "scaling"]
+
+PEERS: tuple[Peer, ...] = ("torch-batched", "torch-vmap", "torch-loop", "jax-vmap")
+OURS: dict[str, Precision] = {"subsim": "float32", "subsim-bfloat16": "bfloat16"}
+CONTESTANTS = [*OURS, *PEERS]
+WORKS: tuple[Work, ...] = ("figure10", "small", "large", "scaling")
+CONTESTS: list[str] = ["figure10", "small", "large"]  # scaling is none
+TIMES = [1, 4, 16, 64, 256]  # seeds in scaling, in units of the smallest
+EPS, ALPHA = 1e-3, 1.0
+
+Timer = Callable[[], float]  # runs the work once and gives its seconds a seed
+
+
+@dataclass(frozen=True)
+class Size:
+    """A network, a batch, and the number of seeds that subsim is timed on."""
+
+    seeds: int
+    """Seeds in one timing."""
+    pixels: int
+    """Inputs of the network."""
+    widths: tuple[int, ...]
+    """Units in each hidden layer."""
+    n_class: int
+    """Class logits."""
+    n_aux: int
+    """Auxiliary logits."""
+    batch: int
+    """Examples in a step."""
+
+    @property
+    def hidden(self) -> tuple[int, ...]:
+        """Units of every layer but the last."""
+        return (self.pixels, *self.widths)
+
+
+@dataclass(frozen=True)
+class Figure10(Size):
+    """The protocol of Figure 10 on random images: what they show changes no timing."""
+
+    train: int = 60_000
+    """Training images, and as many noise images."""
+    test: int = 10_000
+    """Test images."""
+    epochs: int = 5
+    """Passes over the images, of the teacher and of every student."""
+    models: int = 2
+    """Models side by side in the batched script."""
+
+
+@dataclass(frozen=True)
+class Check(Size):
+    """The check of Lemma 1 and Theorem 1 at one step, for a shared initialisation and KL on the auxiliary logits."""
+
+    loop_seeds: int = 200
+    """Seeds that the Python loop is timed on."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """The works and who does them. A round times every contestant once; the number of seeds is that of the rounds."""
+
+    works: tuple[Work, ...] = WORKS
+    """figure10: the paper's protocol. small, large: the single-step check. scaling: the small check, by seeds."""
+    peers: tuple[Peer, ...] = PEERS
+    """torch-batched: the field's script, for figure10. torch-vmap: torch.func. torch-loop: a Python loop over seeds. \
+jax-vmap: plain jax.vmap over all seeds at once. Those of PyTorch need the extra bench."""
+    figure10: Figure10 = Figure10(1, 784, (256, 256), n_class=10, n_aux=3, batch=1024)
+    small: Check = Check(10_000, 16, (32, 32), n_class=5, n_aux=3, batch=64)
+    large: Check = Check(1_000, 784, (256, 256), n_class=10, n_aux=3, batch=128, loop_seeds=50)
+    smallest: int = 64
+    """Seeds of the smallest run in scaling; the largest has 256 times as many."""
+    peak_sizes: tuple[int, ...] = (1024, 2048, 4096)
+    """Rows of the square matrix products that the machine's peak is measured on."""
+
+
+class Record(NamedTuple):
+    """What one round measured."""
+
+    seconds: np.ndarray
+    roofline: np.ndarray
+    peak: np.ndarray
+    scaling: np.ndarray
+
+
+def draw_images(config: Config) -> Dataset:
+    """Random images and labels of the protocol's shapes."""
+    random, size = np.random.default_rng(0), config.figure10
+
+    def draw(n: int) -> tuple[np.ndarray, np.ndarray]:
+        images = random.integers(0, 256, (n, size.pixels), np.uint8)
+        return images, random.integers(0, size.n_class, n, np.int32)
+
+    return Dataset(*draw(size.train), *draw(size.test), n_class=size.n_class)
+
+
+def seconds_of(work: Callable[[], Any]) -> float:
+    """Seconds that `work` takes, once."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def time_subsim(study: Study, seeds: int, precision: Precision = "float32") -> float:
+    """Seconds a seed of a run in memory, from the end of its compilation to the last seed."""
+    times: list[float] = []
+    simulate(study, seeds=seeds, precision=precision, progress=lambda *_: times.append(time.perf_counter()))
+    return (times[-1] - times[1]) / seeds
+
+
+def figure10_study(size: Figure10, data: Dataset) -> Study:
+    """The MNIST study, on `data` and at this size."""
+    study = load_study("mnist_aux_logits")
+    training = {"epochs": size.epochs, "batch": size.batch}
+    config = replace(
+        study.config,
+        widths=size.widths,
+        n_aux=size.n_aux,
+        teacher=replace(study.config.teacher, **training),
+        student=replace(study.config.student, n_inputs=size.train, **training),
+    )
+    return replace(study, config=config, load=lambda _: data)
+
+
+def time_batched(size: Figure10, data: Dataset) -> float:
+    """Seconds a model of the field's script, whose images are floats on [-1, 1] already."""
+    from subsim import peers
+
+    def protocol(task: peers.Task, epochs: int) -> Any:
+        return peers.figure10(size.models, task, size.widths, size.n_class, size.n_aux, epochs, size.batch)
+
+    train, test = ((images[: size.batch], labels[: size.batch]) for images, labels in (data[:2], data[2:4]))
+    protocol(peers.make_task(Dataset(*train, *test)), epochs=1)  # warm
+    task = peers.make_task(data)
+    return seconds_of(lambda: protocol(task, size.epochs)) / size.models
+
+
+def check_run(size: Check, key: Array, _: Any = None) -> dict[str, Array]:
+    """One seed of the single-step check."""
+    init, images, labels, noise = jax.random.split(key, 4)
+    network = make_mlp(NetworkConfig(size.widths, size.n_aux), size.pixels, size.n_class)
+    task_inputs = jax.random.normal(images, (size.batch, size.pixels))
+    task_labels = jax.random.randint(labels, (size.batch,), 0, size.n_class)
+    inputs = jax.random.uniform(noise, (size.batch, size.pixels), minval=-1.0, maxval=1.0)
+    aux_only, _ = imitated_logits(size.n_class, size.n_aux)
+
+    def trait_loss(params: Params) -> Array:
+        class_logits = jax.vmap(lambda x: network.apply(params, x)[: size.n_class])(task_inputs)
+        return jnp.mean(jax.vmap(task_cross_entropy)(class_logits, task_labels))
+
+    def imitation(z: Array, y: Array) -> Array:
+        return IMITATION_LOSSES["kl"].value(z, y, aux_only)
+
+    step = single_step(network.apply, network.init(init), trait_loss, imitation, inputs, eps=EPS, alpha=ALPHA)
+    return {name: getattr(step, name) for name in ("inner_product", "predicted", "trait_change")}
+
+
+def check_study(size: Check) -> Study:
+    """The single-step check as a study."""
+    return Study(
+        name="check",
+        title="The single-step check of one loss and a shared initialisation.",
+        make_run=lambda _config, _data: functools.partial(check_run, size),
+        variables={
+            "inner_product": Variable("d_S . d_T"),
+            "predicted": Variable("eps A"),
+            "trait_change": Variable("L_T(theta_S) - L_T(theta_0)", units="nat"),
+        },
+        chunk=4096,
+    )
+
+
+def time_torch_check(method: Literal["by_vmap", "by_loop"], size: Check, seeds: int) -> float:
+    """Seconds a seed of drawing and checking `seeds` seeds at once, or one after another."""
+    from subsim import peers
+
+    def work() -> None:
+        sizes = (*size.hidden, size.n_class + size.n_aux)
+        getattr(peers, method)(peers.draw_problems(seeds, sizes, size.n_class, size.batch), size.n_class, EPS, ALPHA)
+
+    work()
+    return seconds_of(work) / seeds
+
+
+def time_jax_vmap(size: Check) -> float:
+    """Seconds a seed of the same run as subsim's, vmapped over all seeds at once."""
+    with arithmetic("float32"):
+        keys = jax.vmap(functools.partial(jax.random.fold_in, jax.random.key(0)))(jnp.arange(size.seeds))
+        work = jax.jit(jax.vmap(functools.partial(check_run, size))).lower(keys).compile()
+        jax.block_until_ready(work(keys))
+        return seconds_of(lambda: jax.device_get(work(keys))) / size.seeds
+
+
+def timers(config: Config, data: Dataset) -> dict[str, dict[str, Timer]]:
+    """Work -> contestant -> what times it; those that `config` asks for."""
+    size = config.figure10
+    mnist = figure10_study(size, data)
+    every: dict[str, dict[str, Timer]] = {
+        "figure10": {
+            "subsim": lambda: time_subsim(mnist, size.seeds),
+            "subsim-bfloat16": lambda: time_subsim(mnist, size.seeds, "bfloat16"),
+            "torch-batched": lambda: time_batched(size, data),
+        },
+        "small": check_timers(config.small),
+        "large": check_timers(config.large),
+    }
+    return {
+        work: {name: timer for name, timer in contest.items() if name in (*OURS, *config.peers)}
+        for work, contest in every.items()
+        if work in config.works
+    }
+
+
+def check_timers(size: Check) -> dict[str, Timer]:
+    """Contestant -> what times the single-step check of this size."""
+    return {
+        "subsim": lambda: time_subsim(check_study(size), size.seeds),
+        "torch-vmap": lambda: time_torch_check("by_vmap", size, size.seeds),
+        "torch-loop": lambda: time_torch_check("by_loop", size, size.loop_seeds),
+        "jax-vmap": lambda: time_jax_vmap(size),
+    }
+
+
+def flops(config: Config) -> dict[str, int]:
+    """FLOPs of one seed of every work."""
+    size = config.figure10
+    images = (size.train, size.train, size.test, size.epochs)
+    return {"figure10": roofline.figure10_flops(size.hidden, size.n_class, size.n_aux, *images)} | {
+        work: roofline.single_step_flops(check.hidden, check.n_class, check.n_aux, check.batch)
+        for work, check in (("small", config.small), ("large", config.large))
+    }
+
+
+def run(config: Config, data: Dataset, number: int, _: None) -> Record:
+    """One round: the machine's peak, and every work by every contestant, another one first each round."""
+    peak = {precision: roofline.matmul_peak(precision, config.peak_sizes) for precision in OURS.values()}
+    seconds, fraction = np.zeros((2, len(CONTESTS), len(CONTESTANTS)))
+    for work, contest in timers(config, data).items():
+        turn = number % len(contest)
+        for name in [*contest, *contest][turn : turn + len(contest)]:
+            place = CONTESTS.index(work), CONTESTANTS.index(name)
+            seconds[place] = contest[name]()
+            fraction[place] = flops(config)[work] / seconds[place] / peak[OURS.get(name, "float32")]
+    sizes = [times * config.smallest if "scaling" in config.works else 0 for times in TIMES]
+    scaling = [time_subsim(check_study(config.small), seeds) if seeds else 0.0 for seeds in sizes]
+    return Record(seconds, fraction, np.array(list(peak.values())), np.array(scaling))
+
+
+def make_run(config: Config, data: Dataset) -> Run:
+    """The rounds of `config`."""
+    return functools.partial(run, config, data)
+
+
+def check(config: Config, _: None) -> None:
+    """Refuse sizes that are out of range, and peers that are not installed."""
+    for field, chosen, choices in (("works", config.works, WORKS), ("peers", config.peers, PEERS)):
+        for name in chosen:
+            require_choice(field, name, choices)
+    numbers = {"smallest": config.smallest, "peak_sizes": config.peak_sizes}
+    for work in CONTESTS:
+        numbers |= {f"{work}.{name}": value for name, value in vars(getattr(config, work)).items()}
+    for name, value in numbers.items():
+        some = value if isinstance(value, tuple) else (value,)
+        require(len(some) > 0 and min(some) > 0, f"{name} is {value}; it must be positive.")
+    require(
+        not any("torch" in name for name in config.peers) or importlib.util.find_spec("torch") is not None,
+        "peers: PyTorch is not installed; pip install -e '.[bench]', or time --peers jax-vmap alone.",
+    )
+
+
+def _spread(values: xr.DataArray, form: str) -> tuple[str, str]:
+    """Median, and smallest and largest, as text."""
+    return format(float(values.median()), form), f"{float(values.min()):{form}} .. {float(values.max()):{form}}"
+
+
+def report(results: xr.Dataset) -> list[Table]:
+    """Seconds a seed, ratios to peers paired by round, cost by number of seeds, and the machine's peak."""
+    timings, ratios = [], []
+    for work, name in itertools.product(CONTESTS, CONTESTANTS):
+        here = results.sel(work=work, contestant=name, drop=True)
+        if not (here.seconds > 0).all():
+            continue
+        timings.append((work, name, *_spread(here.seconds, ".3g"), f"{float(here.roofline.median()):.2f}"))
+        for ours in OURS if name in PEERS else ():
+            ratio = here.seconds / results.seconds.sel(work=work, contestant=ours, drop=True)
+            if np.isfinite(ratio).all():
+                mean = mean_interval(ratio)
+                interval = f"[{float(mean.low):.2f}, {float(mean.high):.2f}]"
+                ratios.append((work, ours, name, *_spread(ratio, ".2f"), interval))
+    scaling = [
+        (str(int(times) * results.attrs["config"]["smallest"]), *_spread(1e6 * here, ".1f"))
+        for times, here in results.scaling.groupby("times")
+        if (here > 0).all()
+    ]
+    peaks = [(str(name), *_spread(here / 1e9, ".0f")) for name, here in results.peak.groupby("precision")]
+    rounds = f"n = {results.sizes['seed']} rounds"
+    return [
+        Table(f"Seconds a seed, {rounds}", ("work", "contestant", "median", "range", "of peak"), tuple(timings)),
+        Table(
+            f"Times as fast as a peer, paired by round, {rounds}",
+            ("work", "contestant", "peer", "median", "range", "95% of the mean"),
+            tuple(ratios),
+        ),
+        Table(f"Microseconds a seed of the small check, {rounds}", ("seeds", "median", "range"), tuple(scaling)),
+        Table(f"Matrix product peak, GFLOP/s, {rounds}", ("operands", "median", "range"), tuple(peaks)),
+    ]
+
+
+study = Study(
+    name="throughput",
+    title=__doc__,
+    make_run=make_run,
+    load=draw_images,
+    config=Config(),
+    check=check,
+    report=report,
+    coords={"work": CONTESTS, "contestant": CONTESTANTS, "precision": list(OURS.values()), "times": TIMES},
+    variables={
+        "seconds": Variable("wall time of one seed; 0 where not timed", ("work", "contestant"), "s"),
+        "roofline": Variable(
+            "counted FLOP/s over the matrix product peak of the same round; 0 where not timed", ("work", "contestant")
+        ),
+        "peak": Variable("fastest matrix product by the precision of its operands", ("precision",), "FLOP/s"),
+        "scaling": Variable(
+            "wall time of one seed of the small check, by multiples of the smallest number of seeds; 0 where not timed",
+            ("times",),
+            "s",
+        ),
+    },
+    seeds=5,
+    precisions=("float32",),
+    on_host=True,
+)
+
+if __name__ == "__main__":
+    from subsim.cli import main
+
+    main(["run", __file__, *sys.argv[1:]])

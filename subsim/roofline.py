@@ -1,0 +1,74 @@
+"""What a work costs in matrix products, and how fast this machine can multiply: the two sides of a roofline."""
+
+import itertools
+import time
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+Sizes = Sequence[int]  # units of each layer, inputs first and outputs last
+
+
+def _products(sizes: Sizes) -> list[int]:
+    """FLOPs of each layer's matrix product for one example: a multiplication and an addition a weight."""
+    return [2 * fan_in * fan_out for fan_in, fan_out in itertools.pairwise(sizes)]
+
+
+def forward_flops(sizes: Sizes) -> int:
+    """FLOPs of the matrix products in one example's forward pass."""
+    return sum(_products(sizes))
+
+
+def gradient_flops(sizes: Sizes) -> int:
+    """FLOPs of the matrix products in one example's forward and backward pass.
+
+    Backward, every layer multiplies once for its weights and once for its inputs, which the first layer has no use for.
+    """
+    return 3 * forward_flops(sizes) - _products(sizes)[0]
+
+
+def tangent_flops(sizes: Sizes) -> int:
+    """FLOPs that a jvp in all weights adds to the forward pass of one example; the first layer's inputs do not move."""
+    return 2 * forward_flops(sizes) - _products(sizes)[0]
+
+
+def figure10_flops(hidden: Sizes, n_class: int, n_aux: int, train: int, noise: int, test: int, epochs: int) -> int:
+    """FLOPs of one seed of the Figure 10 protocol: teacher, targets, four students, six accuracies.
+
+    `hidden` are the inputs and hidden layers; `train`, `noise` and `test` count images. Only the logits that a step
+    uses are counted, and only matrix products: whatever else a program does lowers its fraction of the roofline.
+    """
+    classes, aux, everything = ((*hidden, outputs) for outputs in (n_class, n_aux, n_class + n_aux))
+    teacher = epochs * train * gradient_flops(classes)
+    students = epochs * noise * 2 * (gradient_flops(aux) + gradient_flops(everything))
+    return teacher + students + noise * forward_flops(everything) + 6 * test * forward_flops(classes)
+
+
+def single_step_flops(hidden: Sizes, n_class: int, n_aux: int, batch: int) -> int:
+    """FLOPs of one seed of the single-step check for a shared initialisation, as `figure10_flops` counts.
+
+    The gradient of L_T and its value after the student's step; the teacher's outputs, the gradient of L_S and the jvp
+    along the teacher's step, whose primal is the student's own forward pass.
+    """
+    classes, aux = (*hidden, n_class), (*hidden, n_aux)
+    trait = gradient_flops(classes) + forward_flops(classes)
+    return batch * (trait + forward_flops(aux) + gradient_flops(aux) + tangent_flops(aux))
+
+
+def matmul_peak(dtype: str, sizes: Sizes = (1024, 2048, 4096), repeats: int = 3) -> float:
+    """FLOP/s of the fastest square matrix product of operands in `dtype` with float32 sums, over `sizes`."""
+
+    @jax.jit
+    def product(a: jax.Array, b: jax.Array) -> jax.Array:
+        return jnp.matmul(a, b, precision="highest", preferred_element_type=jnp.float32)
+
+    best = 0.0
+    for size in sizes:
+        a, b = jax.random.normal(jax.random.key(size), (2, size, size)).astype(dtype)
+        product(a, b).block_until_ready()
+        for _ in range(repeats):
+            start = time.perf_counter()
+            product(a, b).block_until_ready()
+            best = max(best, 2 * size**3 / (time.perf_counter() - start))
+    return best
