@@ -284,8 +284,8 @@ def make_run(config: Config, data: Dataset) -> Run:
 def check(config: Config, _: None) -> None:
     """Refuse sizes that are out of range, and peers that are not installed."""
     for field, chosen, choices in (("works", config.works, WORKS), ("peers", config.peers, PEERS)):
-        for name in chosen:
-            require_choice(field, name, choices)
+        for choice in chosen:
+            require_choice(field, choice, choices)
     numbers = {"smallest": config.smallest, "peak_sizes": config.peak_sizes}
     for work in CONTESTS:
         numbers |= {f"{work}.{name}": value for name, value in vars(getattr(config, work)).items()}
