@@ -54,8 +54,9 @@ def require_whole(store: Path, damaged: Sequence[Damage], repair: bool = False) 
 
 def seal(store: Path, **changes: Any) -> None:
     """Change attributes of the root, and record there the hash of every file of metadata."""
-    root = attributes(store) | changes
-    zarr.open_group(store, mode="r+", zarr_format=2).attrs.put(root | {SEAL: _hashes(store, root)})
+    root = attributes(store) | changes | {SEAL: _hashes(store)}
+    root[SEAL] |= {ROOT: provenance.digest(root)}
+    zarr.open_group(store, mode="r+", zarr_format=2).attrs.put(root)
 
 
 def attributes(store: Path) -> dict[str, Any]:
@@ -67,16 +68,19 @@ def damaged_metadata(store: Path) -> list[Damage]:
     """The damaged files among those that describe the store and its arrays."""
     try:
         root = attributes(store)
-        found = _hashes(store, root)
-        return [Damage(file) for file, recorded in root[SEAL].items() if found.get(file) != recorded]
+        own = root[SEAL].pop(ROOT)
+        if own == provenance.digest(root):
+            found = _hashes(store)
+            return [Damage(file) for file, recorded in root[SEAL].items() if found.get(file) != recorded]
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return [Damage(ROOT)]
+        pass
+    return [Damage(ROOT)]
 
 
-def _hashes(store: Path, root: dict[str, Any]) -> dict[str, str]:
-    """File -> hash of the JSON in it; `root` is that of the root's attributes. The length of an array is left out: it
+def _hashes(store: Path) -> dict[str, str]:
+    """File -> hash of the JSON in it, of all metadata but the root's attributes. The length of an array is left out: it
     grows with the seeds."""
-    hashes = {ROOT: provenance.digest({name: value for name, value in root.items() if name != SEAL})}
+    hashes = {}
     for path in (store / ".zgroup", *store.glob("*/.z*")):
         try:
             content = json.loads(path.read_bytes())

@@ -26,6 +26,7 @@ pytestmark = [
 ]
 WIDTHS, PIXELS, N_CLASS, N_AUX, N = (7, 6), 9, 4, 3, 24
 NETWORK = make_mlp(NetworkConfig(WIDTHS, N_AUX), PIXELS, N_CLASS)
+torch.set_num_threads(1)  # networks so small gain nothing by more, and lose much on a busy machine
 
 
 def tensor(array):
@@ -154,6 +155,7 @@ def test_the_script_shows_the_effect():
     assert shared_aux > max(reference, cross_aux) + 0.2
 
 
+@pytest.mark.slow
 def test_the_benchmark_runs_with_all_its_peers(capsys):
     main([
         "run", "throughput", "--seeds", "1", "--out", "r", "--smallest", "1", "--peak-sizes", "64",
