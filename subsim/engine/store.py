@@ -143,7 +143,12 @@ class Store:
     def dataset(self, seeds: int) -> xr.Dataset:
         """The labelled data set of seeds 0 .. `seeds` - 1, in memory."""
         with xr.open_zarr(self._target, chunks=None, consolidated=False) as held:
-            return held.isel(seed=slice(0, seeds)).load()
+            return _in_order(held.isel(seed=slice(0, seeds)).load())
+
+
+def _in_order(results: xr.Dataset) -> xr.Dataset:
+    """`results` with its variables by name: a store lists them as the file system does."""
+    return results[sorted(map(str, results.data_vars))]
 
 
 def exists(out: str | Path | None) -> bool:
@@ -258,4 +263,4 @@ def load_results(out: str | Path) -> xr.Dataset:
     except (OSError, ValueError):
         raise UserError(f"{target} cannot be read as a whole; repeat the command that made it.") from None
     require(finished.sizes["seed"] > 0, f"{out} holds no finished seed; repeat the command that made it.")
-    return finished
+    return _in_order(finished)

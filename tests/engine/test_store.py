@@ -110,7 +110,7 @@ def test_a_chunk_of_nothing_but_zeros_has_files(toy, tmp_path):
     assert {file.name for file in (tmp_path / "r" / "run.zarr" / "first").iterdir()} >= {"0", "1", "2"}
 
 
-def test_a_run_that_is_interrupted_while_it_writes_finishes_the_chunk(toy, tmp_path, disk):
+def test_a_run_that_is_interrupted_while_it_writes_finishes_the_chunk(toy, tmp_path, disk, interruptible):
     """Without the wait, the data of the second chunk would be there in vain."""
 
     def interrupt(file):
@@ -187,6 +187,27 @@ study = subsim.Study(name="mine", title="Mine.", make_run=lambda config, data: r
     np.testing.assert_array_equal(first.number, again.number[:2])
     with pytest.raises(UserError, match="other code in the study's file"):
         simulate(text.replace("normal(key)", "normal(key) + 1000"), 4)
+
+
+@pytest.fixture
+def interruptible():
+    """Ctrl-C interrupts, also where the tests were started in the background of a shell, which has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_variables_come_in_the_same_order_on_every_file_system(toy, tmp_path, monkeypatch):
+    results = subsim.simulate(toy, out=tmp_path / "r")
+    opened = xr.open_zarr
+
+    def backwards(*arguments, **options):
+        held = opened(*arguments, **options)
+        return held[list(held.data_vars)[::-1]]
+
+    monkeypatch.setattr(xr, "open_zarr", backwards)
+    again = subsim.load_results(tmp_path / "r"), subsim.simulate(toy, out=tmp_path / "r")
+    assert [list(held.data_vars) for held in again] == [list(results.data_vars)] * 2
 
 
 @pytest.mark.parametrize("died_after", range(5))
