@@ -13,7 +13,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import tyro
 from rich.box import SIMPLE_HEAD
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from subsim.engine.study import Study, Table
 
 RESULTS = Path("results")
+Options = TypeVar("Options", "RunOptions", "CompileOptions")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +64,24 @@ file system that they share; if one is lost, the others end with status 1."""
     """Which of them this one is, counted from 0."""
 
 
+@dataclasses.dataclass(frozen=True)
+class CompileOptions:
+    """What the study is compiled for: TPUs that this machine need not have."""
+
+    topology: str
+    """Kind and shape of the TPUs, such as v5e:2x2, v5e:16x16 or v5p:2x2x1."""
+    seeds: int
+    """Seeds of the run, of which the program takes as many at once as fit the devices' memory."""
+    precision: Literal["float32", "bfloat16", "float64"] = "float32"
+    """bfloat16: matrix products only; parameters and sums stay float32."""
+    sweep: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """As in a run: values of a number share one program, values of an option of the config have one each."""
+    chunk: int | None = None
+    """Seeds that one call of the program runs, on all devices; None: as many as fit."""
+    lanes: int | None = None
+    """Seeds that advance side by side on each device; None: its whole share of the chunk."""
+
+
 class Terminated(KeyboardInterrupt):
     """SIGTERM, which ends a run as Ctrl-C does: what is being written is finished first."""
 
@@ -73,11 +92,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         signal.signal(signal.SIGTERM, _terminate)
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        if words[:1] == ["run"] and len(words) > 1 and not words[1].startswith("-"):
-            run(words[1], words[2:])
+        of_a_study = {"run": run, "compile": compile_ahead}
+        if len(words) > 1 and words[0] in of_a_study and not words[1].startswith("-"):
+            of_a_study[words[0]](words[1], words[2:])
             return
         commands: dict[str, Callable[..., None]] = {
             "demo": demo, "run": run_anything, "figure": figure, "list": list_studies, "data": data,
+            "compile": compile_anything,
         }  # fmt: skip
         with one_sentence():
             chosen = tyro.extras.subcommand_cli_from_dict(
@@ -149,15 +170,11 @@ def run_anything(study: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metav
 
 def run(name: str, words: Sequence[str]) -> None:
     """Run the study with this name or path, with the options in `words`."""
-    from subsim.engine.axes import parse
     from subsim.engine.hosts import joined
 
     study, out = catalogue.load_study(name), RESULTS / Path(name).stem
-    options, config, hyper = parse_options(study, words, f"subsim run {name}", out)
-    axes = [parse(axis) for axis in options.sweep]
-    sweep = dict(axes)
-    if len(sweep) < len(axes):
-        raise UserError("sweep: an option stands there twice; give all its values in one --sweep.")
+    options, config, hyper = parse_options(study, words, f"subsim run {name}", RunOptions, out=out)
+    sweep = parse_sweep(options.sweep)
     one_of_several = (options.hosts, options.coordinator, options.processes, options.process)
     with joined(options.out, *one_of_several, complain) as team:
         results = simulate(
@@ -182,18 +199,68 @@ def run(name: str, words: Sequence[str]) -> None:
         say(f"Draw them: subsim figure {name}" + ("" if options.out == out else f" --out {options.out}"))
 
 
-def _run_options(study: "Study") -> type[RunOptions]:
-    """`RunOptions` with the precisions that the study can be run in."""
+def compile_anything(study: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="STUDY")]) -> None:
+    """Compile a study for TPUs that are not here; `subsim compile STUDY --help` shows every option of that study.
+
+    Args:
+        study: a name that `subsim list` shows, or the path of a .py file.
+    """
+    compile_ahead(study, [])
+
+
+def compile_ahead(name: str, words: Sequence[str]) -> None:
+    """Compile the study with this name or path, with the options in `words`, and print what it takes of a device."""
+    from subsim.engine import ahead
+
+    ahead.use_no_device()
+    study = catalogue.load_study(name)
+    options, config, hyper = parse_options(
+        study, words, f"subsim compile {name}", CompileOptions, topology=tyro.MISSING
+    )
+    mesh = ahead.topology_mesh(options.topology)
+    with Console(stderr=True).status(f"{study.name}: compiling") as status:
+        for label, program in ahead.compile_ahead(
+            study,
+            config,
+            hyper,
+            mesh=mesh,
+            seeds=options.seeds,
+            precision=options.precision,
+            sweep=parse_sweep(options.sweep),
+            chunk=options.chunk,
+            lanes=options.lanes,
+            notice=lambda plan: status.update(f"{study.name}: compiling ({plan})"),
+        ):
+            print_table(ahead.table(f"{label} for {options.topology}", program, mesh))
+
+
+def parse_sweep(axes: Sequence[str]) -> dict[str, tuple[Any, ...]]:
+    """Name -> values of the axes that --sweep gives."""
+    from subsim.engine.axes import parse
+
+    sweep = dict(map(parse, axes))
+    if len(sweep) < len(axes):
+        raise UserError("sweep: an option stands there twice; give all its values in one --sweep.")
+    return sweep
+
+
+def _with_precisions(options: type, study: "Study") -> type:
+    """The class `options` with the precisions that the study can be run in."""
     words = "bfloat16: matrix products only; sums stay float32." if "bfloat16" in study.precisions else ""
     choices = Annotated[Literal[study.precisions], tyro.conf.arg(help=words)]  # type: ignore[name-defined]
-    options = dataclasses.make_dataclass("RunOptions", [("precision", choices)], bases=(RunOptions,), frozen=True)
-    options.__doc__ = RunOptions.__doc__
-    return options
+    narrowed = dataclasses.make_dataclass(options.__name__, [("precision", choices)], bases=(options,), frozen=True)
+    narrowed.__doc__ = options.__doc__
+    return narrowed
 
 
-def parse_options(study: "Study", words: Sequence[str], prog: str, out: Path) -> tuple[RunOptions, Any, Any]:
-    """The run's options, and the study's config and hyper, from the command line; defaults are the study's own."""
-    options = _run_options(study)(seeds=study.seeds, precision=study.precision, out=out)
+def parse_options(
+    study: "Study", words: Sequence[str], prog: str, kind: type[Options], **own: Any
+) -> tuple[Options, Any, Any]:
+    """Options of this kind, and the study's config and hyper, from the command line; defaults are the study's own.
+
+    `own` are the kind's defaults that the study does not give.
+    """
+    options = _with_precisions(kind, study)(seeds=study.seeds, precision=study.precision, **own)
     parts = {"config": study.config, "hyper": study.hyper}
     taken = set(field_names(options)) & {name for part in parts.values() for name in field_names(part)}
     if taken:

@@ -113,9 +113,13 @@ def trace(prepared: Prepared, plan: Plan, mesh: Mesh) -> Program:
     """Trace the program of `plan`; the record's shapes come from the trace that is compiled."""
     if prepared.on_host is not None:
         return Program(None, mesh, prepared.on_host)
+    everywhere, apart = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec(AXIS))
     with arithmetic(prepared.precision):
         program = make_program(plan.lanes, mesh, prepared.axes)
-        traced = program.trace(*prepared.arguments, np.zeros(plan.chunk, np.uint32))
+        # Shapes alone: the devices may be ones that are not here.
+        shapes = jax.eval_shape(lambda: prepared.arguments)
+        arguments = jax.tree.map(lambda shape: shape.update(sharding=everywhere), shapes)
+        traced = program.trace(*arguments, jax.ShapeDtypeStruct((plan.chunk,), np.uint32, sharding=apart))
     record = {
         name: jax.ShapeDtypeStruct(value.shape[1:], value.dtype) for name, value in named(traced.out_info).items()
     }

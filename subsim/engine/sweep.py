@@ -84,14 +84,7 @@ def simulate(
         cut = Plan(1, 1)
     elif wanted_chunk is None:
         cut = store.kept_plan(out, mesh.size) or cut
-    # All values are checked before the first is run: a bad one at the end would cost the user the wait.
-    configs = {place: _at(config, static, place) for place in np.ndindex(*(len(axis.values) for axis in static))}
-    for chosen in configs.values():
-        study.check(chosen, hyper)
-        for axis in axes:
-            for value in axis.values if axis.traced else ():
-                study.check(chosen, replaced(hyper, axis.name, value))
-
+    configs = checked_configs(study, config, hyper, axes)
     first_place = next(iter(configs))
     prepared = prepare(study, configs[first_place], hyper, axes, root_seed, precision)
     program = trace(prepared, cut, mesh)
@@ -137,6 +130,22 @@ def simulate(
         if team:
             team.finish(report)
         return results.dataset(seeds)
+
+
+def checked_configs(study: Study, config: Any, hyper: Any, axes: Sequence[Axis]) -> dict[tuple[int, ...], Any]:
+    """The config at every place along the axes of the config, by the numbers of its values.
+
+    All values are checked, those of traced axes too, before the first is run: a bad one at the end would cost the user
+    the wait.
+    """
+    static = [axis for axis in axes if not axis.traced]
+    configs = {place: _at(config, static, place) for place in np.ndindex(*(len(axis.values) for axis in static))}
+    for chosen in configs.values():
+        study.check(chosen, hyper)
+        for axis in axes:
+            for value in axis.values if axis.traced else ():
+                study.check(chosen, replaced(hyper, axis.name, value))
+    return configs
 
 
 def _at(config: Any, axes: Sequence[Axis], place: tuple[int, ...]) -> Any:
