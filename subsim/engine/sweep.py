@@ -82,7 +82,7 @@ def simulate(
     cut = chunks.plan(seeds, wanted_chunk or study.chunk, study.lanes // width, mesh.size, processes)
     if study.on_host:
         cut = Plan(1, 1)
-    elif wanted_chunk is None:
+    elif chunk is None:
         cut = store.kept_plan(out, mesh.size) or cut
     configs = checked_configs(study, config, hyper, axes)
     first_place = next(iter(configs))

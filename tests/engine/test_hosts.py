@@ -15,7 +15,8 @@ import pytest
 
 import subsim
 from subsim import UserError
-from subsim.engine import hosts, team
+from subsim.engine import hosts, store, team
+from subsim.engine.program import Plan
 
 STUDY = """
 '''Matrix products, as many as it takes to be killed among them.'''
@@ -125,7 +126,7 @@ def is_sentence(complaint, *words):
 
 
 def test_two_processes_make_the_store_of_one(start, run, tmp_path):
-    options = ("--seeds", 22, "--sweep", "size=8,9")
+    options = ("--seeds", 22, "--chunk", 4, "--sweep", "size=8,9")
     ((status, report, _),) = run(1, *options, "--out", "one")
     assert status == 0
     first, second = map(ended, by_slurm(start, 2, *options, "--out", "two"))
@@ -140,7 +141,7 @@ def test_two_processes_make_the_store_of_one(start, run, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize(("victim", "then"), [(0, [2]), (1, [1, 3])])
 def test_when_one_process_is_killed_the_other_says_so_and_any_number_go_on(start, run, tmp_path, victim, then):
-    options = ("--seeds", 96, "--loops", 400)
+    options = ("--seeds", 96, "--chunk", 4, "--loops", 400)
     killed = tmp_path / "killed"
     processes = by_hand(start, 2, *options, "--out", "killed")
     while not (killed / "run.zarr" / "status" / str(victim)).exists():
@@ -241,6 +242,28 @@ def test_without_hosts_there_is_no_team(tmp_path):
 def test_several_processes_need_a_folder(toy, tmp_path):
     with pytest.raises(UserError, match="out: several processes"):
         subsim.simulate(toy, team=team.Team(tmp_path, 0, 2, print))
+
+
+def test_all_processes_keep_the_plan_that_was_measured(toy, tmp_path):
+    """With other lanes the others would be slower than process 0, and round otherwise."""
+
+    class Second(team.Team):
+        def awaited(self, seeds):
+            return team.Work(seeds, chunk=16, unit=16, todo=[(0, 0), (0, 1), (0, 2)])
+
+        def finish(self, look):
+            pass
+
+    def stop(done, seeds):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        subsim.simulate(toy, seeds=40, out=tmp_path, progress=stop)
+    store.Store(tmp_path / store.FILE).keep_plan(Plan(16, 4))
+    notices = []
+    results = subsim.simulate(toy, seeds=40, out=tmp_path, team=Second(tmp_path, 1, 2, print), notice=notices.append)
+    assert notices == ["chunk 16, 8 at once"]  # on two devices
+    assert results.seed.values[results.status == store.FINISHED].tolist() == list(range(16, 32))
 
 
 @pytest.mark.parametrize("processes", [1, 2, 3, 7])
