@@ -38,7 +38,6 @@ def rounds(monkeypatch):
         return lambda: order.append(name) or seconds[name]
 
     monkeypatch.setattr(MODULE, "timers", lambda config, data: {"figure10": {name: timer(name) for name in seconds}})
-    monkeypatch.setattr(MODULE, "check", lambda config, hyper: None)
     monkeypatch.setattr(roofline, "matmul_peak", lambda dtype, sizes: {"float32": 1e12, "bfloat16": 2e12}[dtype])
     config = dataclasses.replace(STUDY.config, works=("figure10",))
     return order, subsim.simulate(dataclasses.replace(STUDY, check=lambda *_: None), config, seeds=3)
