@@ -11,7 +11,7 @@ from conftest import ROOT, SMOKE, smoke_options
 from rich.console import Console
 
 import subsim
-from subsim import catalogue, cli
+from subsim import arguments, catalogue, cli, terminal
 from subsim.engine.summary import mean_table
 
 TOY = """
@@ -158,7 +158,7 @@ def test_the_demos_tables_fit_eighty_columns():
     accuracy = xr.DataArray(np.full((1000, 1), -1.0), dims=("seed", "condition"), coords={"condition": conditions})
     for table in [*tables, mean_table(accuracy, "Accuracy")]:
         screen = io.StringIO()
-        Console(width=80, file=screen).print(cli.as_drawn(table))
+        Console(width=80, file=screen).print(terminal.as_drawn(table))
         for cell in [*table.columns, *table.rows[0]]:
             assert cell in screen.getvalue()
 
@@ -332,7 +332,7 @@ def test_notebook_settings_survive_a_figure():
 )
 def test_the_parsers_boxes_become_sentences(box):
     def complain():
-        with cli.one_sentence():
+        with arguments.one_sentence():
             sys.stderr.write(box)
             sys.exit(2)
 
@@ -341,7 +341,7 @@ def test_the_parsers_boxes_become_sentences(box):
 
 
 def test_a_parser_that_only_shows_help_is_left_alone():
-    with pytest.raises(SystemExit), cli.one_sentence():
+    with pytest.raises(SystemExit), arguments.one_sentence():
         sys.exit(0)
 
 

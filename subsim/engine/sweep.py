@@ -127,6 +127,8 @@ def simulate(
                 else:
                     done += len(wanted)
                 report()
+            # Halved, where memory ran out; the next config need not run out of it again.
+            cut = runner.plan
         if team:
             team.finish(report)
         return results.dataset(seeds)

@@ -13,7 +13,7 @@ from conftest import smoke_options
 from jax.sharding import Mesh, PartitionSpec
 
 import subsim
-from subsim import UserError, cli
+from subsim import UserError, arguments, cli
 from subsim.engine import ahead, program
 from subsim.engine.ahead import Ahead, Costs
 from subsim.engine.axes import make
@@ -67,7 +67,7 @@ def test_an_exported_program_shows_what_passes_between_devices():
 def test_programs_lower_for_cuda(name, sweep):
     """What a CPU runs, for GPUs that are not here: one module, in which no device speaks to another."""
     study = subsim.load_study(name)
-    _, config, hyper = cli.parse_options(study, smoke_options(name), "", cli.CompileOptions, topology="")
+    _, config, hyper = arguments.parse_options(study, smoke_options(name), "", arguments.CompileOptions, topology="")
     prepared = program.prepare(study, config, hyper, make(sweep, config, hyper), 0, study.precision)
     with program.arithmetic(study.precision):
         exported = lowered_for_cuda(

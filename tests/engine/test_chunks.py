@@ -165,3 +165,9 @@ def test_a_continued_run_keeps_its_chunk(toy, tmp_path):
     study = dataclasses.replace(toy, chunk=2)
     subsim.simulate(study, seeds=30, out=tmp_path / "r", progress=lambda done, asked: seen.append(done))
     assert seen == [12, 12, 20, 28, 30]
+
+
+def test_a_chunk_that_was_halved_stays_so_for_the_configs_that_follow(toy, monkeypatch):
+    calls = exhausted_above(monkeypatch, 8)
+    subsim.simulate(toy, seeds=32, chunk=32, sweep={"size": [3, 4]})
+    assert sum(seeds > 8 for seeds in calls) == 2  # 32 and 16, once

@@ -1,0 +1,131 @@
+"""Options on the command line: made from the dataclasses of the run and of the study, refused in one sentence."""
+
+import contextlib
+import dataclasses
+import io
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+
+import tyro
+
+from subsim.options import UserError, field_names
+
+if TYPE_CHECKING:
+    from subsim.engine.study import Study
+
+RESULTS = Path("results")
+Options = TypeVar("Options", "RunOptions", "CompileOptions")
+
+
+@dataclasses.dataclass(frozen=True)
+class RunOptions:
+    """How the study is run; none of it but the root seed and the precision changes a number."""
+
+    seeds: int
+    """Seeds to run, 0 .. N - 1; a larger number than before adds the missing ones."""
+    root_seed: int = 0
+    """The key that every seed's own key is folded from."""
+    precision: Literal["float32", "bfloat16", "float64"] = "float32"
+    """bfloat16: matrix products only; parameters and sums stay float32."""
+    out: Path = RESULTS
+    """Folder for the results; repeat the command to go on with a run that was stopped."""
+    sweep: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """Values for one option, such as student.learning-rate=1e-4:1e-2:5:log or n_aux=1,2,5; may be \
+repeated. A dimension of the results each."""
+    chunk: int | None = None
+    """Seeds that one call of the compiled program runs and that are written together; None: the study's choice."""
+    repair: bool = False
+    """Mend damaged files of the results, and compute the seeds that were in them again."""
+    hosts: Literal["auto"] | None = None
+    """auto: this is one of several processes, which jax finds (SLURM, TPU pods, GKE). All need the same --out, on a \
+file system that they share; if one is lost, the others end with status 1."""
+    coordinator: str | None = None
+    """HOST:PORT of process 0, where no cluster says it; with --processes and --process."""
+    processes: int | None = None
+    """How many processes run this command."""
+    process: int | None = None
+    """Which of them this one is, counted from 0."""
+
+
+@dataclasses.dataclass(frozen=True)
+class CompileOptions:
+    """What the study is compiled for: TPUs that this machine need not have."""
+
+    topology: str
+    """Kind and shape of the TPUs, such as v5e:2x2, v5e:16x16 or v5p:2x2x1."""
+    seeds: int
+    """Seeds of the run, of which the program takes as many at once as fit the devices' memory."""
+    precision: Literal["float32", "bfloat16", "float64"] = "float32"
+    """bfloat16: matrix products only; parameters and sums stay float32."""
+    sweep: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """As in a run: values of a number share one program, values of an option of the config have one each."""
+    chunk: int | None = None
+    """Seeds that one call of the program runs, on all devices; None: as many as fit."""
+    lanes: int | None = None
+    """Seeds that advance side by side on each device; None: its whole share of the chunk."""
+
+
+@contextlib.contextmanager
+def one_sentence() -> Iterator[None]:
+    """Turn the boxes that the parser prints for a bad option into the one sentence inside them."""
+    captured = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(captured):
+            yield
+    except SystemExit as stop:
+        if stop.code in (0, None):
+            raise
+        # Below the title, the first text between two rules, wrapped at the width of the screen.
+        lines = [line.strip("│| ") for line in captured.getvalue().splitlines()[1:]]
+        between_rules = re.split(r"^\W{3,}$", "\n".join(lines), flags=re.MULTILINE)
+        sentence = next((" ".join(text.split()) for text in between_rules if text.strip()), "The command is wrong")
+        raise UserError(sentence.rstrip(".") + "; add --help to see every option.") from None
+
+
+def parse_sweep(axes: Sequence[str]) -> dict[str, tuple[Any, ...]]:
+    """Name -> values of the axes that --sweep gives."""
+    from subsim.engine.axes import parse
+
+    sweep = dict(map(parse, axes))
+    if len(sweep) < len(axes):
+        raise UserError("sweep: an option stands there twice; give all its values in one --sweep.")
+    return sweep
+
+
+def _with_precisions(options: type, study: "Study") -> type:
+    """The class `options` with the precisions that the study can be run in."""
+    words = "bfloat16: matrix products only; sums stay float32." if "bfloat16" in study.precisions else ""
+    choices = Annotated[Literal[study.precisions], tyro.conf.arg(help=words)]  # type: ignore[name-defined]
+    narrowed = dataclasses.make_dataclass(options.__name__, [("precision", choices)], bases=(options,), frozen=True)
+    narrowed.__doc__ = options.__doc__
+    return narrowed
+
+
+def parse_options(
+    study: "Study", words: Sequence[str], prog: str, kind: type[Options], **own: Any
+) -> tuple[Options, Any, Any]:
+    """Options of this kind, and the study's config and hyper, from the command line; defaults are the study's own.
+
+    `own` are the kind's defaults that the study does not give.
+    """
+    options = _with_precisions(kind, study)(seeds=study.seeds, precision=study.precision, **own)
+    parts = {"config": study.config, "hyper": study.hyper}
+    taken = set(field_names(options)) & {name for part in parts.values() for name in field_names(part)}
+    if taken:
+        raise UserError(f"The study has an option {min(taken)!r} of its own, which every run has already; rename it.")
+    defaults = {name: part for name, part in parts.items() if part is not None} | {"run": options}
+    # The run's options are a group of their own in the help; none of the three puts its name before its flags.
+    types: dict[str, Any] = {name: Annotated[type(part), tyro.conf.arg(name="")] for name, part in defaults.items()}
+    types["run"] = tyro.conf.OmitArgPrefixes[type(options)]  # type: ignore[misc]
+    everything = dataclasses.make_dataclass("Everything", types.items(), frozen=True)
+    # --student-inputs is --student.inputs: a group's dash may stand for its dot.
+    nested = (name for part in parts.values() for name in field_names(part) if field_names(getattr(part, name, None)))
+    groups = "|".join(nested)
+    dotted = [re.sub(rf"^--({groups})-", r"--\1.", word) if groups else word for word in words]
+    with one_sentence():
+        parsed: Any = tyro.cli(
+            everything, default=everything(**defaults), prog=prog, description=study.title, args=dotted
+        )
+    return parsed.run, getattr(parsed, "config", None), getattr(parsed, "hyper", None)
