@@ -138,7 +138,6 @@ study = Study(
     },
     seeds=100,
     chunk=1,
-    lanes=1,
 )
 
 if __name__ == "__main__":

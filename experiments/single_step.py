@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 
 from subsim.engine.study import Run, Study, Table, Variable
 from subsim.engine.summary import mean_interval, rate_interval
+from subsim.inputs import pixels, uniform_noise
 from subsim.losses import IMITATION_LOSSES, task_cross_entropy
 from subsim.network import NetworkConfig, Params, imitated_logits, make_mlp
 from subsim.options import hyper, require
@@ -62,7 +63,8 @@ def run(config: Config, key: Array, numbers: Hyper) -> Record:
     network = make_mlp(config, config.n_pixels, config.n_class)
     task_inputs = jax.random.normal(images, (config.batch, config.n_pixels))
     task_labels = jax.random.randint(labels, (config.batch,), 0, config.n_class)
-    inputs = jax.random.uniform(noise, (config.batch, config.n_pixels), minval=-1.0, maxval=1.0)
+    bank = uniform_noise(noise, config.batch, config.n_pixels)
+    inputs = pixels(bank, bank.values)
     aux_only, _ = imitated_logits(config.n_class, config.n_aux)
 
     def trait_loss(params: Params) -> Array:
@@ -143,7 +145,6 @@ study = Study(
     precision="float64",
     precisions=("float64", "float32"),  # signs at small eps mean nothing in bfloat16
     chunk=4096,
-    lanes=64,
 )
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from subsim.engine.program import arithmetic
 from subsim.engine.study import Precision, Run, Study, Table, Variable
 from subsim.engine.summary import mean_interval
 from subsim.engine.sweep import simulate
+from subsim.inputs import pixels, uniform_noise
 from subsim.losses import IMITATION_LOSSES, task_cross_entropy
 from subsim.network import NetworkConfig, Params, imitated_logits, make_mlp
 from subsim.options import require, require_choice
@@ -171,7 +172,8 @@ def check_run(size: Check, key: Array, _: Any = None) -> dict[str, Array]:
     network = make_mlp(NetworkConfig(size.widths, size.n_aux), size.pixels, size.n_class)
     task_inputs = jax.random.normal(images, (size.batch, size.pixels))
     task_labels = jax.random.randint(labels, (size.batch,), 0, size.n_class)
-    inputs = jax.random.uniform(noise, (size.batch, size.pixels), minval=-1.0, maxval=1.0)
+    bank = uniform_noise(noise, size.batch, size.pixels)
+    inputs = pixels(bank, bank.values)
     aux_only, _ = imitated_logits(size.n_class, size.n_aux)
 
     def trait_loss(params: Params) -> Array:

@@ -15,8 +15,8 @@ from jax.sharding import Mesh
 
 from subsim.engine.axes import make as make_axes
 from subsim.engine.chunks import HEADROOM, Notice, halved, in_words
+from subsim.engine.counts import matrix_flops
 from subsim.engine.devices import AXIS
-from subsim.engine.flops import matrix_flops
 from subsim.engine.program import Plan, Prepared, arithmetic, prepare, trace
 from subsim.engine.study import Precision, Study, Table
 from subsim.engine.sweep import checked_configs

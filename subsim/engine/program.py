@@ -13,6 +13,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from subsim.engine import host
 from subsim.engine.axes import Axis, over, replaced
 from subsim.engine.axes import arrays as axis_arrays
+from subsim.engine.counts import value_bytes
 from subsim.engine.devices import AXIS
 from subsim.engine.errors import runs_the_study
 from subsim.engine.study import Precision, Run, Study
@@ -32,12 +33,12 @@ class Plan(NamedTuple):
 class Prepared(NamedTuple):
     """A config before its first seed: the run and its numbers on the device, and the data on the host.
 
-    `arguments` are those of the program but for the seeds, `axes` the traced ones. Of a study that runs on the host,
-    `arguments` are the run and its numbers as they are, and `on_host` is its record.
+    `one(*arguments, seed)` is the record of one seed, followed by the traced axes. Of a study that runs on the host,
+    `one` is None, `arguments` are the run and its numbers as they are, and `on_host` is its record.
     """
 
+    one: jax.stages.Wrapped | None
     arguments: tuple[Any, ...]
-    axes: tuple[Axis, ...]
     precision: Precision
     data: Any
     on_host: host.Shapes | None = None
@@ -61,22 +62,34 @@ def arithmetic(precision: Precision) -> Iterator[None]:
         yield
 
 
-def make_program(lanes: int, mesh: Mesh, axes: Sequence[Axis] = ()) -> jax.stages.Wrapped:
-    """The compiled program: record of each of `seeds`, shape (chunk,), along a leading axis, followed by `axes`.
+def make_one(axes: Sequence[Axis] = ()) -> jax.stages.Wrapped:
+    """The record of one seed, followed by the traced `axes`, as a function of the run, its numbers and the seed.
 
     Seed i has the key fold_in(root, i) with i its global index: how seeds are cut cannot change their randomness. All
-    values of an axis share their seed's key. Each device of `mesh`, whose only axis is `seed`, runs its own share of
-    the seeds in its own loop, `lanes` at a time: nothing passes between devices.
+    values of an axis share their seed's key.
+    """
+
+    # Compiled on its own it never is; but what is traced under jit is traced once, however often it is called.
+    @functools.partial(jax.jit, inline=True)
+    def one(run: Run, hyper: Any, values: Any, root: jax.Array, seed: jax.Array) -> Any:
+        key = jax.random.fold_in(root, seed)
+        return over(functools.partial(run, key), hyper, axes)(*values)
+
+    return one
+
+
+def make_program(one: Callable[..., Any], lanes: int, mesh: Mesh) -> jax.stages.Wrapped:
+    """The compiled program: record of each of `seeds`, shape (chunk,), along a leading axis.
+
+    Each device of `mesh`, whose only axis is `seed`, runs its own share of the seeds in its own loop, `lanes` at a
+    time: nothing passes between devices.
     """
 
     @jax.jit
     def program(run: Run, hyper: Any, values: Any, root: jax.Array, seeds: jax.Array) -> Any:
         def share(run: Run, hyper: Any, values: Any, root: jax.Array, seeds: jax.Array) -> Any:
-            def one(seed: jax.Array) -> Any:
-                key = jax.random.fold_in(root, seed)
-                return over(functools.partial(run, key), hyper, axes)(*values)
-
-            return jax.lax.map(one, seeds, batch_size=None if lanes == 1 else lanes)
+            each = functools.partial(one, run, hyper, values, root)
+            return jax.lax.map(each, seeds, batch_size=None if lanes == 1 else lanes)
 
         everywhere, apart = PartitionSpec(), PartitionSpec(AXIS)
         specs = (everywhere, everywhere, everywhere, everywhere, apart)
@@ -98,24 +111,33 @@ def prepare(
         hyper = replaced(hyper, axis.name, axis.values[0])
     data = study.load(config)
     if study.on_host:
-        return Prepared((study.make_run(config, data), hyper), traced, precision, data, host.shapes(study))
+        return Prepared(None, (study.make_run(config, data), hyper), precision, data, host.shapes(study))
     with arithmetic(precision):
         run = study.make_run(config, data)
         if not isinstance(run, jax.tree_util.Partial):
             run = jax.tree_util.Partial(run)
         run, hyper = jax.tree.map(jnp.asarray, (run, hyper))
         arguments = (run, hyper, axis_arrays(traced, hyper), jax.random.key(root_seed))
-    return Prepared(arguments, traced, precision, data)
+    return Prepared(make_one(traced), arguments, precision, data)
+
+
+@runs_the_study
+def bytes_of_one(prepared: Prepared) -> int:
+    """Bytes of the values that one seed computes, all values of its traced axes among them; on the host, 0."""
+    if prepared.one is None:
+        return 0
+    with arithmetic(prepared.precision):
+        return value_bytes(prepared.one.trace(*prepared.arguments, np.uint32(0)).jaxpr.jaxpr)
 
 
 @runs_the_study
 def trace(prepared: Prepared, plan: Plan, mesh: Mesh) -> Program:
     """Trace the program of `plan`; the record's shapes come from the trace that is compiled."""
-    if prepared.on_host is not None:
-        return Program(None, mesh, prepared.on_host)
+    if prepared.one is None:
+        return Program(None, mesh, prepared.on_host or {})
     everywhere, apart = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec(AXIS))
     with arithmetic(prepared.precision):
-        program = make_program(plan.lanes, mesh, prepared.axes)
+        program = make_program(prepared.one, plan.lanes, mesh)
         # Shapes alone: the devices may be ones that are not here.
         shapes = jax.eval_shape(lambda: prepared.arguments)
         arguments = jax.tree.map(lambda shape: shape.update(sharding=everywhere), shapes)

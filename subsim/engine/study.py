@@ -67,12 +67,13 @@ class Study:
     """What the study can be run in; its default is `precision`."""
     chunk: int = 1024
     """Seeds that one call of the compiled program runs, and that are written together."""
-    lanes: int = 64
-    """Seeds that advance side by side on a CPU: as many as its cache holds."""
+    lanes: int | None = None
+    """Seeds that advance side by side on a CPU. None: guessed from the bytes of what one seed computes."""
     on_host: bool = False
     """Whether the run is an ordinary function of the seed's number, called once a seed and never traced, whose record
     holds a float64 for every label in `coords`. What is measured is then no matter of keys: a timing, say."""
 
     def __post_init__(self) -> None:
         for name in ("seeds", "chunk", "lanes"):
-            require(getattr(self, name) > 0, f"The study's {name} is {getattr(self, name)}; it must be at least 1.")
+            value = getattr(self, name)
+            require(value is None or value > 0, f"The study's {name} is {value}; it must be at least 1.")

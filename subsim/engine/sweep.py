@@ -1,6 +1,5 @@
 """Plan and run a study over its seeds, chunk by chunk into its store."""
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -75,18 +74,18 @@ def simulate(
     static = [axis for axis in axes if not axis.traced]
     mesh = local_mesh()
     work = team.awaited(seeds) if team else None
-    wanted_chunk = work.chunk if work else chunk
-    width = math.prod(len(axis.values) for axis in axes if axis.traced)
-    # A store that is there has its blocks, which processes do not divide.
-    processes = team.processes if team and not store.exists(out) else 1
-    cut = chunks.plan(seeds, wanted_chunk or study.chunk, study.lanes // width, mesh.size, processes)
-    if study.on_host:
-        cut = Plan(1, 1)
-    elif chunk is None:
-        cut = store.kept_plan(out, mesh.size) or cut
     configs = checked_configs(study, config, hyper, axes)
     first_place = next(iter(configs))
     prepared = prepare(study, configs[first_place], hyper, axes, root_seed, precision)
+    cut = store.kept_plan(out, mesh.size) if chunk is None else None
+    if study.on_host:
+        cut = Plan(1, 1)
+    elif cut is None:
+        wanted_chunk = (work.chunk if work else chunk) or study.chunk
+        # A store that is there has its blocks, which processes do not divide.
+        processes = team.processes if team and not store.exists(out) else 1
+        lanes = study.lanes or chunks.side_by_side(prepared)
+        cut = chunks.plan(seeds, wanted_chunk, lanes, mesh.size, processes)
     program = trace(prepared, cut, mesh)
     shapes = program.record
     identity = provenance.identity(study, config, hyper, axes, root_seed, precision, prepared.data)

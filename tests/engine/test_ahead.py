@@ -71,7 +71,7 @@ def test_programs_lower_for_cuda(name, sweep):
     prepared = program.prepare(study, config, hyper, make(sweep, config, hyper), 0, study.precision)
     with program.arithmetic(study.precision):
         exported = lowered_for_cuda(
-            program.make_program(2, local_mesh(), prepared.axes), *prepared.arguments, np.arange(8, dtype=np.uint32)
+            program.make_program(prepared.one, 2, local_mesh()), *prepared.arguments, np.arange(8, dtype=np.uint32)
         )
     assert exported.platforms == ("cuda",)
     assert exported.nr_devices == 2

@@ -137,7 +137,7 @@ def test_arrays_of_a_partial_are_arguments_not_constants(toy):
 
     def text(run):
         return (
-            program.make_program(1, local_mesh())
+            program.make_program(program.make_one(), 1, local_mesh())
             .lower(run, None, (), jax.random.key(0), np.zeros(2, np.uint32))
             .as_text()
         )

@@ -1,4 +1,4 @@
-"""The arithmetic of a traced program, counted before any compiler has seen it."""
+"""What a traced program computes, counted before any compiler has seen it: FLOPs, and bytes of values."""
 
 import math
 from collections.abc import Mapping
@@ -29,6 +29,20 @@ def matrix_flops(jaxpr: Jaxpr) -> int:
                 total += max(parts)
             case _:
                 total += sum(parts)
+    return total
+
+
+def value_bytes(jaxpr: Jaxpr) -> int:
+    """Bytes of all values that the program computes, those of a loop's body once, of a choice those of its dearest
+    branch: a measure of what it keeps in a cache while it runs, though a compiler fuses many of them away."""
+    total = 0
+    for equation in jaxpr.eqns:
+        parts = [value_bytes(inner) for inner in _inner(equation.params)]
+        if parts:
+            total += max(parts) if equation.primitive.name == "cond" else sum(parts)
+        else:
+            values: list[Any] = [variable.aval for variable in equation.outvars]
+            total += sum(value.size * value.dtype.itemsize for value in values)
     return total
 
 

@@ -10,8 +10,8 @@ import pytest
 import subsim
 from subsim import roofline
 from subsim.engine import program
+from subsim.engine.counts import matrix_flops, value_bytes
 from subsim.engine.devices import local_mesh
-from subsim.engine.flops import matrix_flops
 from subsim.training import TrainingConfig
 
 A, B = np.ones((3, 4), np.float32), np.ones((4, 5), np.float32)
@@ -40,6 +40,24 @@ def test_loops_count_as_often_as_they_run_and_choices_as_their_dearest():
     assert counted(loop, A, B) == 7 * ONCE
     assert counted(choice, A, B) == ONCE + 2 * 5 * 4 * 5 + 2 * 4 * 5 * 5
     assert counted(unknown, A, B) == ONCE
+
+
+def test_bytes_are_those_of_every_value_a_loop_once_a_choice_its_dearest():
+    def loop(x):
+        return jax.lax.scan(lambda carry, _: (carry + 1, None), x, length=7)[0]
+
+    def choice(x):
+        return jax.lax.cond(True, lambda: x + 1, lambda: x.astype(jnp.bfloat16).astype(jnp.float32) * 2)
+
+    def of(function, *arguments):
+        return value_bytes(jax.jit(function).trace(*arguments).jaxpr.jaxpr)
+
+    x = np.ones(100, np.float32)
+    assert of(lambda x: x * 2 + 1, x) == 800
+    assert of(loop, x) == 400
+    assert of(choice, x) == 200 + 400 + 400
+    assert of(jax.vmap(jnp.sin), x) == 400
+    assert of(lambda key: jax.random.split(key, 2), jax.random.key(0)) == 16
 
 
 @pytest.mark.usefixtures("optax_promotion")
