@@ -13,10 +13,10 @@ from jaxtyping import Array, Float
 
 from subsim.engine.study import Run, Study, Table, Variable
 from subsim.engine.summary import mean_interval, rate_interval
-from subsim.inputs import pixels, uniform_noise
-from subsim.losses import IMITATION_LOSSES, task_cross_entropy
+from subsim.losses import IMITATION_LOSSES
 from subsim.network import NetworkConfig, Params, imitated_logits, make_mlp
 from subsim.options import hyper, require
+from subsim.theory.problems import draw_problem
 from subsim.theory.single_step import SingleStep, single_step
 
 INITS = ["shared", "independent"]
@@ -59,28 +59,20 @@ class Record(NamedTuple):
 
 def run(config: Config, key: Array, numbers: Hyper) -> Record:
     """One teacher's step and the steps of its students: one for each loss, from a shared and an independent init."""
-    own, other, images, labels, noise = jax.random.split(key, 5)
     network = make_mlp(config, config.n_pixels, config.n_class)
-    task_inputs = jax.random.normal(images, (config.batch, config.n_pixels))
-    task_labels = jax.random.randint(labels, (config.batch,), 0, config.n_class)
-    bank = uniform_noise(noise, config.batch, config.n_pixels)
-    inputs = pixels(bank, bank.values)
+    problem = draw_problem(key, network, config.n_pixels, config.n_class, config.batch)
     aux_only, _ = imitated_logits(config.n_class, config.n_aux)
-
-    def trait_loss(params: Params) -> Array:
-        class_logits = jax.vmap(lambda x: network.apply(params, x)[: config.n_class])(task_inputs)
-        return jnp.mean(jax.vmap(task_cross_entropy)(class_logits, task_labels))
 
     def check(loss: str, student: Params) -> SingleStep:
         def value(z: Array, y: Array) -> Array:
             return IMITATION_LOSSES[loss].value(z, y, aux_only)
 
         return single_step(
-            network.apply, reference, trait_loss, value, inputs, eps=numbers.eps, alpha=numbers.alpha, student=student
-        )
+            network.apply, problem.theta_0, problem.trait_loss, value, problem.inputs,
+            eps=numbers.eps, alpha=numbers.alpha, student=student,
+        )  # fmt: skip
 
-    reference, stranger = network.init(own), network.init(other)
-    starts = jax.tree.map(lambda *leaves: jnp.stack(leaves), reference, stranger)
+    starts = jax.tree.map(lambda *leaves: jnp.stack(leaves), problem.theta_0, problem.stranger)
     steps = [jax.vmap(functools.partial(check, loss))(starts) for loss in LOSSES]
     return Record(**{name: jnp.stack([getattr(step, name) for step in steps]) for name in Record._fields})
 

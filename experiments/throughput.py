@@ -22,10 +22,10 @@ from subsim.engine.program import arithmetic
 from subsim.engine.study import Precision, Run, Study, Table, Variable
 from subsim.engine.summary import mean_interval
 from subsim.engine.sweep import simulate
-from subsim.inputs import pixels, uniform_noise
-from subsim.losses import IMITATION_LOSSES, task_cross_entropy
-from subsim.network import NetworkConfig, Params, imitated_logits, make_mlp
+from subsim.losses import IMITATION_LOSSES
+from subsim.network import NetworkConfig, imitated_logits, make_mlp
 from subsim.options import require, require_choice
+from subsim.theory.problems import draw_problem
 from subsim.theory.single_step import single_step
 
 Peer = Literal["torch-batched", "torch-vmap", "torch-loop", "jax-vmap"]
@@ -168,22 +168,16 @@ def time_batched(size: Figure10, data: Dataset) -> float:
 
 def check_run(size: Check, key: Array, _: Any = None) -> dict[str, Array]:
     """One seed of the single-step check."""
-    init, images, labels, noise = jax.random.split(key, 4)
     network = make_mlp(NetworkConfig(size.widths, size.n_aux), size.pixels, size.n_class)
-    task_inputs = jax.random.normal(images, (size.batch, size.pixels))
-    task_labels = jax.random.randint(labels, (size.batch,), 0, size.n_class)
-    bank = uniform_noise(noise, size.batch, size.pixels)
-    inputs = pixels(bank, bank.values)
+    problem = draw_problem(key, network, size.pixels, size.n_class, size.batch)
     aux_only, _ = imitated_logits(size.n_class, size.n_aux)
-
-    def trait_loss(params: Params) -> Array:
-        class_logits = jax.vmap(lambda x: network.apply(params, x)[: size.n_class])(task_inputs)
-        return jnp.mean(jax.vmap(task_cross_entropy)(class_logits, task_labels))
 
     def imitation(z: Array, y: Array) -> Array:
         return IMITATION_LOSSES["kl"].value(z, y, aux_only)
 
-    step = single_step(network.apply, network.init(init), trait_loss, imitation, inputs, eps=EPS, alpha=ALPHA)
+    step = single_step(
+        network.apply, problem.theta_0, problem.trait_loss, imitation, problem.inputs, eps=EPS, alpha=ALPHA
+    )
     return {name: getattr(step, name) for name in ("inner_product", "predicted", "trait_change")}
 
 

@@ -105,6 +105,19 @@ def load_study(study: str) -> "Study":
     return found
 
 
+def load_claims(path: Path) -> list[Any]:
+    """The list `claims` in the file at `path`; raises `UserError` where there is none."""
+    from subsim.theory.claims import Claim
+
+    require(path.is_file(), f"claims: {path} does not exist; give the path of a Python file that defines `claims`.")
+    found = getattr(_module(path, "claims"), "claims", None)
+    require(
+        isinstance(found, list) and len(found) > 0 and all(isinstance(claim, Claim) for claim in found),
+        f"claims: {path} defines no claims; end it with claims = [subsim.theory.claims.lemma_of(...)].",
+    )
+    return list(found)
+
+
 def load_figure(study: str) -> Callable[[Any], Any]:
     """The function `draw(results) -> matplotlib Figure` of the study with this name or path."""
     path = figure_file(study)

@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             return
         commands: dict[str, Callable[..., None]] = {
             "demo": demo, "run": run_anything, "figure": figure, "list": list_studies, "data": data,
-            "compile": compile_anything,
+            "verify": verify, "compile": compile_anything,
         }  # fmt: skip
         with one_sentence():
             chosen = tyro.extras.subcommand_cli_from_dict(
@@ -250,6 +250,31 @@ def data(name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME"
     ]
     title = f"{name}: {images.train_images.shape[1]} pixels, images per class"
     print_table(Table(title, ("split", "all", *map(str, range(images.n_class))), tuple(rows)))
+
+
+def verify(seeds: int = 10_000, only: str | None = None, claims: Path | None = None, json: Path | None = None) -> None:
+    """Test what the theory claims over many seeds, in float64; exits with 1 where a claim that must hold fails.
+
+    Args:
+        seeds: seeds of each claim.
+        only: name of the one claim to test.
+        claims: a Python file that defines `claims`, a list of your own, to test in place of those of subsim.
+        json: a file to write the same to.
+    """
+    from subsim import verification
+
+    available = catalogue.load_claims(claims) if claims else verification.standard_claims()
+    wanted = verification.chosen(available, only)
+    with Console(stderr=True).status("") as status:
+        rows = verification.verify(wanted, seeds, progress=lambda name: status.update(f"{name}: {seeds:,} seeds"))
+    print_table(verification.table(rows))
+    for row in rows:
+        if row.reason:
+            say(f"{row.setting}: {row.reason}.")
+    if json:
+        json.write_text(verification.as_json(rows))
+    if any(row.verdict == "FAILS" for row in rows):
+        sys.exit(1)
 
 
 def demo(seeds: int = 8, out: Path = RESULTS / "demo") -> None:

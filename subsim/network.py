@@ -1,4 +1,4 @@
-"""The network: a ReLU multi-layer perceptron with a class head and an auxiliary head on the same features."""
+"""The network: a multi-layer perceptron with a class head and an auxiliary head on the same features."""
 
 import itertools
 from collections.abc import Callable, Sequence
@@ -14,6 +14,7 @@ from subsim.options import require, require_choice
 
 Params = Any  # a pytree of arrays; theory and training never look inside
 InitScheme = Literal["lecun", "he", "torch"]
+Activation = Literal["relu", "tanh", "gelu"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,9 @@ class NetworkConfig:
     """lecun: weights N(0, 1/fan_in), biases 0 (the paper's). he: weights N(0, 2/fan_in), biases 0. \
 torch: the default of PyTorch's nn.Linear, weights and biases uniform on +-1/sqrt(fan_in)."""
 
+    activation: Activation = "relu"
+    """Between the layers."""
+
     def __post_init__(self) -> None:
         require(
             len(self.widths) > 0 and all(width > 0 for width in self.widths),
@@ -35,6 +39,7 @@ torch: the default of PyTorch's nn.Linear, weights and biases uniform on +-1/sqr
         )
         require(self.n_aux > 0, f"n_aux is {self.n_aux}; the student needs at least one auxiliary logit to imitate.")
         require_choice("init", self.init, _INITIALISERS)
+        require_choice("activation", self.activation, _ACTIVATIONS)
 
 
 class Network(NamedTuple):
@@ -66,6 +71,9 @@ _INITIALISERS: dict[str, Callable[[int], tuple[Callable[..., Array], Callable[..
     "he": lambda fan_in: (_normal(2 / fan_in), jax.nn.initializers.zeros),
     "torch": lambda fan_in: (_uniform(fan_in**-0.5), _uniform(fan_in**-0.5)),
 }
+
+
+_ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"relu": jax.nn.relu, "tanh": jnp.tanh, "gelu": jax.nn.gelu}
 
 
 def _product(w: Float[Array, "out in"], x: Float[Array, "in *n"]) -> Float[Array, "out *n"]:
@@ -127,10 +135,11 @@ def _affine(layers: Sequence[Layer], x: Float[Array, "fan_in *n"]) -> Float[Arra
 
 
 class MLP(nnx.Module):
-    """784-256-256-(10+3) in the paper (section 6.2): ReLU hidden layers, then the two heads side by side."""
+    """784-256-256-(10+3) with ReLU in the paper (section 6.2): hidden layers, then the two heads side by side."""
 
     def __init__(self, config: NetworkConfig, n_pixels: int, n_class: int, *, rngs: nnx.Rngs):
         sizes = (n_pixels, *config.widths)
+        self.activation = config.activation
         self.hidden = nnx.List([Layer(config.init, a, b, rngs=rngs) for a, b in itertools.pairwise(sizes)])
         self.class_head = Layer(config.init, sizes[-1], n_class, rngs=rngs)
         self.aux_head = Layer(config.init, sizes[-1], config.n_aux, rngs=rngs)
@@ -138,7 +147,7 @@ class MLP(nnx.Module):
     def __call__(self, x: Float[Array, "pixels *n"]) -> Float[Array, "logits *n"]:
         """Logits of one example, or of examples in columns; class logits first."""
         for layer in self.hidden:
-            x = jax.nn.relu(_affine([layer], x))
+            x = _ACTIVATIONS[self.activation](_affine([layer], x))
         return _affine([self.class_head, self.aux_head], x)
 
 

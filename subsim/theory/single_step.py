@@ -34,6 +34,20 @@ class SingleStep(NamedTuple):
     predicted_trait_change: Float[Array, ""]
 
 
+class Imitation(NamedTuple):
+    """One imitation step: its direction d_S, a pytree like the parameters, and Lemma 1's three scalars."""
+
+    d_s: Params
+    inner_product: Float[Array, ""]
+    predicted: Float[Array, ""]
+    remainder: Float[Array, ""]
+
+
+def descent(loss: TraitLoss, theta: Params) -> Params:
+    """-grad loss at theta."""
+    return optax.tree.scale(-1.0, jax.grad(loss)(theta))
+
+
 def quadratic_form(loss: OutputLoss, z: Float[Array, " logits"], v: Float[Array, " logits"]) -> Float[Array, ""]:
     """v' M v at y = z, with M_ij = -d^2 L_S / dy_j dz_i: how hard imitation pulls along an output change v.
 
@@ -61,6 +75,42 @@ def leading_coefficient(
     return jnp.mean(jax.vmap(sample)(inputs))
 
 
+def imitate(
+    f: Model,
+    theta_0: Params,
+    d_t: Params,
+    loss: OutputLoss,
+    inputs: Num[Array, "n ..."],
+    *,
+    eps: Number,
+    student: Params | None = None,
+) -> Imitation:
+    """Take one imitation step of a teacher that lies at theta_0 + eps d_T, and compare with Lemma 1.
+
+    **Lemma 1.** If the student starts from theta_0 and L_S is squared error with weights >= 0 or softmax
+    cross-entropy (or KL, which has the same gradient), on any fixed subset of the logits, then d_S . d_T >= 0 for all
+    small enough eps, whatever the direction d_T:  d_S . d_T = eps A + O(eps^2).
+
+    Args:
+        f: the model, `f(theta, x)` giving the logits of one example.
+        theta_0: the reference's parameters, any pytree; float64 where signs at small eps are to be trusted.
+        d_t: the teacher's direction, a pytree like theta_0: a gradient, or any other.
+        loss: L_S(z, y) of one example, student's logits first; differentiable twice.
+        inputs: samples of D, along the first axis.
+        eps: the teacher's step size.
+        student: theta_S0, where it is not theta_0.
+    """
+    theta_t = optax.tree.add_scale(theta_0, eps, d_t)
+
+    def imitation(theta: Params) -> Array:
+        return jnp.mean(jax.vmap(lambda x: loss(f(theta, x), f(theta_t, x)))(inputs))
+
+    d_s = descent(imitation, theta_0 if student is None else student)
+    inner_product = optax.tree.vdot(d_s, d_t)
+    predicted = eps * leading_coefficient(f, theta_0, d_t, loss, inputs)
+    return Imitation(d_s, inner_product, predicted, inner_product - predicted)
+
+
 def single_step(
     f: Model,
     theta_0: Params,
@@ -74,12 +124,8 @@ def single_step(
 ) -> SingleStep:
     """Take one teacher step and one imitation step, and compare with Lemma 1 and Theorem 1.
 
-    **Lemma 1.** If the student starts from theta_0 and L_S is squared error with weights >= 0 or softmax
-    cross-entropy (or KL, which has the same gradient), on any fixed subset of the logits, then d_S . d_T >= 0 for all
-    small enough eps:  d_S . d_T = eps A + O(eps^2).
-
-    **Theorem 1.** If moreover d_T = -grad L_T(theta_0), as here, then either d_S . d_T = 0 for every eps, or L_T falls
-    for all small enough eps:  L_T(theta_S) - L_T(theta_0) = -eps alpha A + O(eps^2).
+    **Theorem 1.** If Lemma 1 (see `imitate`) applies and d_T = -grad L_T(theta_0), as here, then either d_S . d_T = 0
+    for every eps, or L_T falls for all small enough eps:  L_T(theta_S) - L_T(theta_0) = -eps alpha A + O(eps^2).
 
     Both hold for every distribution of inputs; neither promises anything for another `student` initialisation, for
     many steps, or for a preconditioned step.
@@ -95,19 +141,11 @@ def single_step(
         student: theta_S0, where it is not theta_0.
     """
     start = theta_0 if student is None else student
-    d_t = optax.tree.scale(-1.0, jax.grad(trait_loss)(theta_0))
-    theta_t = optax.tree.add_scale(theta_0, eps, d_t)
-
-    def imitation(theta: Params) -> Array:
-        return jnp.mean(jax.vmap(lambda x: imitation_loss(f(theta, x), f(theta_t, x)))(inputs))
-
-    d_s = optax.tree.scale(-1.0, jax.grad(imitation)(start))
-    inner_product = optax.tree.vdot(d_s, d_t)
-    predicted = eps * leading_coefficient(f, theta_0, d_t, imitation_loss, inputs)
+    step = imitate(f, theta_0, descent(trait_loss, theta_0), imitation_loss, inputs, eps=eps, student=student)
     return SingleStep(
-        inner_product=inner_product,
-        predicted=predicted,
-        remainder=inner_product - predicted,
-        trait_change=trait_loss(optax.tree.add_scale(start, alpha, d_s)) - trait_loss(start),
-        predicted_trait_change=-alpha * predicted,
+        inner_product=step.inner_product,
+        predicted=step.predicted,
+        remainder=step.remainder,
+        trait_change=trait_loss(optax.tree.add_scale(start, alpha, step.d_s)) - trait_loss(start),
+        predicted_trait_change=-alpha * step.predicted,
     )

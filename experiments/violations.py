@@ -1,0 +1,85 @@
+"""What breaks Lemma 1: how often the sign is wrong, for losses, steps and starts that the lemma does not cover."""
+
+import sys
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+from jaxtyping import Array, Float
+
+from subsim.engine.study import Run, Study, Table, Variable
+from subsim.engine.summary import mean_interval, rate_interval
+from subsim.options import hyper, require
+from subsim.theory.edges import EPS, REASONS, products
+
+SETTINGS = ["KL", *REASONS]  # the lemma left whole is the control
+
+
+@hyper
+class Hyper:
+    """Numbers that are traced: they may differ within one compiled program."""
+
+    eps: float = EPS
+    """The teacher's step size; `a large eps` has its own."""
+
+
+class Record(NamedTuple):
+    """d_S . d_T and its cosine, by what is done to the lemma."""
+
+    inner_product: Float[Array, " setting"]
+    cosine: Float[Array, " setting"]
+
+
+def run(key: Array, numbers: Hyper) -> Record:
+    """One seed's problem, in every setting."""
+    found = products(key, numbers.eps)
+    return Record(*(jnp.stack([found[name][part] for name in SETTINGS]) for part in (0, 1)))
+
+
+def make_run(_config: None, _data: None) -> Run:
+    """The run, which has no config and needs no data."""
+    return run
+
+
+def check(_config: None, numbers: Hyper) -> None:
+    """Refuse options that are out of range."""
+    require(numbers.eps > 0, f"eps is {numbers.eps}; it must be positive.")
+
+
+def report(results: xr.Dataset) -> list[Table]:
+    """Rates of violation with exact 95% intervals, and the mean cosine with its Student t interval."""
+    rows = []
+    for name in SETTINGS:
+        here = results.sel(setting=name)
+        finite = np.isfinite(here.inner_product)
+        n, wrong = int(finite.sum()), int((here.inner_product < 0).sum())
+        low, high = rate_interval(wrong, n)
+        mean = mean_interval(here.cosine)
+        cosine = f"{float(mean['mean']):.3f} [{float(mean.low):.3f}, {float(mean.high):.3f}]"
+        rows.append((name, str(n), f"{wrong / max(n, 1):.4f} [{low:.4f}, {high:.4f}]", cosine))
+    return [Table("Lemma 1 outside its assumptions", ("setting", "n", "P(d_S.d_T < 0)", "cosine"), tuple(rows))]
+
+
+study = Study(
+    name="violations",
+    title=__doc__,
+    make_run=make_run,
+    hyper=Hyper(),
+    check=check,
+    report=report,
+    coords={"setting": SETTINGS},
+    variables={
+        "inner_product": Variable("d_S . d_T, or the step taken in place of d_S", ("setting",)),
+        "cosine": Variable("cosine of d_S, or of the step in its place, and d_T", ("setting",)),
+    },
+    seeds=10_000,
+    precision="float64",
+    precisions=("float64", "float32"),
+    chunk=4096,
+)
+
+if __name__ == "__main__":
+    from subsim.cli import main
+
+    main(["run", __file__, *sys.argv[1:]])

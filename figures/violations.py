@@ -1,0 +1,41 @@
+"""What breaks Lemma 1: rates of a wrong sign, and how the step lies to the teacher's."""
+
+import numpy as np
+import xarray as xr
+from matplotlib.figure import Figure
+
+from subsim import plotting
+from subsim.engine.summary import mean_interval, rate_interval
+
+
+@plotting.styled
+def draw(results: xr.Dataset) -> Figure:
+    """Left: P(d_S . d_T < 0) with exact intervals; right: cosines, one dot for each seed, and their mean."""
+    names = [str(name) for name in results.setting.values]
+    drawn, (left, right) = plotting.figure(2, width=9.0, height=0.34 * len(names) + 1.6, sharey=True)
+    for place, name in enumerate(names):
+        colour = plotting.SHARED if place == 0 else plotting.CROSS
+        here = results.sel(setting=name)
+        n, wrong = int(np.isfinite(here.inner_product).sum()), int((here.inner_product < 0).sum())
+        low, high = rate_interval(wrong, n)
+        rate = wrong / max(n, 1)
+        left.errorbar(rate, place, xerr=[[rate - low], [high - rate]], fmt="D", color=colour, markersize=4, capsize=3)
+        left.annotate(f"{rate:.1%}", (rate, place), (6, 4), textcoords="offset points", fontsize=8)
+        plotting.scatter_of_seeds(right, place, here.cosine.values[:300], colour)
+        plotting.interval(right, place, mean_interval(here.cosine), colour)
+    left.set_yticks(range(len(names)), names)
+    left.invert_yaxis()
+    left.set_xlim(-0.02, max(0.6, left.get_xlim()[1]))
+    left.set_xlabel(r"$P(d_S \cdot d_T < 0)$")
+    left.set_title("Rate of the wrong sign")
+    right.axvline(0, color=plotting.NEUTRAL, linestyle=":", linewidth=1)
+    right.set_xlabel(r"cosine of the student's step and $d_T$")
+    right.set_title("How the step lies to the teacher's")
+    seeds, eps = results.sizes["seed"], results.attrs["hyper"]["eps"]
+    plotting.caption(
+        drawn,
+        f"{seeds:,} seeds of a 16-8-8-(4+3) network, {results.attrs['precision']}, "
+        rf"$\epsilon$ = {eps:g}; exact (Clopper-Pearson) 95% intervals. Dots: the first 300 seeds; "
+        "diamonds: mean over all.\nKL is the lemma left whole.",
+    )
+    return drawn

@@ -1,0 +1,380 @@
+"""What the theory claims, each claim as a function of a key that one seed can contradict: its docstring states it."""
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Bool, Float, Key, Num
+
+from subsim.losses import imitation_kl, imitation_mse
+from subsim.network import Activation, Network, NetworkConfig, Params, imitated_logits, make_mlp
+from subsim.theory.problems import N_AUX, N_CLASS, N_PIXELS, Problem, conv_net, draw_problem, transformer
+from subsim.theory.single_step import (
+    Imitation,
+    OutputLoss,
+    TraitLoss,
+    descent,
+    imitate,
+    leading_coefficient,
+    single_step,
+)
+
+EPS = 1e-6
+"""The teacher's step where a claim speaks of all small enough ones: rounding leaves ten digits of d_S in float64."""
+ALPHA = 1e-2
+"""The student's step, small enough for its own second order not to hide the sign."""
+BATCH = 16
+"""Samples in L_T and in L_S."""
+N_LOGITS = N_CLASS + N_AUX
+ACTIVATIONS: dict[str, Activation] = {"ReLU": "relu", "tanh": "tanh", "GELU": "gelu"}
+
+
+class Verdict(NamedTuple):
+    """What one seed says of a claim: whether it contradicts it, and how far a predicted number is off.
+
+    `error` is relative; NaN where the claim predicts no number.
+    """
+
+    violated: Bool[Array, ""]
+    error: Float[Array, ""]
+
+
+Test = Callable[[Key[Array, ""]], Mapping[str, Verdict]]  # the verdict of one seed in every setting
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A statement and its test, in one or more settings.
+
+    A claim that is `promised` must hold in every seed. One that is not is an edge of the theory: it is expected to be
+    violated in some seeds, for the `reasons` given by setting.
+    """
+
+    name: str
+    statement: str
+    test: Test
+    promised: bool = True
+    reasons: Mapping[str, str] | None = None
+
+
+def claim(test: Test) -> Claim:
+    """The promised claim that the docstring of `test` states, under its name."""
+    return Claim(test.__name__, inspect.getdoc(test) or "", test)
+
+
+def nothing_predicted(violated: Array) -> Verdict:
+    """The verdict of a claim that is about a sign alone."""
+    return Verdict(violated, jnp.asarray(jnp.nan))
+
+
+def sign(step: Imitation) -> Verdict:
+    """Lemma 1's: d_S . d_T must not be negative, and eps A predicts it."""
+    off = jnp.abs(step.remainder) / jnp.abs(step.predicted)
+    return Verdict(step.inner_product < 0, jnp.where(step.predicted == 0, jnp.nan, off))
+
+
+def mlp(widths: tuple[int, ...] = (8, 8), activation: Activation = "relu", n_aux: int = N_AUX) -> Network:
+    """The small MLP of the claims, 16-8-8-(4+3) unless told otherwise."""
+    return make_mlp(NetworkConfig(widths, n_aux, activation=activation), N_PIXELS, N_CLASS)
+
+
+def draw(key: Array, network: Network) -> Problem:
+    """The claims' problem of one seed."""
+    return draw_problem(key, network, N_PIXELS, N_CLASS, BATCH)
+
+
+def lemma(
+    network: Network, problem: Problem, loss: OutputLoss, d_t: Params | None = None, inputs: Array | None = None
+) -> Verdict:
+    """Lemma 1 for one seed: a shared start, and d_T = -grad L_T and the problem's inputs unless told otherwise."""
+    d_t = descent(problem.trait_loss, problem.theta_0) if d_t is None else d_t
+    inputs = problem.inputs if inputs is None else inputs
+    return sign(imitate(network.apply, problem.theta_0, d_t, loss, inputs, eps=EPS))
+
+
+def on(mask: Array, value: Callable[[Array, Array, Array], Array]) -> OutputLoss:
+    """A loss of the logits in `mask`."""
+    return lambda z, y: value(z, y, mask)
+
+
+def logits_imitated() -> tuple[Array, Array]:
+    """Masks of the auxiliary logits alone, and of all logits."""
+    return imitated_logits(N_CLASS, N_AUX)
+
+
+# ---- Losses of one example, beside those of subsim.losses.
+
+
+def log_softmax_on(mask: Array, z: Array) -> Array:
+    """The log-softmax over the logits in `mask`, and 0 outside it."""
+    return jnp.where(mask, jax.nn.log_softmax(jnp.where(mask, z, -jnp.inf)), 0.0)
+
+
+def cross_entropy(z: Array, y: Array, mask: Array, temperature: Any = 1.0) -> Array:
+    """-sum_i softmax(y/T)_i log softmax(z/T)_i over the logits in `mask`."""
+    p = jnp.where(mask, jnp.exp(log_softmax_on(mask, y / temperature)), 0.0)
+    return -jnp.sum(p * log_softmax_on(mask, z / temperature))
+
+
+# ---- Lemma 1.
+
+
+def lemma_of(name: str, loss: OutputLoss, promised: bool = True) -> Claim:
+    """Lemma 1's sign for a loss of your own, `loss(z, y)` of one example, student's logits first.
+
+    Shared initialisation, d_T = -grad L_T, uniform noise.
+    """
+
+    def test(key: Array) -> Mapping[str, Verdict]:
+        return {name: lemma(mlp(), draw(key, mlp()), loss)}
+
+    return Claim(name, f"{lemma_of.__doc__}", test, promised)
+
+
+def lemma_losses(key: Array) -> Mapping[str, Verdict]:
+    """Lemma 1: d_S . d_T >= 0 for squared error with weights >= 0, cross-entropy and KL, on any subset of logits."""
+    key, weights, zeros, subset, temperature = jax.random.split(key, 5)
+    network = mlp()
+    problem = draw(key, network)
+    some = jax.random.bernoulli(subset, 0.5, (N_LOGITS,))
+    w = jax.random.uniform(weights, (N_LOGITS,)) * jax.random.bernoulli(zeros, 0.7, (N_LOGITS,))
+    t = jax.random.uniform(temperature, minval=0.5, maxval=5.0)
+    values: dict[str, Callable[[Array, Array, Array], Array]] = {
+        "squared error, random weights": lambda z, y, mask: jnp.sum(jnp.where(mask, w * (z - y) ** 2, 0.0)),
+        "cross-entropy": cross_entropy,
+        "KL": imitation_kl,
+        "cross-entropy, random temperature": lambda z, y, mask: cross_entropy(z, y, mask, t),
+    }
+    # A subset of none imitates nothing.
+    masks = {"all logits": logits_imitated()[1], "a random subset": some.at[0].set(True)}
+    return {
+        f"{name}, {logits}": lemma(network, problem, on(mask, value))
+        for name, value in values.items()
+        for logits, mask in masks.items()
+    }
+
+
+def lemma_directions(key: Array) -> Mapping[str, Verdict]:
+    """Lemma 1: d_S . d_T >= 0 whatever the teacher's direction d_T."""
+    key, normal, cauchy = jax.random.split(key, 3)
+    network = mlp()
+    problem = draw(key, network)
+    downhill = descent(problem.trait_loss, problem.theta_0)
+    directions = {
+        "random d_T": optax.tree.random_like(normal, problem.theta_0, jax.random.normal),
+        "heavy-tailed d_T": optax.tree.random_like(cauchy, problem.theta_0, jax.random.cauchy),
+        "d_T = +grad L_T": optax.tree.scale(-1.0, downhill),
+        "d_T = theta_0": problem.theta_0,
+    }
+    loss = on(logits_imitated()[0], imitation_kl)
+    return {
+        name: lemma(network, problem, loss, optax.tree.scale(1 / optax.tree.norm(d_t), d_t))
+        for name, d_t in directions.items()
+    }
+
+
+def lemma_inputs(images: Num[Array, "n pixels"], key: Array) -> Mapping[str, Verdict]:
+    """Lemma 1: d_S . d_T >= 0 whatever the student's inputs."""
+    key, noise, pick = jax.random.split(key, 3)
+    network = mlp()
+    problem = draw(key, network)
+    d_t = descent(problem.trait_loss, problem.theta_0)
+    loss = on(logits_imitated()[0], imitation_kl)
+
+    def coefficient(inputs: Array) -> Array:
+        return leading_coefficient(network.apply, problem.theta_0, d_t, loss, inputs)
+
+    def downhill(_: Any, inputs: Array) -> Array:
+        slope = jax.grad(coefficient)(inputs)
+        return inputs - 0.3 * slope / jnp.maximum(jnp.linalg.norm(slope, axis=1, keepdims=True), 1e-300)
+
+    laws = {
+        "uniform": problem.inputs,
+        "Gaussian": jax.random.normal(noise, problem.inputs.shape),
+        "constant": jnp.ones((1, N_PIXELS)),
+        "one-hot": jnp.eye(N_PIXELS),
+        "a minibatch of one": problem.inputs[:1],
+        "real images": jax.random.choice(pick, images, (BATCH,)),
+        "chosen to minimise A": jax.lax.fori_loop(0, 10, downhill, problem.inputs),
+    }
+    return {name: lemma(network, problem, loss, d_t, inputs) for name, inputs in laws.items()}
+
+
+def lemma_networks(key: Array) -> Mapping[str, Verdict]:
+    """Lemma 1: d_S . d_T >= 0 whatever the network."""
+    networks = {
+        f"{name}, {depth} hidden": mlp((8,) * depth, activation)
+        for name, activation in ACTIVATIONS.items()
+        for depth in (1, 2, 3, 4)
+    }
+    networks |= {"convolutional": conv_net(4, N_LOGITS), "transformer": transformer(4, N_LOGITS)}
+    loss = on(logits_imitated()[0], imitation_kl)
+    return {name: lemma(network, draw(key, network), loss) for name, network in networks.items()}
+
+
+def lemma_convex(key: Array) -> Mapping[str, Verdict]:
+    """The wider reading: d_S . d_T >= 0 for every loss that, near z = y, is convex in z and least at z = y.
+
+    Let z = f_theta_0(x), y = f_theta_T(x) = z + eps v + r with |r| = O(eps^2), and g in dL_S/dz at (z, y), any
+    subgradient. Convexity gives L_S(y, y) >= L_S(z, y) + g . (y - z), so -g . (y - z) >= e with the excess
+    e = L_S(z, y) - L_S(y, y) >= 0, for y minimises L_S(., y). Hence
+
+        d_S . d_T = E[-g . v] = E[-g . (y - z) + g . r] / eps >= E[e] / eps - O(eps) E|g|.
+
+    So the product is positive for all small enough eps wherever the excess is not of smaller order than eps^2 |g|:
+    E[e] >= c eps E|g| for some c > 0, which strong convexity (e ~ eps^2, |g| ~ eps) and a kink at y (e ~ eps, |g| ~ 1)
+    both give. Neither symmetry of M nor a derivative in y is needed; convexity may be weakened to g . (z - y) >= 0.
+    A smooth loss that is least at z = y for every y needs no more than that: dL_S/dz = 0 along z = y makes
+    M = -d^2 L_S / dy dz = d^2 L_S / dz^2, which at a minimum is positive semi-definite.
+    """
+    network = mlp()
+    problem = draw(key, network)
+    d_t = descent(problem.trait_loss, problem.theta_0)
+    mask = logits_imitated()[0]
+    losses: dict[str, Callable[[Array, Array, Array], Array]] = {
+        "absolute error": lambda z, y, mask: jnp.sum(jnp.where(mask, jnp.abs(z - y), 0.0)),
+        "reverse KL": lambda z, y, mask: imitation_kl(y, z, mask),
+        "Huber": lambda z, y, mask: jnp.sum(jnp.where(mask, optax.losses.huber_loss(z, y, 1e-6), 0.0)),
+        "largest error": lambda z, y, mask: jnp.max(jnp.where(mask, jnp.abs(z - y), 0.0)),
+        "fourth power": lambda z, y, mask: jnp.sum(jnp.where(mask, (z - y) ** 4, 0.0)),
+    }
+
+    def test(loss: OutputLoss) -> Verdict:
+        # Not smooth in y: the expansion's A does not exist, the sign does.
+        return nothing_predicted(direction_of(problem, network, d_t, loss)[1] < 0)
+
+    return {name: test(on(mask, value)) for name, value in losses.items()}
+
+
+def direction_of(
+    problem: Problem, network: Network, d_t: Params, loss: OutputLoss, eps: float = EPS
+) -> tuple[Params, Array]:
+    """d_S and d_S . d_T, for a loss that need not be differentiable in the teacher's outputs."""
+    theta_t = optax.tree.add_scale(problem.theta_0, eps, d_t)
+
+    def imitation(theta: Params) -> Array:
+        return jnp.mean(jax.vmap(lambda x: loss(network.apply(theta, x), network.apply(theta_t, x)))(problem.inputs))
+
+    d_s = descent(imitation, problem.theta_0)
+    return d_s, optax.tree.vdot(d_s, d_t)
+
+
+# ---- The expansion.
+
+STEPS = (1e-4, 1e-3)
+"""The two eps between which slopes are measured on log-log axes."""
+
+
+def slope_is_two(rests: tuple[Array, Array]) -> Verdict:
+    """Whether what is left at the two `STEPS` shrinks like eps^2; its error is how far the slope is from 2, over 2."""
+    slope = jnp.log(rests[1] / rests[0]) / jnp.log(STEPS[1] / STEPS[0])
+    return Verdict(~(jnp.abs(slope - 2) < 0.5), jnp.abs(slope - 2) / 2)
+
+
+def expansion(key: Array) -> Mapping[str, Verdict]:
+    """d_S . d_T = eps A + O(eps^2), and A is the same by one jvp, by the dense Jacobian and by differences.
+
+    For a smooth network: the kinks of ReLU lie within reach of any finite eps for a share of the seeds.
+    """
+    network = mlp(activation="tanh")
+    problem = draw(key, network)
+    d_t = descent(problem.trait_loss, problem.theta_0)
+    verdicts = {}
+    for name, value in {"KL": imitation_kl, "squared error": imitation_mse}.items():
+        loss = on(logits_imitated()[0], value)
+
+        def at(eps: float, loss: OutputLoss = loss) -> Imitation:
+            return imitate(network.apply, problem.theta_0, d_t, loss, problem.inputs, eps=eps)
+
+        a = leading_coefficient(network.apply, problem.theta_0, d_t, loss, problem.inputs)
+        rests = tuple(jnp.abs(at(eps).remainder) for eps in STEPS)
+        verdicts[f"slope of the remainder is 2, {name}"] = slope_is_two((rests[0], rests[1]))
+        h = 1e-5
+        differences = (at(h).inner_product - at(-h).inner_product) / (2 * h)
+        dense = dense_coefficient(network, problem, d_t, loss)
+        for route, other in (("dense Jacobian", dense), ("differences", differences)):
+            off = jnp.abs(other - a) / jnp.abs(a)
+            verdicts[f"A by {route}, {name}"] = Verdict(~(off < 1e-5), off)
+    return verdicts
+
+
+def dense_coefficient(network: Network, problem: Problem, d_t: Params, loss: OutputLoss) -> Float[Array, ""]:
+    """A by the whole Jacobian J and matrix M of every input: slow, and sharing nothing with the one-jvp form."""
+    flat, unravel = jax.flatten_util.ravel_pytree(problem.theta_0)
+    direction, _ = jax.flatten_util.ravel_pytree(d_t)
+
+    def sample(x: Array) -> Array:
+        v = jax.jacobian(lambda theta: network.apply(unravel(theta), x))(flat) @ direction
+        z = network.apply(problem.theta_0, x)
+        m = -jax.jacobian(jax.grad(loss), argnums=1)(z, z)
+        return v @ m @ v
+
+    return jnp.mean(jax.vmap(sample)(problem.inputs))
+
+
+# ---- Theorem 1.
+
+
+def theorem(key: Array) -> Mapping[str, Verdict]:
+    """Theorem 1: L_T falls by eps alpha A + O(eps^2), whatever L_T has to do with what is imitated."""
+    key, elsewhere = jax.random.split(key)
+    network = mlp(activation="tanh")
+    problem = draw(key, network)
+    others = jax.random.normal(elsewhere, (BATCH, N_PIXELS)) + 3.0
+    traits: dict[str, TraitLoss] = {
+        "cross-entropy on labels": problem.trait_loss,
+        "squared norm of theta": lambda theta: 0.5 * optax.tree.norm(theta, squared=True),
+        "a logit on other inputs": lambda theta: jnp.mean(jax.vmap(lambda x: network.apply(theta, x)[0])(others)),
+    }
+    loss = on(logits_imitated()[0], imitation_kl)
+    verdicts = {}
+    for name, trait in traits.items():
+
+        def at(eps: float, trait: TraitLoss = trait) -> tuple[Array, Array]:
+            step = single_step(network.apply, problem.theta_0, trait, loss, problem.inputs, eps=eps, alpha=ALPHA)
+            return step.trait_change, step.trait_change - step.predicted_trait_change
+
+        change, rest = at(1e-4)
+        verdicts[f"L_T falls: {name}"] = Verdict(~(change < 0), jnp.abs(rest / (change - rest)))
+        rests = tuple(jnp.abs(at(eps)[1]) for eps in STEPS)
+        verdicts[f"slope of the remainder is 2: {name}"] = slope_is_two((rests[0], rests[1]))
+    return verdicts
+
+
+def degenerate(key: Array) -> Mapping[str, Verdict]:
+    """Where A = 0 the product d_S . d_T, its prediction and the change of L_T are exactly zero, not small."""
+    network = mlp()
+    problem = draw(key, network)
+    aux = on(logits_imitated()[0], imitation_kl)
+
+    def head_only(theta: Params) -> Array:
+        return optax.tree.norm(theta["class_head"], squared=True)
+
+    one_logit = mlp(n_aux=1)
+    its = draw(key, one_logit)
+    linear = Network(lambda key: jax.random.normal(key, (N_LOGITS, N_PIXELS)), lambda theta, x: theta @ x)
+    row = draw(key, linear)
+
+    def step(f: Network, problem: Problem, trait: TraitLoss, loss: OutputLoss) -> Verdict:
+        found = single_step(f.apply, problem.theta_0, trait, loss, problem.inputs, eps=1e-2, alpha=1.0)
+        numbers = jnp.stack([found.inner_product, found.predicted, found.trait_change])
+        return nothing_predicted(jnp.any(numbers != 0))
+
+    one = imitated_logits(N_CLASS, 1)[0]
+    return {
+        "m = 1 under cross-entropy": step(one_logit, its, its.trait_loss, on(one, cross_entropy)),
+        "L_T of the class head alone": step(network, problem, head_only, aux),
+        "linear model, auxiliary rows": step(linear, row, row.trait_loss, aux),
+    }
+
+
+def standard(images: Num[Array, "n pixels"]) -> list[Claim]:
+    """The claims that must hold; `images` are real inputs of `N_PIXELS` pixels for one of the settings."""
+    with_images = claim(functools.wraps(lemma_inputs)(functools.partial(lemma_inputs, images)))
+    tests = (lemma_losses, lemma_directions, lemma_networks, lemma_convex, expansion, theorem, degenerate)
+    return [with_images, *map(claim, tests)]

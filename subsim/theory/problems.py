@@ -1,0 +1,99 @@
+"""Small problems to check a statement on: networks of several kinds, a trait, and inputs for the student."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Key
+
+from subsim.inputs import pixels, uniform_noise
+from subsim.losses import task_cross_entropy
+from subsim.network import Network, Params
+
+N_PIXELS, N_CLASS, N_AUX = 16, 4, 3
+"""Inputs, class logits and auxiliary logits of the small networks."""
+
+
+class Problem(NamedTuple):
+    """What one seed draws: two networks' initial parameters, the teacher's trait, and inputs (n, pixels)."""
+
+    theta_0: Params
+    stranger: Params
+    trait_loss: Callable[[Params], Float[Array, ""]]
+    inputs: Float[Array, "n pixels"]
+
+
+def draw_problem(key: Key[Array, ""], network: Network, n_pixels: int, n_class: int, n: int) -> Problem:
+    """The trait is cross-entropy of the class logits on `n` Gaussian inputs with random labels; the student's inputs
+    are `n` of uniform noise on [-1, 1]."""
+    own, other, images, labels, noise = jax.random.split(key, 5)
+    task_inputs = jax.random.normal(images, (n, n_pixels))
+    task_labels = jax.random.randint(labels, (n,), 0, n_class)
+    bank = uniform_noise(noise, n, n_pixels)
+
+    def trait_loss(params: Params) -> Array:
+        class_logits = jax.vmap(lambda x: network.apply(params, x)[:n_class])(task_inputs)
+        return jnp.mean(jax.vmap(task_cross_entropy)(class_logits, task_labels))
+
+    return Problem(network.init(own), network.init(other), trait_loss, pixels(bank, bank.values))
+
+
+class ConvNet(nnx.Module):
+    """A convolution over a square image and an affine head."""
+
+    def __init__(self, side: int, n_logits: int, *, rngs: nnx.Rngs):
+        self.side = side
+        self.convolution = nnx.Conv(1, 4, (3, 3), strides=2, rngs=rngs)
+        self.head = nnx.Linear(4 * (-(-side // 2)) ** 2, n_logits, rngs=rngs)
+
+    def __call__(self, x: Float[Array, " pixels"]) -> Float[Array, " logits"]:
+        """Logits of one example."""
+        features = nnx.relu(self.convolution(x.reshape(1, self.side, self.side, 1)))
+        return self.head(features.reshape(-1))
+
+
+class Transformer(nnx.Module):
+    """One pre-norm transformer block over the rows of a square image, averaged, and an affine head."""
+
+    def __init__(self, side: int, n_logits: int, *, rngs: nnx.Rngs):
+        self.side, width = side, 8
+        self.embedding = nnx.Linear(side, width, rngs=rngs)
+        self.place = nnx.Param(jax.random.normal(rngs.params(), (side, width)))
+        self.norms = nnx.List([nnx.LayerNorm(width, rngs=rngs) for _ in range(2)])
+        self.attention = nnx.MultiHeadAttention(2, width, decode=False, rngs=rngs)
+        self.up, self.down = nnx.Linear(width, 2 * width, rngs=rngs), nnx.Linear(2 * width, width, rngs=rngs)
+        self.head = nnx.Linear(width, n_logits, rngs=rngs)
+
+    def __call__(self, x: Float[Array, " pixels"]) -> Float[Array, " logits"]:
+        """Logits of one example."""
+        tokens = self.embedding(x.reshape(self.side, self.side)) + self.place[...]
+        tokens = tokens + self.attention(self.norms[0](tokens))
+        tokens = tokens + self.down(nnx.gelu(self.up(self.norms[1](tokens))))
+        return self.head(tokens.mean(axis=0))
+
+
+def as_network(build: Callable[[nnx.Rngs], nnx.Module]) -> Network:
+    """Any flax module, which maps one example to its logits, as a pair of pure functions."""
+    structure, _, rest = nnx.split(nnx.eval_shape(lambda: build(nnx.Rngs(params=0))), nnx.Param, ...)
+
+    def init(key: Key[Array, ""]) -> Params:
+        # flax draws float32 unless told otherwise, layer by layer.
+        dtype = jnp.result_type(float)
+        return jax.tree.map(lambda leaf: leaf.astype(dtype), nnx.state(build(nnx.Rngs(params=key)), nnx.Param))
+
+    def apply(params: Params, x: Array) -> Array:
+        return nnx.merge(structure, params, rest)(x)  # type: ignore[operator]
+
+    return Network(init, apply)
+
+
+def conv_net(side: int, n_logits: int) -> Network:
+    """A small convolutional network on `side` x `side` pixels."""
+    return as_network(lambda rngs: ConvNet(side, n_logits, rngs=rngs))
+
+
+def transformer(side: int, n_logits: int) -> Network:
+    """A small transformer on `side` x `side` pixels, a token a row."""
+    return as_network(lambda rngs: Transformer(side, n_logits, rngs=rngs))

@@ -1,0 +1,133 @@
+"""`subsim verify`: claims over many seeds, and a verdict on each."""
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from subsim import datasets
+from subsim.engine.study import Study, Table, Variable
+from subsim.engine.summary import mean_interval, rate_interval
+from subsim.engine.sweep import simulate
+from subsim.options import UserError, require
+from subsim.theory.claims import Claim, standard
+from subsim.theory.edges import edges
+
+Answer = Literal["holds", "FAILS", "fails as it should", "undecided"]
+
+
+class Row(NamedTuple):
+    """What the seeds say of one claim in one setting.
+
+    `low` and `high` are the exact 95% interval of the rate of violation. `error` is the mean relative error of the
+    prediction, and `error_low`, `error_high` its 95% interval; None where nothing is predicted.
+    """
+
+    claim: str
+    setting: str
+    n: int
+    violations: int
+    low: float
+    high: float
+    error: float | None
+    error_low: float | None
+    error_high: float | None
+    verdict: Answer
+    reason: str | None
+
+
+def standard_claims() -> list[Claim]:
+    """Every claim that comes with subsim; the real images among the inputs are digits, averaged over 2x2 pixels."""
+    digits = datasets.load("digits")
+    pooled = digits.train_images.reshape(-1, 4, 2, 4, 2).mean(axis=(2, 4)) * (2 / digits.brightest) - 1
+    return [*standard(pooled.reshape(-1, 16)), edges()]
+
+
+def study_of(claim: Claim) -> Study:
+    """The study that tests `claim`: every seed's verdicts, by setting."""
+    settings = list(jax.eval_shape(claim.test, jax.eval_shape(lambda: jax.random.key(0))))
+
+    def run(key: jax.Array, _: Any) -> dict[str, jax.Array]:
+        verdicts = claim.test(key)
+        return {
+            "violated": jnp.stack([verdicts[setting].violated for setting in settings]),
+            "error": jnp.stack([jnp.asarray(verdicts[setting].error, float) for setting in settings]),
+        }
+
+    return Study(
+        name=claim.name,
+        title=claim.statement,
+        make_run=lambda _config, _data: run,
+        coords={"setting": settings},
+        variables={
+            "violated": Variable("whether the seed contradicts the claim", ("setting",)),
+            "error": Variable("relative error of what the claim predicts; NaN where it predicts nothing", ("setting",)),
+        },
+        precision="float64",
+        precisions=("float64",),
+        chunk=4096,
+    )
+
+
+def judge(claim: Claim, violations: int) -> Answer:
+    """What that many violations mean: none may happen to what is promised; an edge must show one to be one."""
+    if claim.promised:
+        return "FAILS" if violations else "holds"
+    return "fails as it should" if violations else "undecided"
+
+
+def verify(claims: Iterable[Claim], seeds: int = 10_000, progress: Callable[[str], None] | None = None) -> list[Row]:
+    """Test `claims` over seeds 0 .. `seeds` - 1 in float64: a row for every claim and setting.
+
+    `progress` is told the name of each claim before it is tested. Raises `UserError` where there are no claims, or too
+    few seeds.
+    """
+    require(seeds > 0, f"seeds is {seeds}; it must be at least 1.")
+    rows = []
+    for claim in claims:
+        if progress:
+            progress(claim.name)
+        results = simulate(study_of(claim), seeds=seeds)
+        for setting in results.setting.values:
+            here = results.sel(setting=setting)
+            violations = int(here.violated.sum())
+            error = mean_interval(here.error)
+            mean, low, high = (float(error[part]) if int(error.n) else None for part in ("mean", "low", "high"))
+            rate = rate_interval(violations, seeds)
+            reason = (claim.reasons or {}).get(str(setting))
+            verdict = judge(claim, violations)
+            rows.append(Row(claim.name, str(setting), seeds, violations, *rate, mean, low, high, verdict, reason))
+    require(bool(rows), "There is no claim to verify.")
+    return rows
+
+
+def table(rows: Sequence[Row]) -> Table:
+    """The rows in words."""
+    words = [
+        (
+            row.claim,
+            row.setting,
+            f"{row.violations:,} of {row.n:,}",
+            f"[{row.low:.4f}, {row.high:.4f}]",
+            "-" if row.error is None else f"{row.error:.1e}",
+            row.verdict,
+        )
+        for row in rows
+    ]
+    columns = ("claim", "setting", "violations", "rate, exact 95%", "error of the prediction", "verdict")
+    return Table("Claims", columns, tuple(words))
+
+
+def as_json(rows: Sequence[Row]) -> str:
+    """The rows as a JSON list of objects."""
+    return json.dumps([row._asdict() for row in rows], indent=1)
+
+
+def chosen(claims: Sequence[Claim], only: str | None) -> list[Claim]:
+    """Those of `claims` with this name, or all; raises `UserError` where there is none."""
+    found = [claim for claim in claims if only in (None, claim.name)]
+    if not found:
+        raise UserError(f"only is {only!r}; choose one of {', '.join(claim.name for claim in claims)}.")
+    return found

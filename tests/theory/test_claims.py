@@ -1,0 +1,172 @@
+"""The claims hold, each broken one is caught, and the edges are edges."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from subsim import UserError, verification
+from subsim.cli import main
+from subsim.losses import imitation_kl
+from subsim.theory import claims, edges
+from subsim.theory.claims import Claim, Verdict
+from subsim.theory.single_step import descent, imitate
+
+
+@pytest.fixture(scope="module")
+def standard():
+    return {claim.name: claim for claim in verification.standard_claims()}
+
+
+NAMES = [
+    "lemma_inputs", "lemma_losses", "lemma_directions", "lemma_networks", "lemma_convex", "expansion", "theorem",
+    "degenerate", "edges",
+]  # fmt: skip
+
+
+def test_the_claims_are_these(standard):
+    assert list(standard) == NAMES
+    assert all(claim.statement for claim in standard.values())
+
+
+@pytest.mark.parametrize("name", NAMES[:-1])
+def test_what_is_promised_holds(standard, name):
+    rows = verification.verify([standard[name]], seeds=40)
+    assert [row.setting for row in rows if row.verdict != "holds"] == []
+    for row in rows:
+        assert row.n == 40
+        assert row.low == 0 < row.high < 0.1
+        # A prediction that is off by a hundredth at these eps would be no prediction.
+        assert row.error is None or row.error < 1e-2, row
+
+
+def test_every_edge_is_one_and_has_its_reason(standard):
+    rows = verification.verify([standard["edges"]], seeds=300)
+    assert {row.setting: row.verdict for row in rows} == dict.fromkeys(edges.REASONS, "fails as it should")
+    assert all(row.reason and row.low > 0 for row in rows)
+
+
+def test_the_control_of_the_edges_is_the_lemma():
+    with jax.enable_x64(True):
+        found = jax.jit(jax.vmap(edges.products))(jax.random.split(jax.random.key(0), 50))
+    product, cosine = found["KL"]
+    assert (product > 0).all()
+    assert ((cosine > 0) & (cosine < 1)).all()
+    assert (found["sign descent"][0] != product).all()
+
+
+# ---- Negative controls: a lemma that is broken on purpose must be caught.
+
+
+def lemma_with(change):
+    """Lemma 1 on the claims' problem, with `change` of its (inner product, prediction)."""
+
+    def test(key):
+        network = claims.mlp()
+        problem = claims.draw(key, network)
+        loss = claims.on(claims.logits_imitated()[0], imitation_kl)
+        d_t = descent(problem.trait_loss, problem.theta_0)
+        student = problem.stranger if change == "stranger" else None
+        step = imitate(network.apply, problem.theta_0, d_t, loss, problem.inputs, eps=claims.EPS, student=student)
+        if change == "wrong sign":
+            step = step._replace(inner_product=-step.inner_product)
+        verdict = claims.sign(step)
+        if change == "wrong M":
+            # The lemma's M for squared error in place of that of KL.
+            wrong = claims.leading_coefficient(
+                network.apply, problem.theta_0, d_t, lambda z, y: jnp.sum((z - y) ** 2), problem.inputs
+            )
+            off = jnp.abs(step.inner_product / (claims.EPS * wrong) - 1)
+            verdict = Verdict(~(off < 1e-2), off)
+        return {"it": verdict}
+
+    return Claim(str(change), "A lemma.", test)
+
+
+@pytest.mark.parametrize("change", ["wrong sign", "wrong M", "stranger"])
+def test_a_broken_lemma_is_caught(change):
+    (row,) = verification.verify([lemma_with(change)], seeds=50)
+    assert row.verdict == "FAILS"
+    (whole,) = verification.verify([lemma_with(None)], seeds=50)
+    assert whole.verdict == "holds"
+
+
+def test_an_edge_that_never_fails_is_undecided():
+    (row,) = verification.verify([dataclasses.replace(lemma_with(None), promised=False)], seeds=20)
+    assert row.verdict == "undecided"
+
+
+def test_directions_not_differentiable_in_the_teacher_agree_with_the_lemmas():
+    with jax.enable_x64(True):
+        network = claims.mlp()
+        problem = claims.draw(jax.random.key(3), network)
+        d_t = descent(problem.trait_loss, problem.theta_0)
+        loss = claims.on(claims.logits_imitated()[1], imitation_kl)
+        d_s, product = claims.direction_of(problem, network, d_t, loss)
+        step = imitate(network.apply, problem.theta_0, d_t, loss, problem.inputs, eps=claims.EPS)
+        assert float(product) == pytest.approx(float(step.inner_product), rel=1e-12)
+        assert float(optax.tree.norm(optax.tree.sub(d_s, step.d_s))) == pytest.approx(0, abs=1e-18)
+
+
+def test_cross_entropy_is_kl_and_the_teachers_entropy():
+    z, y = np.random.default_rng(0).normal(size=(2, claims.N_LOGITS))
+    mask = np.arange(claims.N_LOGITS) % 2 == 0
+    p = np.exp(y[mask]) / np.exp(y[mask]).sum()
+    entropy = -np.sum(p * np.log(p))
+    np.testing.assert_allclose(
+        claims.cross_entropy(z, y, jnp.asarray(mask)), imitation_kl(z, y, jnp.asarray(mask)) + entropy, rtol=1e-5
+    )
+
+
+# ---- The command.
+
+
+def test_the_command_prints_a_table_and_writes_it_as_json(tmp_path, capsys):
+    main(["verify", "--seeds", "20", "--only", "degenerate", "--json", str(tmp_path / "rows.json")])
+    assert "m = 1 under cross-entropy" in capsys.readouterr().out
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    assert [row["verdict"] for row in rows] == ["holds"] * 3
+    assert all(row["n"] == 20 and row["violations"] == 0 for row in rows)
+
+
+MINE = """
+import jax.numpy as jnp
+from subsim.theory.claims import lemma_of
+
+claims = [lemma_of("flees", lambda z, y: -jnp.sum((z - y) ** 2))]
+"""
+
+
+def test_a_claim_of_ones_own_that_fails_exits_with_1(tmp_path, capsys):
+    (tmp_path / "mine.py").write_text(MINE)
+    with pytest.raises(SystemExit) as stop:
+        main(["verify", "--claims", str(tmp_path / "mine.py"), "--seeds", "20"])
+    assert stop.value.code == 1
+    assert "FAILS" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--only", "lemma_7"], "only is 'lemma_7'; choose one of lemma_inputs"),
+        (["--seeds", "0", "--only", "degenerate"], "seeds is 0"),
+        (["--claims", "nowhere.py"], "claims: nowhere.py does not exist"),
+    ],
+)
+def test_mistakes_are_one_sentence(words, sentence, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["verify", *words])
+    assert stop.value.code == 2
+    assert sentence in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_file_without_claims_is_refused(tmp_path):
+    from subsim import catalogue
+
+    (tmp_path / "empty.py").write_text("claims = []\n")
+    with pytest.raises(UserError, match="defines no claims"):
+        catalogue.load_claims(tmp_path / "empty.py")
