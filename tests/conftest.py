@@ -45,17 +45,19 @@ def _alone(monkeypatch, tmp_path):
 
 
 # Smoke size of every study: a fraction of a second a seed.
+_PROTOCOL = {
+    "--data": "digits",
+    "--widths": "16",
+    "--teacher.epochs": "1",
+    "--student.epochs": "1",
+    "--teacher.batch": "128",
+    "--student.batch": "128",
+}
 SMOKE = {
-    "mnist_aux_logits": {
-        "--data": "digits",
-        "--widths": "16",
-        "--teacher.epochs": "1",
-        "--student.epochs": "1",
-        "--student.n-inputs": "256",
-        "--teacher.batch": "128",
-        "--student.batch": "128",
-    },
+    "mnist_aux_logits": {**_PROTOCOL, "--student.n-inputs": "256"},
+    "aux_logits": _PROTOCOL,
     "single_step": {"--widths": "8", "--batch": "8"},
+    "violations": {"--eps": "0.01"},
     "throughput": {
         "--works": "small",
         "--peers": "jax-vmap",

@@ -55,6 +55,9 @@ class Study:
     """Default of what changes shapes or the program's structure: a frozen dataclass."""
     hyper: Any = None
     """Default of the numbers that are traced: any pytree."""
+    axes: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    """Dotted names of options, each with the values that it takes unless a run is told others: a dimension each, which
+    the study's report and figure have too."""
     load: Callable[[Any], Any] = no_data
     """Gives the data that `config` asks for, read once on the host."""
     check: Callable[[Any, Any], None] = no_check

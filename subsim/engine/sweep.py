@@ -41,8 +41,9 @@ def simulate(
     Args:
         study: what to run; `config`, `hyper`, `seeds` and `precision` override its defaults.
         root_seed: the key that every seed's own key is folded from.
-        sweep: dotted names of options, each with the values that it takes: a dimension each. Options of the config cost
-            one compile a value; numbers of the hyper run inside one program, and share what does not depend on them.
+        sweep: dotted names of options, each with the values that it takes, beside the study's own axes or in place of
+            their values: a dimension each. Options of the config cost one compile a value; numbers of the hyper run
+            inside one program, and share what does not depend on them.
         out: folder for the results. Repeating the call with the same folder computes only the seeds it lacks; a folder
             that holds another config is refused. None: results stay in memory.
         chunk: seeds that one call of the compiled program runs, and that are written together. None: measured and
@@ -68,7 +69,7 @@ def simulate(
 
     config = study.config if config is None else config
     hyper = study.hyper if hyper is None else hyper
-    axes = make_axes(sweep or {}, config, hyper)
+    axes = make_axes({**study.axes, **(sweep or {})}, config, hyper)
     if study.on_host:
         host.check(study, axes, root_seed, chunk)
     static = [axis for axis in axes if not axis.traced]

@@ -71,6 +71,16 @@ def test_a_sweep_equals_its_runs_one_by_one(toy):
             xr.testing.assert_allclose(here, alone, rtol=1e-6)  # ... and so the same numbers, to rounding
 
 
+def test_the_axes_that_a_study_declares_are_swept_unless_told_otherwise(toy):
+    declared = dataclasses.replace(toy, axes={"scale": (1.0, 3.0)})
+    xr.testing.assert_identical(
+        subsim.simulate(declared, seeds=3).drop_attrs(),
+        subsim.simulate(toy, seeds=3, sweep={"scale": (1.0, 3.0)}).drop_attrs(),
+    )
+    told = subsim.simulate(declared, seeds=3, sweep={"scale": (2.0,), "size": (3, 4)})
+    assert told.attrs["sweep"] == {"size": [3, 4], "scale": [2.0]}
+
+
 def test_one_trace_a_value_of_the_config_and_none_for_a_number(toy):
     traces = []
 
