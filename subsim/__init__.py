@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from subsim.engine.sweep import simulate as simulate
     from subsim.options import UserError as UserError
     from subsim.theory.single_step import single_step as single_step
+    from subsim.verification import verify as verify
 
 # Public name -> where it is defined. Looked up on first use, so that the command line starts without jax.
 _PUBLIC = {
@@ -31,6 +32,7 @@ _PUBLIC = {
     "rate_interval": "engine.summary:rate_interval",
     "simulate": "engine.sweep:simulate",
     "single_step": "theory.single_step:single_step",
+    "verify": "verification:verify",
 }
 __all__ = sorted(_PUBLIC)
 
