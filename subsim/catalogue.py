@@ -110,7 +110,7 @@ def load_claims(path: Path) -> list[Any]:
     from subsim.theory.claims import Claim
 
     require(path.is_file(), f"claims: {path} does not exist; give the path of a Python file that defines `claims`.")
-    found = getattr(_module(path, "claims"), "claims", None)
+    found: Any = getattr(_module(path, "claims"), "claims", None)
     require(
         isinstance(found, list) and len(found) > 0 and all(isinstance(claim, Claim) for claim in found),
         f"claims: {path} defines no claims; end it with claims = [subsim.theory.claims.lemma_of(...)].",

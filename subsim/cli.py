@@ -268,12 +268,16 @@ def verify(seeds: int = 10_000, only: str | None = None, claims: Path | None = N
         json: a file to write the same to.
     """
     from subsim import verification
+    from subsim.datasets import cache_folder
+    from subsim.engine import devices
 
+    devices.keep_programs(cache_folder("programs"))
     available = catalogue.load_claims(claims) if claims else verification.standard_claims()
     wanted = verification.chosen(available, only)
     with Console(stderr=True).status("") as status:
         rows = verification.verify(wanted, seeds, progress=lambda name: status.update(f"{name}: {seeds:,} seeds"))
-    print_table(verification.table(rows))
+    for table in verification.tables(wanted, rows):
+        print_table(table)
     for row in rows:
         if row.reason:
             say(f"{row.setting}: {row.reason}.")

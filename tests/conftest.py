@@ -29,7 +29,7 @@ def x64():
 
 @pytest.fixture
 def optax_promotion():
-    """Dtype promotion as optax's Adam needs it: its bias correction raises a float to an integer step."""
+    """Dtype promotion as optax's Adam and flax's LayerNorm need it: a float to an integer step, float64 and float32."""
     with jax.numpy_dtype_promotion("standard"):
         yield
 

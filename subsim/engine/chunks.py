@@ -119,8 +119,9 @@ class Runner:
         """The fastest of this runner and its neighbours in width for the run of `seeds`, each tried on the first ones.
 
         Wider ones are tried while they are faster and fit the device's memory, then narrower ones where no wider one
-        was better. A trial is made only if the time it is likely to save is more than it costs, so that a short run
-        makes none. What the winner's trial computed is kept: the run need not repeat it.
+        was better; on a CPU none that is far too wide for its cache. A trial is made only if the time it is likely to
+        save is more than it costs, so that a short run makes none. What the winner's trial computed is kept: the run
+        need not repeat it.
         """
         while self._call.memory > HEADROOM * memory_limit(self.mesh):
             self._halve()
@@ -131,7 +132,7 @@ class Runner:
                 cut = scaled(best.plan, factor, self.mesh.size)
                 cost = best.seconds_to_compile + cut.chunk * pace
                 saved = (len(seeds) - best.plan.chunk) * pace * (1 - 1 / hope)
-                if cut == best.plan or cut.chunk > len(seeds) or saved < cost:
+                if cut == best.plan or cut.chunk > len(seeds) or saved < cost or self._spills(cut):
                     break
                 candidate = Runner(self._prepared, cut, trace(self._prepared, cut, self.mesh))
                 if candidate._call.memory > HEADROOM * memory_limit(self.mesh):
@@ -146,6 +147,11 @@ class Runner:
         if best is not self and self._notice:
             self._notice(in_words(best.plan, self.mesh.size))
         return best
+
+    def _spills(self, cut: Plan) -> bool:
+        """Whether `cut` is far too wide for a CPU's cache: trying it would only cost memory."""
+        on_cpu = self.mesh.devices.flat[0].platform == "cpu"
+        return on_cpu and cut.lanes > 1 and cut.lanes * bytes_of_one(self._prepared) > STEP * CACHED
 
     def _pace(self, seeds: np.ndarray) -> float:
         """Seconds a seed, measured on the first chunk of `seeds`, whose record is kept."""

@@ -2,18 +2,30 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Key, Num
 
 from subsim.losses import imitation_kl, imitation_mse
 from subsim.network import Activation, Network, NetworkConfig, Params, imitated_logits, make_mlp
-from subsim.theory.problems import N_AUX, N_CLASS, N_PIXELS, Problem, conv_net, draw_problem, transformer
+from subsim.theory.problems import (
+    N_AUX,
+    N_CLASS,
+    N_PIXELS,
+    Problem,
+    conv_net,
+    draw_data,
+    draw_problem,
+    keys_of,
+    trait_on,
+    transformer,
+)
 from subsim.theory.single_step import (
     Imitation,
     OutputLoss,
@@ -26,10 +38,10 @@ from subsim.theory.single_step import (
 
 EPS = 1e-6
 """The teacher's step where a claim speaks of all small enough ones: rounding leaves ten digits of d_S in float64."""
-ALPHA = 1e-2
+ALPHA = 0.1
 """The student's step, small enough for its own second order not to hide the sign."""
-BATCH = 16
-"""Samples in L_T and in L_S."""
+BATCH = 8
+"""Samples in L_T and in L_S: few, for claims are about signs, which few samples do not make safer."""
 N_LOGITS = N_CLASS + N_AUX
 ACTIVATIONS: dict[str, Activation] = {"ReLU": "relu", "tanh": "tanh", "GELU": "gelu"}
 
@@ -88,6 +100,16 @@ def draw(key: Array, network: Network) -> Problem:
     return draw_problem(key, network, N_PIXELS, N_CLASS, BATCH)
 
 
+def draw_shared(key: Array) -> tuple[Array, Callable[[Network, Params], Problem]]:
+    """A network's key, and the problem of any network and its initial parameters, all on the same data.
+
+    Draws are what takes longest to compile; there is no stranger.
+    """
+    own, _, others = keys_of(key)
+    data = draw_data(others, N_PIXELS, N_CLASS, BATCH)
+    return own, lambda network, theta_0: Problem(theta_0, None, trait_on(network, data, N_CLASS), data.inputs)
+
+
 def lemma(
     network: Network, problem: Problem, loss: OutputLoss, d_t: Params | None = None, inputs: Array | None = None
 ) -> Verdict:
@@ -142,7 +164,7 @@ def lemma_losses(key: Array) -> Mapping[str, Verdict]:
     network = mlp()
     problem = draw(key, network)
     some = jax.random.bernoulli(subset, 0.5, (N_LOGITS,))
-    w = jax.random.uniform(weights, (N_LOGITS,)) * jax.random.bernoulli(zeros, 0.7, (N_LOGITS,))
+    w = jnp.where(jax.random.bernoulli(zeros, 0.3, (N_LOGITS,)), 0.0, jax.random.uniform(weights, (N_LOGITS,)))
     t = jax.random.uniform(temperature, minval=0.5, maxval=5.0)
     values: dict[str, Callable[[Array, Array, Array], Array]] = {
         "squared error, random weights": lambda z, y, mask: jnp.sum(jnp.where(mask, w * (z - y) ** 2, 0.0)),
@@ -161,13 +183,15 @@ def lemma_losses(key: Array) -> Mapping[str, Verdict]:
 
 def lemma_directions(key: Array) -> Mapping[str, Verdict]:
     """Lemma 1: d_S . d_T >= 0 whatever the teacher's direction d_T."""
-    key, normal, cauchy = jax.random.split(key, 3)
+    key, normal = jax.random.split(key)
     network = mlp()
     problem = draw(key, network)
+    flat, unravel = ravel_pytree(problem.theta_0)
+    anywhere = unravel(jax.random.normal(normal, flat.shape))
     downhill = descent(problem.trait_loss, problem.theta_0)
     directions = {
-        "random d_T": optax.tree.random_like(normal, problem.theta_0, jax.random.normal),
-        "heavy-tailed d_T": optax.tree.random_like(cauchy, problem.theta_0, jax.random.cauchy),
+        "random d_T": anywhere,
+        "random d_T, heavy tails": jax.tree.map(lambda leaf: leaf**5, anywhere),
         "d_T = +grad L_T": optax.tree.scale(-1.0, downhill),
         "d_T = theta_0": problem.theta_0,
     }
@@ -178,7 +202,7 @@ def lemma_directions(key: Array) -> Mapping[str, Verdict]:
     }
 
 
-def lemma_inputs(images: Num[Array, "n pixels"], key: Array) -> Mapping[str, Verdict]:
+def lemma_inputs(images: Num[Any, "n pixels"], key: Array) -> Mapping[str, Verdict]:
     """Lemma 1: d_S . d_T >= 0 whatever the student's inputs."""
     key, noise, pick = jax.random.split(key, 3)
     network = mlp()
@@ -199,7 +223,7 @@ def lemma_inputs(images: Num[Array, "n pixels"], key: Array) -> Mapping[str, Ver
         "constant": jnp.ones((1, N_PIXELS)),
         "one-hot": jnp.eye(N_PIXELS),
         "a minibatch of one": problem.inputs[:1],
-        "real images": jax.random.choice(pick, images, (BATCH,)),
+        "real images": jax.random.choice(pick, jnp.asarray(images, float), (BATCH,)),
         "chosen to minimise A": jax.lax.fori_loop(0, 10, downhill, problem.inputs),
     }
     return {name: lemma(network, problem, loss, d_t, inputs) for name, inputs in laws.items()}
@@ -207,14 +231,17 @@ def lemma_inputs(images: Num[Array, "n pixels"], key: Array) -> Mapping[str, Ver
 
 def lemma_networks(key: Array) -> Mapping[str, Verdict]:
     """Lemma 1: d_S . d_T >= 0 whatever the network."""
-    networks = {
-        f"{name}, {depth} hidden": mlp((8,) * depth, activation)
-        for name, activation in ACTIVATIONS.items()
-        for depth in (1, 2, 3, 4)
-    }
-    networks |= {"convolutional": conv_net(4, N_LOGITS), "transformer": transformer(4, N_LOGITS)}
+    own, problem_of = draw_shared(key)
     loss = on(logits_imitated()[0], imitation_kl)
-    return {name: lemma(network, draw(key, network), loss) for name, network in networks.items()}
+    verdicts = {}
+    for depth in (1, 2, 3, 4):
+        theta_0 = mlp((8,) * depth).init(own)
+        for name, activation in ACTIVATIONS.items():
+            network = mlp((8,) * depth, activation)
+            verdicts[f"{name}, {depth} hidden"] = lemma(network, problem_of(network, theta_0), loss)
+    for name, network in {"convolutional": conv_net(4, N_LOGITS), "transformer": transformer(4, N_LOGITS)}.items():
+        verdicts[name] = lemma(network, problem_of(network, network.init(own)), loss)
+    return verdicts
 
 
 def lemma_convex(key: Array) -> Mapping[str, Verdict]:
@@ -239,7 +266,7 @@ def lemma_convex(key: Array) -> Mapping[str, Verdict]:
     losses: dict[str, Callable[[Array, Array, Array], Array]] = {
         "absolute error": lambda z, y, mask: jnp.sum(jnp.where(mask, jnp.abs(z - y), 0.0)),
         "reverse KL": lambda z, y, mask: imitation_kl(y, z, mask),
-        "Huber": lambda z, y, mask: jnp.sum(jnp.where(mask, optax.losses.huber_loss(z, y, 1e-6), 0.0)),
+        "Huber": lambda z, y, mask: jnp.sum(jnp.where(mask, optax.losses.huber_loss(z, y, delta=1e-6), 0.0)),
         "largest error": lambda z, y, mask: jnp.max(jnp.where(mask, jnp.abs(z - y), 0.0)),
         "fourth power": lambda z, y, mask: jnp.sum(jnp.where(mask, (z - y) ** 4, 0.0)),
     }
@@ -266,14 +293,20 @@ def direction_of(
 
 # ---- The expansion.
 
-STEPS = (1e-4, 1e-3)
-"""The two eps between which slopes are measured on log-log axes."""
+STEPS = (1e-4, 1e-3, 1e-2)
+"""The eps at which remainders are compared."""
 
 
-def slope_is_two(rests: tuple[Array, Array]) -> Verdict:
-    """Whether what is left at the two `STEPS` shrinks like eps^2; its error is how far the slope is from 2, over 2."""
+def is_second_order(rests: Sequence[Array]) -> Verdict:
+    """Whether what is left at each of `STEPS` is O(eps^2): over eps^2, it must not grow as eps shrinks.
+
+    The error is how far the slope on log-log axes between the smallest two is from 2, over 2. Where the coefficient of
+    eps^2 happens to vanish at one eps the slope is another, and so the claim is about the bound.
+    """
+    over = [rest / eps**2 for rest, eps in zip(rests, STEPS, strict=True)]
     slope = jnp.log(rests[1] / rests[0]) / jnp.log(STEPS[1] / STEPS[0])
-    return Verdict(~(jnp.abs(slope - 2) < 0.5), jnp.abs(slope - 2) / 2)
+    # A remainder of first order would grow tenfold from one eps to the next.
+    return Verdict(~(over[0] < 5 * jnp.maximum(over[1], over[2])), jnp.abs(slope - 2) / 2)
 
 
 def expansion(key: Array) -> Mapping[str, Verdict]:
@@ -292,8 +325,7 @@ def expansion(key: Array) -> Mapping[str, Verdict]:
             return imitate(network.apply, problem.theta_0, d_t, loss, problem.inputs, eps=eps)
 
         a = leading_coefficient(network.apply, problem.theta_0, d_t, loss, problem.inputs)
-        rests = tuple(jnp.abs(at(eps).remainder) for eps in STEPS)
-        verdicts[f"slope of the remainder is 2, {name}"] = slope_is_two((rests[0], rests[1]))
+        verdicts[f"the remainder is O(eps^2), {name}"] = is_second_order([jnp.abs(at(eps).remainder) for eps in STEPS])
         h = 1e-5
         differences = (at(h).inner_product - at(-h).inner_product) / (2 * h)
         dense = dense_coefficient(network, problem, d_t, loss)
@@ -305,8 +337,8 @@ def expansion(key: Array) -> Mapping[str, Verdict]:
 
 def dense_coefficient(network: Network, problem: Problem, d_t: Params, loss: OutputLoss) -> Float[Array, ""]:
     """A by the whole Jacobian J and matrix M of every input: slow, and sharing nothing with the one-jvp form."""
-    flat, unravel = jax.flatten_util.ravel_pytree(problem.theta_0)
-    direction, _ = jax.flatten_util.ravel_pytree(d_t)
+    flat, unravel = ravel_pytree(problem.theta_0)
+    direction, _ = ravel_pytree(d_t)
 
     def sample(x: Array) -> Array:
         v = jax.jacobian(lambda theta: network.apply(unravel(theta), x))(flat) @ direction
@@ -341,39 +373,37 @@ def theorem(key: Array) -> Mapping[str, Verdict]:
 
         change, rest = at(1e-4)
         verdicts[f"L_T falls: {name}"] = Verdict(~(change < 0), jnp.abs(rest / (change - rest)))
-        rests = tuple(jnp.abs(at(eps)[1]) for eps in STEPS)
-        verdicts[f"slope of the remainder is 2: {name}"] = slope_is_two((rests[0], rests[1]))
+        verdicts[f"the remainder is O(eps^2): {name}"] = is_second_order([jnp.abs(at(eps)[1]) for eps in STEPS])
     return verdicts
 
 
 def degenerate(key: Array) -> Mapping[str, Verdict]:
     """Where A = 0 the product d_S . d_T, its prediction and the change of L_T are exactly zero, not small."""
-    network = mlp()
-    problem = draw(key, network)
+    own, problem_of = draw_shared(key)
+    network, one_logit = mlp(), mlp(n_aux=1)
+    linear = Network(lambda key: jax.random.normal(key, (N_LOGITS, N_PIXELS)), lambda theta, x: theta @ x)
     aux = on(logits_imitated()[0], imitation_kl)
 
     def head_only(theta: Params) -> Array:
         return optax.tree.norm(theta["class_head"], squared=True)
 
-    one_logit = mlp(n_aux=1)
-    its = draw(key, one_logit)
-    linear = Network(lambda key: jax.random.normal(key, (N_LOGITS, N_PIXELS)), lambda theta, x: theta @ x)
-    row = draw(key, linear)
+    def step(f: Network, loss: OutputLoss, trait: TraitLoss | None = None) -> Verdict:
+        problem = problem_of(f, f.init(own))
+        trait = trait or problem.trait_loss
+        found = imitate(f.apply, problem.theta_0, descent(trait, problem.theta_0), loss, problem.inputs, eps=1e-2)
+        student = optax.tree.add(problem.theta_0, found.d_s)
+        # Side by side, so that equal parameters give equal bits.
+        before, after = jax.vmap(trait)(jax.tree.map(lambda *two: jnp.stack(two), problem.theta_0, student))
+        return nothing_predicted((found.inner_product != 0) | (found.predicted != 0) | (before != after))
 
-    def step(f: Network, problem: Problem, trait: TraitLoss, loss: OutputLoss) -> Verdict:
-        found = single_step(f.apply, problem.theta_0, trait, loss, problem.inputs, eps=1e-2, alpha=1.0)
-        numbers = jnp.stack([found.inner_product, found.predicted, found.trait_change])
-        return nothing_predicted(jnp.any(numbers != 0))
-
-    one = imitated_logits(N_CLASS, 1)[0]
     return {
-        "m = 1 under cross-entropy": step(one_logit, its, its.trait_loss, on(one, cross_entropy)),
-        "L_T of the class head alone": step(network, problem, head_only, aux),
-        "linear model, auxiliary rows": step(linear, row, row.trait_loss, aux),
+        "m = 1 under cross-entropy": step(one_logit, on(imitated_logits(N_CLASS, 1)[0], cross_entropy)),
+        "L_T of the class head alone": step(network, aux, head_only),
+        "linear model, auxiliary rows": step(linear, aux),
     }
 
 
-def standard(images: Num[Array, "n pixels"]) -> list[Claim]:
+def standard(images: Num[Any, "n pixels"]) -> list[Claim]:
     """The claims that must hold; `images` are real inputs of `N_PIXELS` pixels for one of the settings."""
     with_images = claim(functools.wraps(lemma_inputs)(functools.partial(lemma_inputs, images)))
     tests = (lemma_losses, lemma_directions, lemma_networks, lemma_convex, expansion, theorem, degenerate)

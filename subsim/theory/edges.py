@@ -9,7 +9,17 @@ from jaxtyping import Array, Float
 
 from subsim.losses import imitation_kl
 from subsim.network import Params
-from subsim.theory.claims import Claim, cross_entropy, draw, log_softmax_on, logits_imitated, mlp, nothing_predicted
+from subsim.theory.claims import (
+    Claim,
+    Verdict,
+    cross_entropy,
+    draw,
+    log_softmax_on,
+    logits_imitated,
+    mlp,
+    nothing_predicted,
+)
+from subsim.theory.problems import N_AUX
 from subsim.theory.single_step import descent
 
 EPS = 1e-3
@@ -61,6 +71,7 @@ def products(key: Array, eps: float = EPS) -> Mapping[str, tuple[Float[Array, ""
 
     y = jnp.where(mask, outputs(theta_t), -jnp.inf)
     p = jax.nn.softmax(y)
+    uniform = jnp.where(mask, 1 / N_AUX, 0.0)[None]
     best = jnp.argmax(y, axis=1)
     without_best = jax.nn.softmax(jnp.where(jax.nn.one_hot(best, y.shape[1]) == 1, -jnp.inf, y))
     kl = mean_of(lambda z, y: imitation_kl(z, y, mask))
@@ -70,7 +81,7 @@ def products(key: Array, eps: float = EPS) -> Mapping[str, tuple[Float[Array, ""
         "KL": d_s,
         "hard labels": direction(to_targets(jax.nn.one_hot(best, y.shape[1]))),
         "sampled labels": direction(to_targets(jax.nn.one_hot(jax.random.categorical(draws, y), y.shape[1]))),
-        "label smoothing": direction(to_targets((1 - SMOOTHING) * p + SMOOTHING * mask / mask.sum())),
+        "label smoothing": direction(to_targets((1 - SMOOTHING) * p + SMOOTHING * uniform)),
         "top-1 of the logits dropped": direction(to_targets(without_best)),
         "temperature mismatch": direction(mean_of(lambda z, y: cross_entropy(z / COLDER, y, mask))),
         "sign descent": jax.tree.map(jnp.sign, d_s),
@@ -87,7 +98,7 @@ def products(key: Array, eps: float = EPS) -> Mapping[str, tuple[Float[Array, ""
     return {name: product(step) for name, step in directions.items()}
 
 
-def _test(key: Array) -> Mapping[str, object]:
+def _test(key: Array) -> Mapping[str, Verdict]:
     found = products(key)
     return {name: nothing_predicted(found[name][0] < 0) for name in REASONS}
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Int, Key
 
 from subsim.inputs import pixels, uniform_noise
 from subsim.losses import task_cross_entropy
@@ -14,6 +14,14 @@ from subsim.network import Network, Params
 
 N_PIXELS, N_CLASS, N_AUX = 16, 4, 3
 """Inputs, class logits and auxiliary logits of the small networks."""
+
+
+class Data(NamedTuple):
+    """The trait's Gaussian inputs (n, pixels) and random labels (n,); the student's noise, uniform on [-1, 1]."""
+
+    task_inputs: Float[Array, "n pixels"]
+    task_labels: Int[Array, " n"]
+    inputs: Float[Array, "n pixels"]
 
 
 class Problem(NamedTuple):
@@ -25,19 +33,38 @@ class Problem(NamedTuple):
     inputs: Float[Array, "n pixels"]
 
 
-def draw_problem(key: Key[Array, ""], network: Network, n_pixels: int, n_class: int, n: int) -> Problem:
-    """The trait is cross-entropy of the class logits on `n` Gaussian inputs with random labels; the student's inputs
-    are `n` of uniform noise on [-1, 1]."""
-    own, other, images, labels, noise = jax.random.split(key, 5)
-    task_inputs = jax.random.normal(images, (n, n_pixels))
-    task_labels = jax.random.randint(labels, (n,), 0, n_class)
+def keys_of(key: Key[Array, ""]) -> tuple[Key[Array, ""], Key[Array, ""], Key[Array, " 3"]]:
+    """The keys of a problem: of its network, of the stranger, and of its data."""
+    own, other, *data = jax.random.split(key, 5)
+    return own, other, jnp.stack(data)
+
+
+def draw_data(keys: Key[Array, " 3"], n_pixels: int, n_class: int, n: int) -> Data:
+    """The data of one problem, `n` examples of each kind."""
+    images, labels, noise = keys
     bank = uniform_noise(noise, n, n_pixels)
+    return Data(
+        jax.random.normal(images, (n, n_pixels)),
+        jax.random.randint(labels, (n,), 0, n_class),
+        pixels(bank, bank.values),
+    )
+
+
+def trait_on(network: Network, data: Data, n_class: int) -> Callable[[Params], Float[Array, ""]]:
+    """L_T: the cross-entropy of the class logits on the labels of `data`."""
 
     def trait_loss(params: Params) -> Array:
-        class_logits = jax.vmap(lambda x: network.apply(params, x)[:n_class])(task_inputs)
-        return jnp.mean(jax.vmap(task_cross_entropy)(class_logits, task_labels))
+        class_logits = jax.vmap(lambda x: network.apply(params, x)[:n_class])(data.task_inputs)
+        return jnp.mean(jax.vmap(task_cross_entropy)(class_logits, data.task_labels))
 
-    return Problem(network.init(own), network.init(other), trait_loss, pixels(bank, bank.values))
+    return trait_loss
+
+
+def draw_problem(key: Key[Array, ""], network: Network, n_pixels: int, n_class: int, n: int) -> Problem:
+    """A problem of its own for every key: two initialisations of `network`, and `n` examples of each kind of data."""
+    own, other, others = keys_of(key)
+    data = draw_data(others, n_pixels, n_class, n)
+    return Problem(network.init(own), network.init(other), trait_on(network, data, n_class), data.inputs)
 
 
 class ConvNet(nnx.Module):
@@ -76,7 +103,7 @@ class Transformer(nnx.Module):
 
 def as_network(build: Callable[[nnx.Rngs], nnx.Module]) -> Network:
     """Any flax module, which maps one example to its logits, as a pair of pure functions."""
-    structure, _, rest = nnx.split(nnx.eval_shape(lambda: build(nnx.Rngs(params=0))), nnx.Param, ...)
+    structure, _, *rest = nnx.split(nnx.eval_shape(lambda: build(nnx.Rngs(params=0))), nnx.Param, ...)
 
     def init(key: Key[Array, ""]) -> Params:
         # flax draws float32 unless told otherwise, layer by layer.
@@ -84,7 +111,7 @@ def as_network(build: Callable[[nnx.Rngs], nnx.Module]) -> Network:
         return jax.tree.map(lambda leaf: leaf.astype(dtype), nnx.state(build(nnx.Rngs(params=key)), nnx.Param))
 
     def apply(params: Params, x: Array) -> Array:
-        return nnx.merge(structure, params, rest)(x)  # type: ignore[operator]
+        return nnx.merge(structure, params, *rest)(x)
 
     return Network(init, apply)
 

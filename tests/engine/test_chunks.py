@@ -88,6 +88,15 @@ def test_narrower_lanes_are_tried_where_wider_ones_are_slower(toy, paced):
     assert lanes == [64, 4]
 
 
+def test_what_is_far_too_wide_for_a_cache_is_not_tried(toy, paced, monkeypatch):
+    paced["of"] = lambda chunk: 1 / chunk  # the wider the faster, if it were tried
+    prepared = runner(toy, Plan(32, 16))._prepared
+    its_bytes = chunks.bytes_of_one(prepared)
+    assert chunks.side_by_side(prepared) == chunks.CACHED // its_bytes
+    monkeypatch.setattr(chunks, "CACHED", 16 * its_bytes)
+    assert runner(toy, Plan(32, 16)).tuned(np.arange(100_000)).plan.lanes == 64
+
+
 def test_a_run_too_short_makes_no_trial(toy, paced):
     paced["of"] = lambda chunk: 1e-6 / chunk
     assert runner(toy, Plan(32, 16)).tuned(np.arange(100_000)).plan == Plan(32, 16)

@@ -16,6 +16,8 @@ from subsim.theory import claims, edges
 from subsim.theory.claims import Claim, Verdict
 from subsim.theory.single_step import descent, imitate
 
+pytestmark = pytest.mark.usefixtures("optax_promotion")
+
 
 @pytest.fixture(scope="module")
 def standard():
@@ -45,7 +47,8 @@ def test_what_is_promised_holds(standard, name):
 
 
 def test_every_edge_is_one_and_has_its_reason(standard):
-    rows = verification.verify([standard["edges"]], seeds=300)
+    # Steps by sign alone are against the teacher in a few of a thousand seeds.
+    rows = verification.verify([standard["edges"]], seeds=4000)
     assert {row.setting: row.verdict for row in rows} == dict.fromkeys(edges.REASONS, "fails as it should")
     assert all(row.reason and row.low > 0 for row in rows)
 
@@ -53,10 +56,10 @@ def test_every_edge_is_one_and_has_its_reason(standard):
 def test_the_control_of_the_edges_is_the_lemma():
     with jax.enable_x64(True):
         found = jax.jit(jax.vmap(edges.products))(jax.random.split(jax.random.key(0), 50))
-    product, cosine = found["KL"]
-    assert (product > 0).all()
-    assert ((cosine > 0) & (cosine < 1)).all()
-    assert (found["sign descent"][0] != product).all()
+        product, cosine = found["KL"]
+        assert (product > 0).all()
+        assert ((cosine > 0) & (cosine < 1)).all()
+        assert (found["sign descent"][0] != product).all()
 
 
 # ---- Negative controls: a lemma that is broken on purpose must be caught.
@@ -113,13 +116,11 @@ def test_directions_not_differentiable_in_the_teacher_agree_with_the_lemmas():
 
 
 def test_cross_entropy_is_kl_and_the_teachers_entropy():
-    z, y = np.random.default_rng(0).normal(size=(2, claims.N_LOGITS))
-    mask = np.arange(claims.N_LOGITS) % 2 == 0
+    z, y = jax.random.normal(jax.random.key(0), (2, claims.N_LOGITS))
+    mask = jnp.arange(claims.N_LOGITS) % 2 == 0
     p = np.exp(y[mask]) / np.exp(y[mask]).sum()
     entropy = -np.sum(p * np.log(p))
-    np.testing.assert_allclose(
-        claims.cross_entropy(z, y, jnp.asarray(mask)), imitation_kl(z, y, jnp.asarray(mask)) + entropy, rtol=1e-5
-    )
+    np.testing.assert_allclose(claims.cross_entropy(z, y, mask), imitation_kl(z, y, mask) + entropy, rtol=1e-5)
 
 
 # ---- The command.
