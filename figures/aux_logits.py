@@ -22,8 +22,7 @@ def draw(results: xr.Dataset) -> Figure:
             here = summary.sel({"student.inputs": kind, "condition": condition})
             m = here["student.n_imitated"]
             line = "--" if "all" in condition or condition == "reference" else "-"
-            axes.plot(m, here["mean"], line, color=colour, marker="o", markersize=3, label=condition)
-            axes.fill_between(m, here.low, here.high, color=colour, alpha=0.2, linewidth=0)
+            plotting.band(axes, m, here, colour, f"{line}o", condition)
         axes.set_xscale("log")
         axes.set_xticks(m.values, [f"{int(value)}" for value in m.values])
         axes.minorticks_off()

@@ -1,10 +1,12 @@
 """The protocol of section 6.2: a reference is trained into a teacher, and students imitate the teacher's logits."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from subsim import inputs
@@ -16,6 +18,8 @@ from subsim.training import Trained, TrainingConfig, TrainingHyper, check_traini
 
 # One forward pass over this many examples at a time keeps the activations in cache and the memory flat.
 FORWARD_BATCH = 1024
+
+Around = Callable[[optax.GradientTransformation, Params], optax.GradientTransformation]
 
 
 @dataclass(frozen=True)
@@ -137,12 +141,14 @@ def train_students(
     targets: Float[Array, "n logits"],
     config: StudentConfig,
     numbers: StudentHyper,
+    around: Around = lambda optimiser, _start: optimiser,
 ) -> Trained:
     """Train students side by side on the teacher's `targets` for the inputs in `bank`.
 
     `starts` holds every student's initial parameters and `masks` the logits that it imitates, along a leading axis
     `student`, which the result has too. All students take the same batches in the same order, so that their first
-    layers are one matrix product.
+    layers are one matrix product. `around(optimiser, start)` is the gradient transformation that takes the optimiser's
+    place: one that watches or changes it.
     """
     loss = IMITATION_LOSSES[config.loss].value
     n_examples = bank.values.shape[0]
@@ -161,7 +167,7 @@ def train_students(
             losses,
             lambda index: (inputs.columns(bank, index), targets[index]),
             n_examples,
-            make_optimiser(config, numbers),
+            around(make_optimiser(config, numbers), start),
             batch=config.batch,
             steps=steps_of(config, n_examples),
         )

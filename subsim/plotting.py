@@ -42,13 +42,15 @@ def styled(draw: Callable[P, R]) -> Callable[P, R]:
     return drawn
 
 
-def figure(columns: int = 1, *, width: float = 7.0, height: float = 3.6, **options: Any) -> tuple[Figure, Any]:
-    """A figure with `columns` axes side by side; sizes in inches.
+def figure(
+    columns: int = 1, *, rows: int = 1, width: float = 7.0, height: float = 3.6, **options: Any
+) -> tuple[Figure, Any]:
+    """A figure with `columns` axes side by side, in `rows`; sizes in inches.
 
     Made without pyplot, so that drawing needs no display and leaves nothing open.
     """
     drawn = Figure(figsize=(width, height), layout="constrained")
-    return drawn, drawn.subplots(1, columns, **options)
+    return drawn, drawn.subplots(rows, columns, **options)
 
 
 def scatter_of_seeds(axes: Axes, place: float | int, values: np.ndarray, colour: str) -> None:
@@ -65,6 +67,12 @@ def interval(axes: Axes, place: float | int, summary: xr.Dataset, colour: str) -
         mean, place, xerr=[[mean - low], [high - mean]], fmt="D", color=colour, markersize=4, capsize=4,
         markeredgecolor="white", elinewidth=1.6, zorder=3,
     )  # fmt: skip
+
+
+def band(axes: Axes, x: Any, summary: xr.Dataset, colour: str, line: str, label: str | None = None) -> None:
+    """Means along `x` as a line, and their intervals, as `mean_interval` gives them, as a band."""
+    axes.plot(x, summary["mean"], line, color=colour, label=label, linewidth=1.3)
+    axes.fill_between(x, summary.low, summary.high, color=colour, alpha=0.2, linewidth=0)
 
 
 def in_words(summary: xr.Dataset) -> str:

@@ -82,10 +82,12 @@ def steps_of(config: TrainingConfig, n_examples: int) -> int:
 
 
 class Trained(NamedTuple):
-    """Parameters after the last step, and the mean loss of each step's batch, shape (steps,), before that step."""
+    """Parameters after the last step, the mean loss of each step's batch, shape (steps,), before that step, and the
+    optimiser's last state."""
 
     params: Params
     losses: Float[Array, " steps"]
+    state: Any
 
 
 def train(
@@ -129,5 +131,5 @@ def train(
 
     unshuffled = jnp.zeros(n_examples + unused, jnp.result_type(int))
     carry = (params, optimiser.init(params), unshuffled)
-    (params, _, _), history = jax.lax.scan(step, carry, jnp.arange(steps))
-    return Trained(params, history)
+    (params, state, _), history = jax.lax.scan(step, carry, jnp.arange(steps))
+    return Trained(params, history, state)

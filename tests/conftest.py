@@ -58,6 +58,13 @@ SMOKE = {
     "aux_logits": _PROTOCOL,
     "single_step": {"--widths": "8", "--batch": "8"},
     "violations": {"--eps": "0.01"},
+    "trajectory": {
+        **_PROTOCOL,
+        "--widths": "16 8",
+        "--student.n-inputs": "256",
+        "--trait-images": "32",
+        "--every": "1",
+    },
     "throughput": {
         "--works": "small",
         "--peers": "jax-vmap",

@@ -1,0 +1,224 @@
+"""Many steps: does imitation go on pulling toward the trait, under SGD and Adam, and can an intervention stop it?"""
+
+import functools
+import itertools
+import sys
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+import xarray as xr
+from jaxtyping import Array, Float
+
+from subsim import datasets, distillation, inputs, measures
+from subsim.distillation import StudentConfig, StudentHyper, Task
+from subsim.engine.study import Run, Study, Table, Variable
+from subsim.engine.summary import mean_interval
+from subsim.inputs import Bank, image_bank
+from subsim.losses import imitation_kl, task_cross_entropy
+from subsim.network import Network, NetworkConfig, Params, imitated_logits, make_mlp
+from subsim.options import hyper, require, require_choice
+from subsim.theory import trajectory
+from subsim.training import OptimiserName, TrainingConfig, TrainingHyper, check_training, steps_of
+
+OPTIMISERS: list[OptimiserName] = ["sgd", "adam"]
+INTERVENTIONS = ["none", "projected", "projected while positive", "liminal"]
+INITS = ["shared", "independent"]
+LAYERS = ["aux_head", "class_head", "hidden.0", "hidden.1"]
+
+
+@dataclass(frozen=True)
+class Config(NetworkConfig):
+    """The protocol of Figure 10, its aux.-only students, and what is watched."""
+
+    data: datasets.Name = "mnist5k"
+    """Labelled images of the teacher's task; mnist is the paper's."""
+    every: int = 5
+    """Steps from one moment that is kept to the next."""
+    trait_images: int = 512
+    """Training images that L_T of the student is measured on, the first ones."""
+    teacher: TrainingConfig = field(default_factory=lambda: TrainingConfig(steps=295))
+    student: StudentConfig = field(default_factory=StudentConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_choice("data", self.data, datasets.NAMES)
+        require(len(self.widths) == 2, f"widths is {self.widths}; this study watches two hidden layers.")
+
+
+@hyper
+class Hyper:
+    """Numbers that are traced: they may differ within one compiled program."""
+
+    teacher: TrainingHyper = field(default_factory=TrainingHyper)
+    student: StudentHyper = field(default_factory=StudentHyper)
+    """Those of Adam; SGD has a learning rate of its own."""
+    sgd_learning_rate: float = 0.1
+    """Step size of the students that SGD trains."""
+    liminal_weight: float = 1.0
+    """Weight of the pull to the student's own start: KL on all logits, on noise."""
+    liminal_steps: int = 59
+    """Steps that it lasts; the default is the first epoch."""
+
+
+class Record(NamedTuple):
+    """What is kept of one seed."""
+
+    teacher: Float[Array, ""]
+    accuracy: Float[Array, "optimiser intervention init"]
+    imitation_loss: Float[Array, "optimiser intervention init"]
+    fall: Float[Array, "optimiser intervention init"]
+    predicted_fall: Float[Array, "optimiser intervention init"]
+    positive: Float[Array, "optimiser intervention init"]
+    positive_update: Float[Array, "optimiser intervention init"]
+    trait_loss: Float[Array, "optimiser intervention init moment"]
+    running_sum: Float[Array, "optimiser intervention init moment"]
+    cosine: Float[Array, "optimiser intervention init moment"]
+    update_cosine: Float[Array, "optimiser intervention init moment"]
+    by_layer: Float[Array, "optimiser intervention init moment layer"]
+
+
+def first(bank: Bank, n: int) -> Array:
+    """The first `n` inputs of `bank`, one a column."""
+    return inputs.columns(bank, jnp.arange(n))
+
+
+def run(config: Config, network: Network, n_class: int, train: Task, test: Task, key: Array, numbers: Hyper) -> Record:
+    """A teacher, and its students of both starts by every optimiser under every intervention."""
+    keys = dict(zip(("own", "other", "teacher", "inputs", "student"), jax.random.split(key, 5), strict=True))
+    reference, stranger = network.init(keys["own"]), network.init(keys["other"])
+    teacher = distillation.train_teacher(
+        keys["teacher"], network, reference, train, n_class, config.teacher, numbers.teacher
+    ).params
+    bank = distillation.draw_inputs(keys["inputs"], config.student, numbers.student, train.images)
+    targets = distillation.logits(network, teacher, bank)
+    aux_only, all_logits = imitated_logits(n_class, config.n_aux, numbers.student.n_imitated)
+    n = min(config.trait_images, train.labels.shape[0])
+    images, labels, probe = first(train.images, n), train.labels[:n], first(bank, n)
+    steps = steps_of(config.student, bank.values.shape[0])
+    epoch = -(-bank.values.shape[0] // config.student.batch)
+
+    def trait_loss(params: Params) -> Array:
+        return jnp.mean(jax.vmap(task_cross_entropy)(network.apply(params, images)[:n_class].T, labels))
+
+    def accuracy(params: Params) -> Array:
+        return measures.accuracy(distillation.logits(network, params, test.images)[:, :n_class], test.labels)
+
+    def pull_to(start: Params) -> trajectory.Loss:
+        then = network.apply(start, probe).T
+
+        def pull(params: Params) -> Array:
+            now = network.apply(params, probe).T
+            return jnp.mean(jax.vmap(lambda z, y: imitation_kl(z, y, all_logits))(now, then))
+
+        return pull
+
+    def around(name: str, optimiser: optax.GradientTransformation, start: Params) -> optax.GradientTransformation:
+        positive = name == "projected while positive"
+        before = {
+            "none": optax.identity(),
+            "liminal": trajectory.liminal(pull_to(start), numbers.liminal_weight, numbers.liminal_steps),
+        }.get(name, trajectory.trait_projected_out(trait_loss, only_while_positive=positive))
+        return trajectory.watched(optax.chain(before, optimiser), trait_loss, config.every, steps)
+
+    def students(optimiser: OptimiserName, intervention: str) -> dict[str, Array]:
+        """Both starts, along a leading axis."""
+        rate = numbers.sgd_learning_rate if optimiser == "sgd" else numbers.student.learning_rate
+        starts, masks = distillation.stack(reference, stranger), jnp.stack([aux_only, aux_only])
+        found = distillation.train_students(
+            keys["student"], network, starts, masks, bank, targets,
+            replace(config.student, optimiser=optimiser), replace(numbers.student, learning_rate=rate),
+            functools.partial(around, intervention),
+        )  # fmt: skip
+        moments = found.state.moments
+        sums = trajectory.running_sum(moments.predicted_change, config.every)
+        return {
+            "accuracy": jax.vmap(accuracy)(found.params),
+            "imitation_loss": jnp.mean(found.losses[:, -epoch:], axis=1),
+            "fall": moments.trait_loss[:, 0] - moments.trait_loss[:, -1],
+            "predicted_fall": -sums[:, -1],
+            "positive": jnp.mean(moments.cosine > 0, axis=1, dtype=moments.cosine.dtype),
+            "positive_update": jnp.mean(moments.update_cosine > 0, axis=1, dtype=moments.cosine.dtype),
+            "trait_loss": moments.trait_loss,
+            "running_sum": sums,
+            "cosine": moments.cosine,
+            "update_cosine": moments.update_cosine,
+            "by_layer": moments.by_layer,
+        }
+
+    rows = [distillation.stack(*(students(name, what) for what in INTERVENTIONS)) for name in OPTIMISERS]
+    return Record(teacher=accuracy(teacher), **distillation.stack(*rows))
+
+
+def make_run(config: Config, data: datasets.Dataset) -> Run:
+    """The run of `config` on `data`, with the images as arguments of the compiled program."""
+    network = make_mlp(config, data.train_images.shape[1], data.n_class)
+    train = Task(image_bank(data.train_images, data.brightest), jnp.asarray(data.train_labels))
+    test = Task(image_bank(data.test_images, data.brightest), jnp.asarray(data.test_labels))
+    return jax.tree_util.Partial(functools.partial(run, config, network, data.n_class), train, test)
+
+
+def check(config: Config, numbers: Hyper) -> None:
+    """Refuse options that contradict each other."""
+    check_training("teacher", config.teacher, numbers.teacher)
+    distillation.check_student("student", config.student, numbers.student, config.n_aux)
+    for name, value in (("every", config.every), ("trait_images", config.trait_images),
+                        ("sgd_learning_rate", numbers.sgd_learning_rate)):  # fmt: skip
+        require(value > 0, f"{name} is {value}; it must be positive.")
+    require(numbers.liminal_weight >= 0, f"liminal_weight is {numbers.liminal_weight}; it must not be negative.")
+
+
+def report(results: xr.Dataset) -> list[Table]:
+    """What each student learned, of the trait and of the imitation, and how often its step was toward the trait."""
+    columns = {"accuracy": "accuracy", "fall": "fall of L_T", "predicted_fall": "running sum",
+               "imitation_loss": "imitation loss", "positive": "P(g.t > 0)", "positive_update": "P(-u.t > 0)"}  # fmt: skip
+    tables = []
+    for optimiser in OPTIMISERS:
+        summary = {name: mean_interval(results[name].sel(optimiser=optimiser)) for name in columns}
+        rows = []
+        for intervention, init in itertools.product(INTERVENTIONS, INITS):
+            cells = [summary[name].sel(intervention=intervention, init=init) for name in columns]
+            words = [f"{float(cell['mean']):.3g} ± {float(cell.high - cell['mean']):.1g}" for cell in cells]
+            rows.append((f"{intervention}, {init}", *words))
+        n, dropped = int(summary["accuracy"].n.min()), int(summary["accuracy"].dropped.max())
+        title = f"{optimiser} on {results.attrs['config']['data']}, mean ± 95%, n = {n}, {dropped} dropped"
+        tables.append(Table(title, ("student", *columns.values()), tuple(rows)))
+    return tables
+
+
+STUDENTS = ("optimiser", "intervention", "init")
+study = Study(
+    name="trajectory",
+    title=__doc__,
+    make_run=make_run,
+    load=lambda config: datasets.load(config.data),
+    config=Config(),
+    hyper=Hyper(),
+    check=check,
+    report=report,
+    coords={"optimiser": OPTIMISERS, "intervention": INTERVENTIONS, "init": INITS, "layer": LAYERS},
+    variables={
+        "teacher": Variable("test accuracy of the teacher"),
+        "accuracy": Variable("share of test images classified correctly", STUDENTS),
+        "imitation_loss": Variable("mean imitation loss over the last epoch", STUDENTS, "nat or squared logit"),
+        "fall": Variable("fall of L_T from the first to the last moment", STUDENTS, "nat"),
+        "predicted_fall": Variable("fall of L_T that the running sum of first-order changes gives", STUDENTS, "nat"),
+        "positive": Variable("share of moments at which g . t > 0", STUDENTS),
+        "positive_update": Variable("share of moments at which -u . t > 0", STUDENTS),
+        "trait_loss": Variable("L_T of the student", (*STUDENTS, "moment"), "nat"),
+        "running_sum": Variable("running sum of the first-order changes of L_T", (*STUDENTS, "moment"), "nat"),
+        "cosine": Variable("cosine of the imitation and the trait gradient", (*STUDENTS, "moment")),
+        "update_cosine": Variable("cosine of -update and the trait gradient", (*STUDENTS, "moment")),
+        "by_layer": Variable("cosine of the two gradients, by layer", (*STUDENTS, "moment", "layer")),
+    },
+    seeds=8,
+    precisions=("float32", "float64"),
+    chunk=1,
+)
+
+if __name__ == "__main__":
+    from subsim.cli import main
+
+    main(["run", __file__, *sys.argv[1:]])

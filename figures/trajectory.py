@@ -1,0 +1,58 @@
+"""Along a student's training: the pull toward the trait, what it adds up to, and what interventions leave of it."""
+
+import numpy as np
+import xarray as xr
+from matplotlib.figure import Figure
+
+from subsim import plotting
+from subsim.engine.summary import mean_interval
+
+LINES = {"none": "-", "projected": ":", "projected while positive": "-.", "liminal": "--"}
+COLOURS = {"shared": plotting.SHARED, "independent": plotting.CROSS}
+OPTIMISERS = {"sgd": "SGD", "adam": "Adam"}
+
+
+@plotting.styled
+def draw(results: xr.Dataset) -> Figure:
+    """A row for each optimiser: cosines of the gradients, L_T and its running sum, and accuracy by intervention."""
+    config = results.attrs["config"]
+    steps = config["every"] * np.arange(results.sizes["moment"])
+    drawn, panels = plotting.figure(3, rows=2, width=12.0, height=6.6)
+    for row, optimiser in zip(panels, results.optimiser.values, strict=True):
+        here = results.sel(optimiser=optimiser)
+        for init, colour in COLOURS.items():
+            plain = here.sel(init=init, intervention="none")
+            for name, line in (("cosine", "-"), ("update_cosine", "--")):
+                plotting.band(
+                    row[0], steps, mean_interval(plain[name]), colour, line, f"{init}, {name.replace('_', ' ')}"
+                )
+            measured = plain.trait_loss - plain.trait_loss.isel(moment=0)
+            plotting.band(row[1], steps, mean_interval(measured), colour, "-", f"{init}, measured")
+            plotting.band(row[1], steps, mean_interval(plain.running_sum), colour, "--", f"{init}, running sum")
+            for place, what in enumerate(results.intervention.values):
+                shift = place + (0.15 if init == "independent" else -0.15)
+                accuracy = here.accuracy.sel(init=init, intervention=what)
+                plotting.scatter_of_seeds(row[2], shift, accuracy.values, colour)
+                plotting.interval(row[2], shift, mean_interval(accuracy), colour)
+        row[0].axhline(0, color=plotting.NEUTRAL, linestyle=":", linewidth=1)
+        row[0].set_title(f"{OPTIMISERS[str(optimiser)]}: imitation against trait gradient")
+        row[0].set_ylabel("cosine")
+        row[1].set_title("change of L_T since the start")
+        row[1].set_ylabel("nat")
+        row[2].set_yticks(range(len(LINES)), [str(name) for name in results.intervention.values])
+        row[2].invert_yaxis()
+        row[2].set_xlim(0, 1)
+        row[2].set_title("accuracy by intervention")
+        for axes in row[:2]:
+            axes.set_xlabel("step of the student")
+    panels[0][0].legend(fontsize=7.5)
+    panels[0][1].legend(fontsize=7.5)
+    panels[1][2].set_xlabel("accuracy")
+    plotting.caption(
+        drawn,
+        f"{config['data']}, MLP {'-'.join(map(str, config['widths']))}, {config['init']} init, students imitate "
+        f"{config['n_aux']} auxiliary logits on {config['student']['inputs']} noise. Mean over n = "
+        f"{results.sizes['seed']} seeds with Student t 95% interval; dots: one seed each.\nAdam's update cosine is that "
+        "of its own metric; the running sum adds the first-order changes of L_T up.",
+    )
+    return drawn
