@@ -172,8 +172,14 @@ def check(config: Config, numbers: Hyper) -> None:
 
 def report(results: xr.Dataset) -> list[Table]:
     """What each student learned, of the trait and of the imitation, and how often its step was toward the trait."""
-    columns = {"accuracy": "accuracy", "fall": "fall of L_T", "predicted_fall": "running sum",
-               "imitation_loss": "imitation loss", "positive": "P(g.t > 0)", "positive_update": "P(-u.t > 0)"}  # fmt: skip
+    columns = {
+        "accuracy": "accuracy",
+        "fall": "fall of L_T",
+        "predicted_fall": "running sum",
+        "imitation_loss": "imitation loss",
+        "positive": "P(g.t > 0)",
+        "positive_update": "P(-u.t > 0)",
+    }
     tables = []
     for optimiser in OPTIMISERS:
         summary = {name: mean_interval(results[name].sel(optimiser=optimiser)) for name in columns}

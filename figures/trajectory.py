@@ -9,6 +9,7 @@ from subsim.engine.summary import mean_interval
 
 LINES = {"none": "-", "projected": ":", "projected while positive": "-.", "liminal": "--"}
 COLOURS = {"shared": plotting.SHARED, "independent": plotting.CROSS}
+COSINES = {"cosine": "gradient", "update_cosine": "update"}
 OPTIMISERS = {"sgd": "SGD", "adam": "Adam"}
 
 
@@ -22,10 +23,9 @@ def draw(results: xr.Dataset) -> Figure:
         here = results.sel(optimiser=optimiser)
         for init, colour in COLOURS.items():
             plain = here.sel(init=init, intervention="none")
-            for name, line in (("cosine", "-"), ("update_cosine", "--")):
-                plotting.band(
-                    row[0], steps, mean_interval(plain[name]), colour, line, f"{init}, {name.replace('_', ' ')}"
-                )
+            for name, line in {"cosine": "-", "update_cosine": "--"}.items():
+                label = f"{init}, of the {COSINES[name]}"
+                plotting.band(row[0], steps, mean_interval(plain[name]), colour, line, label)
             measured = plain.trait_loss - plain.trait_loss.isel(moment=0)
             plotting.band(row[1], steps, mean_interval(measured), colour, "-", f"{init}, measured")
             plotting.band(row[1], steps, mean_interval(plain.running_sum), colour, "--", f"{init}, running sum")
@@ -52,7 +52,7 @@ def draw(results: xr.Dataset) -> Figure:
         drawn,
         f"{config['data']}, MLP {'-'.join(map(str, config['widths']))}, {config['init']} init, students imitate "
         f"{config['n_aux']} auxiliary logits on {config['student']['inputs']} noise. Mean over n = "
-        f"{results.sizes['seed']} seeds with Student t 95% interval; dots: one seed each.\nAdam's update cosine is that "
+        f"{results.sizes['seed']} seeds with Student t 95% interval; dots: one seed.\nAdam's update cosine is that "
         "of its own metric; the running sum adds the first-order changes of L_T up.",
     )
     return drawn

@@ -76,7 +76,7 @@ SMOKE = {
 
 
 def smoke_options(study: str) -> list[str]:
-    return [word for option in SMOKE[study].items() for word in option]
+    return [word for name, value in SMOKE[study].items() for word in (name, *value.split())]
 
 
 @pytest.fixture
