@@ -55,6 +55,13 @@ SMOKE = {
         "--teacher.batch": "128",
         "--student.batch": "128",
     },
+    "linearised": {
+        "--sweep": "widths=8-8,16-16",
+        "--teacher-steps": "5",
+        "--student-steps": "5",
+        "--n-inputs": "16",
+        "--iterations": "5",
+    },
     "single_step": {"--widths": "8", "--batch": "8"},
     "throughput": {
         "--works": "small",
