@@ -1,4 +1,4 @@
-"""Over width: how far the student ends from the linearised one, how much either recovers of d_T, and what it transfers."""
+"""Over width: the student against the linearised one, what either recovers of d_T, and what it transfers."""
 
 import numpy as np
 import xarray as xr
@@ -21,14 +21,14 @@ NETWORKS = {
 
 
 def over_width(
-    axes: Axes, values: xr.DataArray, colour: str, marker: str, line: str, filled: bool, **options: str
+    axes: Axes, values: xr.DataArray, colour: str, marker: str, line: str, filled: bool, label: str = ""
 ) -> None:
     """Mean over the seeds with its interval, for each width."""
     summary = mean_interval(values)
     below, above = summary["mean"] - summary.low, summary.high - summary["mean"]
     axes.errorbar(
         values.widths, summary["mean"], yerr=[below, above], color=colour, marker=marker, linestyle=line, markersize=5,
-        markerfacecolor=colour if filled else "white", capsize=2, linewidth=1.2, **options,
+        markerfacecolor=colour if filled else "white", capsize=2, linewidth=1.2, label=label,
     )  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """The linearised student: where imitation under squared error ends, in closed form.
 
-Notation: f(theta, x) are the m imitated logits of one input; J is their Jacobian over the n inputs of D_S at theta_0, of
-N = n m rows, and K = J J' their tangent kernel; d_T = theta_T - theta_0; y are the teacher's outputs and
+Notation: f(theta, x) are the m imitated logits of one input; J is their Jacobian over the n inputs of D_S at theta_0,
+of N = n m rows, and K = J J' their tangent kernel; d_T = theta_T - theta_0; y are the teacher's outputs and
 r = y - f(theta_0) what they ask of the student. The linearisation is
 
     f_lin(theta, x) = f(theta_0, x) + J(x) (theta - theta_0),
@@ -14,10 +14,11 @@ descent from theta_0 never leaves that span, which holds exactly one minimiser, 
 `limit_by_cg` and `after_steps`.
 
 **What that says of transfer.** If the teacher's outputs are those of its linearisation, y = f_lin(theta_T), then
-r = J d_T, and the student's displacement ends at P d_T with P = J^+ J, the orthogonal projection onto the span. On the way
-it is J' g(K) J d_T with g >= 0, so that d_S . d_T >= 0 after any number of steps and for a d_T of any size: Lemma 1
-without its small print. If they are those of the real teacher, y = f(theta_T), then r = J d_T + O(|d_T|^2): the limit is
-the least-squares solution of smallest norm, P d_T + J^+ O(|d_T|^2), and nothing is promised of its sign.
+r = J d_T, and the student's displacement ends at P d_T with P = J^+ J, the orthogonal projection onto the span. On the
+way it is J' g(K) J d_T with g >= 0 for stable steps, so that d_S . d_T >= 0 after any number of them and for a d_T of any
+size: the sign of Lemma 1, beyond one step. If they are those of the real teacher, y = f(theta_T), then
+r = J d_T + O(|d_T|^2) where f is smooth: the limit is the least-squares solution of smallest norm, P d_T + J^+ O(|d_T|^2),
+and nothing is promised of its sign.
 """
 
 from collections.abc import Callable
@@ -151,14 +152,15 @@ def limit_by_cg(
     inputs: Num[Array, "n ..."],
     targets: Float[Array, "n m"],
     *,
-    tolerance: float = 1e-6,
+    tolerance: float | None = None,
     iterations: int = 1000,
 ) -> Solution:
     """J^+ r as in `limit`, with the same assumptions, by conjugate gradients on J'J d = J' r: J is never formed.
 
     Started at zero, they stay in the span as gradient descent does, and so need no pseudo-inverse. They end when the
-    gradient is `tolerance` of what it was, or after that many `iterations`, each of which is one forward and one
-    backward product of J.
+    gradient is `tolerance` of what it was, by default 100 times the rounding unit, or after that many `iterations`, each
+    of which is one forward and one backward product of J. A smaller tolerance does harm: what rounding leaves of the
+    gradient outside the span cannot be reduced, and would be pursued out of it.
     """
     value, push = jax.linearize(lambda theta: _outputs(f, theta, inputs), theta_0)
     transpose = jax.linear_transpose(push, theta_0)
@@ -170,8 +172,9 @@ def limit_by_cg(
         return pull(push(d))
 
     start = pull(targets - value)
-    d, _ = jax.scipy.sparse.linalg.cg(normal, start, tol=tolerance, maxiter=iterations)
     size = optax.tree.norm(start)
+    enough = 100 * jnp.finfo(size.dtype).eps if tolerance is None else tolerance
+    d, _ = jax.scipy.sparse.linalg.cg(normal, start, tol=enough, maxiter=iterations)
     left = optax.tree.norm(optax.tree.sub(normal(d), start))
     return Solution(d, jnp.where(size == 0, 0.0, left / jnp.where(size == 0, 1.0, size)))
 

@@ -84,8 +84,10 @@ def close(a, b, rtol=1e-9):
 
 def class_head_of(d):
     """A displacement with all but the class head set to zero."""
+
     def keep(path, leaf):
         return leaf * float("class_head" in jax.tree_util.keystr(path))
+
     return jax.tree_util.tree_map_with_path(keep, d)
 
 
