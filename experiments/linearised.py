@@ -81,6 +81,15 @@ class Record(NamedTuple):
     residual: Float[Array, " teacher"]
 
 
+def traced(numbers: Any, **given: Any) -> Any:
+    """`numbers` with some of them replaced by traced ones, which only a copy made by a transformation may hold."""
+
+    def choose(path: Any, leaf: Any) -> Any:
+        return given.get(jax.tree_util.keystr(path, simple=True), leaf)
+
+    return jax.tree_util.tree_map_with_path(choose, numbers)
+
+
 def run(config: Config, network: Network, n_class: int, train: Task, test: Task, key: Array, numbers: Hyper) -> Record:
     """Two teachers of one reference, and for each a student, its linearised twin, and where that ends."""
     keys = dict(zip(("own", "teacher", "inputs", "student", "power"), jax.random.split(key, 5), strict=True))
@@ -100,13 +109,13 @@ def run(config: Config, network: Network, n_class: int, train: Task, test: Task,
 
     def teach(optimiser: OptimiserName, rate: Any) -> Params:
         rule = TrainingConfig(steps=config.teacher_steps, batch=config.teacher_batch, optimiser=optimiser)
-        size = TrainingHyper(learning_rate=rate, momentum=numbers.momentum)
+        size = traced(TrainingHyper(), learning_rate=rate, momentum=numbers.momentum)
         taught = distillation.train_teacher(keys["teacher"], network, reference, train, n_class, rule, size).params
         return optax.tree.add_scale(reference, numbers.teacher_scale, measures.displacement(taught, reference))
 
     def imitate(student: Network, targets: Array) -> Params:
         rule = StudentConfig(steps=config.student_steps, batch=config.n_inputs, optimiser="momentum", loss="mse")
-        size = StudentHyper(learning_rate=student_rate, momentum=numbers.momentum)
+        size = traced(StudentHyper(), learning_rate=student_rate, momentum=numbers.momentum)
         start, mask = distillation.stack(reference), imitated_logits(n_class, config.n_aux)[0][None]
         trained = distillation.train_students(keys["student"], student, start, mask, bank, targets, rule, size)
         return jax.tree.map(lambda leaf: leaf[0], trained.params)
@@ -152,7 +161,7 @@ def run(config: Config, network: Network, n_class: int, train: Task, test: Task,
         )
 
     # Squared error bends alike whatever the targets: J'J.
-    student_rate: Any = numbers.student_share * largest_step(lambda params: imitation_loss(tangent, params, 0.0))
+    student_rate = numbers.student_share * largest_step(lambda params: imitation_loss(tangent, params, 0.0))
     teacher_rate = numbers.teacher_share * largest_step(lambda params: trait_loss(tangent, params))
     rates = dict(zip(TEACHERS, (teacher_rate, numbers.adam_rate), strict=True))
     return jax.vmap(transfer)(distillation.stack(*(teach(name, rate) for name, rate in rates.items())))

@@ -1,33 +1,30 @@
 """Over width: the student against the linearised one, what either recovers of d_T, and what it transfers."""
 
-import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter, StrMethodFormatter
+from matplotlib.ticker import StrMethodFormatter
 
 from subsim import plotting
 from subsim.engine.summary import mean_interval
 
-TEACHERS = {"momentum": ("momentum", plotting.SHARED), "adam": ("Adam", plotting.CROSS)}
-# Filled: what was trained. Open: the same, linearised.
+TEACHERS = {"momentum": ("teacher by momentum", plotting.SHARED), "adam": ("teacher by Adam", plotting.CROSS)}
+# Label, marker, line, and whether it is filled: what was trained as it is; open, the linearised network.
 NETWORKS = {
-    "teacher": ("teacher", "s", "-", True),
     "student": ("student", "o", "-", True),
     "linearised student": ("linearised student", "o", "--", False),
     "limit": ("where that ends", "^", ":", False),
-    "projection": (r"$P d_T$: linearised teacher", "v", ":", False),
+    "projection": (r"$P\,d_T$", "v", ":", False),
 }
 
 
-def over_width(
-    axes: Axes, values: xr.DataArray, colour: str, marker: str, line: str, filled: bool, label: str = ""
-) -> None:
+def over_width(axes: Axes, values: xr.DataArray, colour: str, network: str = "student", label: str = "") -> None:
     """Mean over the seeds with its interval, for each width."""
+    _, marker, line, filled = NETWORKS[network]
     summary = mean_interval(values)
-    below, above = summary["mean"] - summary.low, summary.high - summary["mean"]
+    ends = [summary["mean"] - summary.low, summary.high - summary["mean"]]
     axes.errorbar(
-        values.widths, summary["mean"], yerr=[below, above], color=colour, marker=marker, linestyle=line, markersize=5,
+        values.widths, summary["mean"], yerr=ends, color=colour, marker=marker, linestyle=line, markersize=5,
         markerfacecolor=colour if filled else "white", capsize=2, linewidth=1.2, label=label,
     )  # fmt: skip
 
@@ -38,41 +35,49 @@ def draw(results: xr.Dataset) -> Figure:
     config, hyper = results.attrs["config"], results.attrs["hyper"]
     if "widths" not in results.dims:
         results = results.expand_dims(widths=["-".join(map(str, config["widths"]))])
-    depth = len(str(results.widths.values[0]).split("-"))
-    results = results.assign_coords(widths=[int(str(label).split("-")[-1]) for label in results.widths.values])
-    drawn, (left, middle, right) = plotting.figure(3, width=11.0, height=4.2)
+    layers = [str(label).split("-") for label in results.widths.values]
+    results = results.assign_coords(widths=[int(widths[-1]) for widths in layers])
+    drawn, panels = plotting.figure(4, width=13.0, height=4.0)
+    apart, recovered, accuracy, excess = panels
     for teacher, (name, colour) in TEACHERS.items():
         here = results.sel(teacher=teacher)
-        over_width(left, here.gap, colour, "o", "-", True, label=f"teacher by {name}")
-        for panel, variable, shown in (
-            (middle, "recovered", ("student", "linearised student", "limit", "projection")),
-            (right, "accuracy", ("teacher", "student", "linearised student", "limit")),
-        ):
-            for network in shown:
-                over_width(panel, here[variable].sel(network=network), colour, *NETWORKS[network][1:])
-    left.set_yscale("log")
-    left.set_title("Student from linearised student")
-    left.set_ylabel(r"$|d_S - d_{lin}|\,/\,|d_{lin}|$")
-    middle.set_title("Recovered of the teacher's displacement")
-    middle.set_ylabel(r"$d \cdot d_T\,/\,|d_T|^2$")
-    right.set_title("Accuracy")
-    right.set_ylim(0, 1)
-    right.axhline(0.1, color=plotting.NEUTRAL, linestyle=":", linewidth=1)
-    for network, (label, marker, line, filled) in NETWORKS.items():
-        middle.plot([], [], color=plotting.NEUTRAL, marker=marker, linestyle=line, label=label,
-                    markerfacecolor=plotting.NEUTRAL if filled else "white")  # fmt: skip
-    left.legend(fontsize=8)
-    middle.legend(fontsize=8)
-    for axes in (left, middle, right):
+        over_width(apart, here.gap, colour, label=name)
+        over_width(excess, here.accuracy_excess, colour)
+        for network in NETWORKS:
+            over_width(recovered, here.recovered.sel(network=network), colour, network)
+            over_width(accuracy, here.accuracy.sel(network=network), colour, network)
+    for label, marker, line, filled in NETWORKS.values():
+        recovered.plot([], [], color=plotting.NEUTRAL, marker=marker, linestyle=line, label=label,
+                       markerfacecolor=plotting.NEUTRAL if filled else "white")  # fmt: skip
+    apart.set_title("Distance from the linearised student")
+    apart.set_ylabel(r"$|d_S - d_{lin}|\,/\,|d_{lin}|$")
+    apart.set_yscale("log")
+    apart.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    apart.yaxis.set_minor_formatter(StrMethodFormatter("{x:.1g}"))
+    recovered.set_title("Recovered of the teacher's displacement")
+    recovered.set_ylabel(r"$d \cdot d_T\,/\,|d_T|^2$")
+    recovered.set_ylim(0, 1)
+    accuracy.set_title("Accuracy")
+    accuracy.set_ylim(0, None)
+    accuracy.axhline(0.1, color=plotting.NEUTRAL, linestyle=":", linewidth=1)  # chance
+    excess.set_title("Accuracy, student less linearised")
+    excess.axhline(0, color=plotting.NEUTRAL, linestyle=":", linewidth=1)
+    apart.legend(fontsize=8)
+    recovered.legend(fontsize=8)
+    for axes in panels:
         axes.set_xscale("log", base=2)
         axes.set_xticks(results.widths.values)
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-        axes.set_xlabel(f"width of {depth} hidden layers")
+        axes.set_xlabel(f"width, {len(layers[0])} hidden layers")
+    summary = mean_interval(results.gap)
     plotting.caption(
         drawn,
-        f"{config['data']}. Mean over n = {results.sizes['seed']} seeds with Student t 95% interval. MLP, {config['init']} init, {config['n_aux']} auxiliary logits, imitated on "
-        f"{config['n_inputs']} images of uniform noise:\nsquared error, all images in every one of {config['student_steps']} steps of "
-        f"{hyper['student_rate']:g} of the largest stable one, momentum {hyper['momentum']:g}. The teachers take "
-        f"{config['teacher_steps']} steps.",
+        f"{config['data']}; MLP, {config['init']} init. Markers: mean over n = {int(summary.n.min())} seeds "
+        f"({int(summary.dropped.max())} dropped) with Student t 95% interval, differences seed by seed.\n"
+        f"Students imitate {config['n_aux']} auxiliary logits by squared error on {config['n_inputs']} images of "
+        f"uniform noise, {config['student_steps']} full-batch steps of {hyper['student_share']:g} of the largest "
+        f"stable one with momentum {hyper['momentum']:g}; teachers take {config['teacher_steps']} steps.\n"
+        "Where that ends: the least-squares limit for the real teacher's outputs. P: projection onto the span of the "
+        "imitated logits' gradients, the limit for a linearised teacher.",
     )
     return drawn

@@ -15,10 +15,10 @@ descent from theta_0 never leaves that span, which holds exactly one minimiser, 
 
 **What that says of transfer.** If the teacher's outputs are those of its linearisation, y = f_lin(theta_T), then
 r = J d_T, and the student's displacement ends at P d_T with P = J^+ J, the orthogonal projection onto the span. On the
-way it is J' g(K) J d_T with g >= 0 for stable steps, so that d_S . d_T >= 0 after any number of them and for a d_T of any
-size: the sign of Lemma 1, beyond one step. If they are those of the real teacher, y = f(theta_T), then
-r = J d_T + O(|d_T|^2) where f is smooth: the limit is the least-squares solution of smallest norm, P d_T + J^+ O(|d_T|^2),
-and nothing is promised of its sign.
+way it is J' g(K) J d_T with g >= 0 for stable steps, so that d_S . d_T >= 0 after any number of them and for a d_T of
+any size: the sign of Lemma 1, beyond one step. If they are those of the real teacher, y = f(theta_T), then
+r = J d_T + O(|d_T|^2) where f is smooth: the limit is the least-squares solution of smallest norm,
+P d_T + J^+ O(|d_T|^2), and nothing is promised of its sign.
 """
 
 from collections.abc import Callable
@@ -158,9 +158,9 @@ def limit_by_cg(
     """J^+ r as in `limit`, with the same assumptions, by conjugate gradients on J'J d = J' r: J is never formed.
 
     Started at zero, they stay in the span as gradient descent does, and so need no pseudo-inverse. They end when the
-    gradient is `tolerance` of what it was, by default 100 times the rounding unit, or after that many `iterations`, each
-    of which is one forward and one backward product of J. A smaller tolerance does harm: what rounding leaves of the
-    gradient outside the span cannot be reduced, and would be pursued out of it.
+    gradient is `tolerance` of what it was, by default 100 times the rounding unit, or after that many `iterations`,
+    each of which is one forward and one backward product of J. A much smaller tolerance does harm: what rounding leaves
+    of the gradient outside the span cannot be reduced, and would be pursued ever farther out of it.
     """
     value, push = jax.linearize(lambda theta: _outputs(f, theta, inputs), theta_0)
     transpose = jax.linear_transpose(push, theta_0)
