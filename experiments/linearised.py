@@ -196,6 +196,7 @@ study = Study(
     config=Config(),
     hyper=Hyper(),
     check=check,
+    sweeps=("widths",),
     coords={"teacher": TEACHERS, "network": NETWORKS},
     variables={
         "accuracy": Variable("share of test images classified correctly", PER_NETWORK),

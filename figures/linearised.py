@@ -9,6 +9,7 @@ from subsim import plotting
 from subsim.engine.summary import mean_interval
 
 TEACHERS = {"momentum": ("teacher by momentum", plotting.SHARED), "adam": ("teacher by Adam", plotting.CROSS)}
+SIDE = 1.06
 # Label, marker, line, and whether it is filled: what was trained as it is; open, the linearised network.
 NETWORKS = {
     "student": ("student", "o", "-", True),
@@ -23,8 +24,9 @@ def over_width(axes: Axes, values: xr.DataArray, colour: str, network: str = "st
     _, marker, line, filled = NETWORKS[network]
     summary = mean_interval(values)
     ends = [summary["mean"] - summary.low, summary.high - summary["mean"]]
+    aside = SIDE if colour == plotting.CROSS else 1 / SIDE  # so that intervals do not hide each other
     axes.errorbar(
-        values.widths, summary["mean"], yerr=ends, color=colour, marker=marker, linestyle=line, markersize=5,
+        values.widths * aside, summary["mean"], yerr=ends, color=colour, marker=marker, linestyle=line, markersize=5,
         markerfacecolor=colour if filled else "white", capsize=2, linewidth=1.2, label=label,
     )  # fmt: skip
 
@@ -45,6 +47,7 @@ def draw(results: xr.Dataset) -> Figure:
         over_width(excess, here.accuracy_excess, colour)
         for network in NETWORKS:
             over_width(recovered, here.recovered.sel(network=network), colour, network)
+        for network in ("student", "linearised student"):
             over_width(accuracy, here.accuracy.sel(network=network), colour, network)
     for label, marker, line, filled in NETWORKS.values():
         recovered.plot([], [], color=plotting.NEUTRAL, marker=marker, linestyle=line, label=label,
