@@ -18,7 +18,10 @@ r = J d_T, and the student's displacement ends at P d_T with P = J^+ J, the orth
 way it is J' g(K) J d_T with g >= 0 for stable steps, so that d_S . d_T >= 0 after any number of them and for a d_T of
 any size: the sign of Lemma 1, beyond one step. If they are those of the real teacher, y = f(theta_T), then
 r = J d_T + O(|d_T|^2) where f is smooth: the limit is the least-squares solution of smallest norm,
-P d_T + J^+ O(|d_T|^2), and nothing is promised of its sign.
+P d_T + J^+ O(|d_T|^2), and nothing is promised of its sign. A ReLU that changes sign changes gradients by a jump: over
+many units and inputs a share of about |d_T|/|theta_0| does, and the student's distance from the linearised one,
+relative to its way, is of the order of that share's root. With a smooth activation it is of the order of
+|d_T|/|theta_0|.
 """
 
 from collections.abc import Callable

@@ -194,6 +194,41 @@ def test_the_training_loop_takes_the_linearised_student_where_the_closed_form_sa
     assert np.linalg.norm(flat(real) - flat(predicted)) > 0.01 * np.linalg.norm(flat(predicted))
 
 
+@pytest.mark.parametrize(("activation", "exponent"), [(jax.nn.relu, 0.5), (jnp.tanh, 1.0)])
+def test_the_student_leaves_its_linearisation_by_the_root_of_the_displacement_where_there_are_kinks(
+    activation, exponent
+):
+    keys = jax.random.split(jax.random.key(0), 5)
+    theta_0 = [jax.random.normal(key, shape) / shape[1] ** 0.5
+               for key, shape in zip(keys, [(32, 16), (32, 32), (3, 32)], strict=False)]  # fmt: skip
+    inputs = jax.random.uniform(keys[3], (16, 200), minval=-1.0)
+    d_t = optax.tree.random_like(keys[4], theta_0)
+    d_t = optax.tree.scale(optax.tree.norm(theta_0) / optax.tree.norm(d_t), d_t)
+
+    def f(theta, x):
+        for weight in theta[:-1]:
+            x = activation(weight @ x)
+        return theta[-1] @ x
+
+    f_lin = linearise(f, theta_0)
+    rate = 1 / sharpness(lambda theta: jnp.mean(f_lin(theta, inputs) ** 2), theta_0, keys[4])
+
+    @jax.jit
+    def distance(eps):
+        targets = f(optax.tree.add_scale(theta_0, eps, d_t), inputs)
+
+        def trained(model):
+            loss = jax.grad(lambda theta: jnp.mean((model(theta, inputs) - targets) ** 2))
+            return jax.lax.fori_loop(0, 30, lambda _, theta: optax.tree.add_scale(theta, -rate, loss(theta)), theta_0)
+
+        linear = trained(f_lin)
+        apart = optax.tree.norm(optax.tree.sub(trained(f), linear))
+        return apart / optax.tree.norm(optax.tree.sub(linear, theta_0))
+
+    near, far = (float(distance(eps)) for eps in (0.003, 0.1))
+    np.testing.assert_allclose(np.log(far / near) / np.log(0.1 / 0.003), exponent, atol=0.12)
+
+
 def test_many_steps_are_the_limit_and_one_step_is_the_gradient(setting):
     targets = setting.targets(setting.network)
     one = functools.partial(after_steps, setting.f, setting.theta_0, setting.inputs, targets)
