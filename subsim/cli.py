@@ -171,8 +171,8 @@ def simulate(study: "Study", config: Any, hyper: Any, **options: Any) -> "xr.Dat
 
 
 def has_axes_of(study: "Study", results: "xr.Dataset") -> bool:
-    """Whether the results have the axes that the study's report and figure know of, and no other."""
-    return set(results.attrs["sweep"]) == set(study.axes)
+    """Whether the results have no axes but those that the study's report and figure know."""
+    return set(results.attrs["sweep"]) <= set(study.axes)
 
 
 def print_report(study: "Study", results: "xr.Dataset") -> None:

@@ -56,6 +56,13 @@ _PROTOCOL = {
 SMOKE = {
     "mnist_aux_logits": {**_PROTOCOL, "--student.n-inputs": "256"},
     "aux_logits": _PROTOCOL,
+    "linearised": {
+        "--sweep": "widths=8-8,16-16",
+        "--teacher-steps": "5",
+        "--student-steps": "5",
+        "--n-inputs": "16",
+        "--iterations": "5",
+    },
     "single_step": {"--widths": "8", "--batch": "8"},
     "violations": {"--eps": "0.01"},
     "trajectory": {

@@ -1,6 +1,6 @@
 """What a study declares: how to make its run, what the run's record means, and how to report it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -57,7 +57,7 @@ class Study:
     """Default of the numbers that are traced: any pytree."""
     axes: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     """Dotted names of options, each with the values that it takes unless a run is told others: a dimension each, which
-    the study's report and figure have too."""
+    report and figure know. An option without values is swept, and has a dimension, only in a run that names some."""
     load: Callable[[Any], Any] = no_data
     """Gives the data that `config` asks for, read once on the host."""
     check: Callable[[Any, Any], None] = no_check
@@ -80,3 +80,7 @@ class Study:
         for name in ("seeds", "chunk", "lanes"):
             value = getattr(self, name)
             require(value is None or value > 0, f"The study's {name} is {value}; it must be at least 1.")
+
+    def sweep(self, told: Mapping[str, Iterable[Any]] | None) -> dict[str, Iterable[Any]]:
+        """Name -> values of the axes of a run that is `told` these: the study's own, and the run's beside or in place."""
+        return {name: values for name, values in self.axes.items() if len(values) > 0} | dict(told or {})

@@ -69,7 +69,7 @@ def simulate(
 
     config = study.config if config is None else config
     hyper = study.hyper if hyper is None else hyper
-    axes = make_axes({**study.axes, **(sweep or {})}, config, hyper)
+    axes = make_axes(study.sweep(sweep), config, hyper)
     if study.on_host:
         host.check(study, axes, root_seed, chunk)
     static = [axis for axis in axes if not axis.traced]

@@ -1,0 +1,221 @@
+"""The linearised student, f(theta_0) + J (theta - theta_0): does the student approach it with width, and from where?"""
+
+import functools
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float
+
+from subsim import datasets, distillation, measures
+from subsim.distillation import StudentConfig, StudentHyper, Task, logits
+from subsim.engine.study import Run, Study, Variable
+from subsim.inputs import image_bank, pixels, uniform_noise
+from subsim.losses import task_cross_entropy
+from subsim.network import Network, NetworkConfig, Params, imitated_logits, make_mlp
+from subsim.options import hyper, require, require_choice
+from subsim.theory.linearised import Solution, limit_by_cg, linearise, recovered_fraction, sharpness
+from subsim.training import OptimiserName, TrainingConfig, TrainingHyper
+
+TEACHERS: list[OptimiserName] = ["momentum", "adam"]
+STUDENTS = ["student", "linearised student", "limit", "projection"]
+NETWORKS = ["reference", "teacher", "linearised teacher", *STUDENTS]
+
+
+@dataclass(frozen=True)
+class Config(NetworkConfig):
+    """What changes the program. Widths are meant to be swept: --sweep widths=32-32,64-64,128-128."""
+
+    n_aux: int = 10
+    """Number of auxiliary logits, which no task loss ever sees, and all of which the student imitates."""
+    data: datasets.Name = "digits"
+    """Labelled images of the teacher's task."""
+    teacher_steps: int = 200
+    """Steps of either teacher."""
+    teacher_batch: int = 128
+    """Images in a step of the teachers."""
+    n_inputs: int = 512
+    """Noise images that a student sees, uniform on [-1, 1], all of them in every step."""
+    student_steps: int = 200
+    """Steps of a student, with momentum, on the squared error."""
+    iterations: int = 1000
+    """Conjugate gradients, which find where the linearised student ends, stop here if they have not converged."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_choice("data", self.data, datasets.NAMES)
+
+
+@hyper
+class Hyper:
+    """Numbers that are traced. A share is one of the largest step at which the linearised network is stable."""
+
+    teacher_share: float = 0.1
+    """Step size of the teacher that is trained with momentum, a share."""
+    adam_rate: float = 3e-4
+    """Step size of the teacher that is trained with Adam."""
+    student_share: float = 0.5
+    """Step size of the students, a share."""
+    momentum: float = 0.9
+    """Of the students, and of the teacher that has it; 0 is plain gradient descent."""
+    teacher_scale: float = 1.0
+    """Factor on both teachers' displacements before a student sees them: small ones are nearly linear."""
+
+
+class Record(NamedTuple):
+    """What is kept of one seed."""
+
+    accuracy: Float[Array, "teacher network"]
+    trait_fall: Float[Array, "teacher network"]
+    imitation_loss: Float[Array, "teacher network"]
+    recovered: Float[Array, "teacher network"]
+    alignment: Float[Array, "teacher network"]
+    gap: Float[Array, " teacher"]
+    accuracy_excess: Float[Array, " teacher"]
+    trait_excess: Float[Array, " teacher"]
+    displaced: Float[Array, " teacher"]
+    residual: Float[Array, " teacher"]
+
+
+def traced(numbers: Any, **given: Any) -> Any:
+    """`numbers` with some of them replaced by traced ones, which only a copy made by a transformation may hold."""
+
+    def choose(path: Any, leaf: Any) -> Any:
+        return given.get(jax.tree_util.keystr(path, simple=True), leaf)
+
+    return jax.tree_util.tree_map_with_path(choose, numbers)
+
+
+def run(config: Config, network: Network, n_class: int, train: Task, test: Task, key: Array, numbers: Hyper) -> Record:
+    """Two teachers of one reference, and for each a student, its linearised twin, and where that ends."""
+    keys = dict(zip(("own", "teacher", "inputs", "student", "power"), jax.random.split(key, 5), strict=True))
+    reference = network.init(keys["own"])
+    tangent = network._replace(apply=linearise(network.apply, reference))
+    bank = uniform_noise(keys["inputs"], config.n_inputs, train.images.values.shape[1])
+
+    def trait_loss(network: Network, params: Params) -> Array:
+        class_logits = logits(network, params, train.images)[:, :n_class]
+        return jnp.mean(jax.vmap(task_cross_entropy)(class_logits, train.labels))
+
+    def imitation_loss(network: Network, params: Params, targets: Any) -> Array:
+        return jnp.mean(jnp.square(logits(network, params, bank) - targets)[:, n_class:])
+
+    def largest_step(loss: Callable[[Params], Array]) -> Array:
+        return 2 / sharpness(loss, reference, keys["power"])
+
+    def teach(optimiser: OptimiserName, rate: Any) -> Params:
+        rule = TrainingConfig(steps=config.teacher_steps, batch=config.teacher_batch, optimiser=optimiser)
+        size = traced(TrainingHyper(), learning_rate=rate, momentum=numbers.momentum)
+        taught = distillation.train_teacher(keys["teacher"], network, reference, train, n_class, rule, size).params
+        return optax.tree.add_scale(reference, numbers.teacher_scale, measures.displacement(taught, reference))
+
+    def imitate(student: Network, targets: Array) -> Params:
+        rule = StudentConfig(steps=config.student_steps, batch=config.n_inputs, optimiser="momentum", loss="mse")
+        size = traced(StudentHyper(), learning_rate=student_rate, momentum=numbers.momentum)
+        start, mask = distillation.stack(reference), imitated_logits(n_class, config.n_aux)[0][None]
+        trained = distillation.train_students(keys["student"], student, start, mask, bank, targets, rule, size)
+        return jax.tree.map(lambda leaf: leaf[0], trained.params)
+
+    def end(targets: Array) -> Solution:
+        def f(params: Params, x: Array) -> Array:
+            return network.apply(params, x)[n_class:]
+
+        inputs = pixels(bank, bank.values)
+        return limit_by_cg(f, reference, inputs, targets[:, n_class:], iterations=config.iterations)
+
+    def transfer(teacher: Params) -> Record:
+        d_t = measures.displacement(teacher, reference)
+        targets = logits(network, teacher, bank)
+        student, linear = imitate(network, targets), imitate(tangent, targets)
+        limit, projection = end(targets), end(logits(tangent, teacher, bank))
+        every = dict(zip(NETWORKS, [
+            (network, reference), (network, teacher), (tangent, teacher), (network, student), (tangent, linear),
+            (tangent, optax.tree.add(reference, limit.displacement)),
+            (tangent, optax.tree.add(reference, projection.displacement)),
+        ], strict=True))  # fmt: skip
+
+        def measured(network: Network, params: Params) -> dict[str, Array]:
+            d = measures.displacement(params, reference)
+            return {
+                "accuracy": measures.accuracy(logits(network, params, test.images)[:, :n_class], test.labels),
+                "trait_fall": trait_loss(network, reference) - trait_loss(network, params),
+                "imitation_loss": imitation_loss(network, params, targets),
+                "recovered": recovered_fraction(d, d_t),
+                "alignment": measures.alignment(d, d_t),
+            }
+
+        rows = {name: measured(*pair) for name, pair in every.items()}
+        excess = jax.tree.map(jnp.subtract, rows["student"], rows["linearised student"])
+        way = optax.tree.norm(measures.displacement(linear, reference))
+        return Record(
+            **jax.tree.map(lambda *values: jnp.stack(values), *rows.values()),
+            gap=optax.tree.norm(measures.displacement(student, linear)) / way,
+            accuracy_excess=excess["accuracy"],
+            trait_excess=excess["trait_fall"],
+            displaced=optax.tree.norm(d_t) / optax.tree.norm(reference),
+            residual=jnp.maximum(limit.residual, projection.residual),
+        )
+
+    # Squared error bends alike whatever the targets: J'J.
+    student_rate = numbers.student_share * largest_step(lambda params: imitation_loss(tangent, params, 0.0))
+    teacher_rate = numbers.teacher_share * largest_step(lambda params: trait_loss(tangent, params))
+    rates = dict(zip(TEACHERS, (teacher_rate, numbers.adam_rate), strict=True))
+    return jax.vmap(transfer)(distillation.stack(*(teach(name, rate) for name, rate in rates.items())))
+
+
+def make_run(config: Config, data: datasets.Dataset) -> Run:
+    """The run of `config` on `data`, with the images as arguments of the compiled program."""
+    network = make_mlp(config, data.train_images.shape[1], data.n_class)
+    train = Task(image_bank(data.train_images, data.brightest), jnp.asarray(data.train_labels))
+    test = Task(image_bank(data.test_images, data.brightest), jnp.asarray(data.test_labels))
+    return jax.tree_util.Partial(functools.partial(run, config, network, data.n_class), train, test)
+
+
+def check(config: Config, hyper: Hyper) -> None:
+    """Refuse options that are out of range."""
+    for name in ("teacher_steps", "teacher_batch", "n_inputs", "student_steps", "iterations"):
+        require(getattr(config, name) > 0, f"{name} is {getattr(config, name)}; it must be at least 1.")
+    for name in ("adam_rate", "teacher_scale"):
+        require(getattr(hyper, name) > 0, f"{name} is {getattr(hyper, name)}; it must be positive.")
+    require(0 <= hyper.momentum < 1, f"momentum is {hyper.momentum}; it must lie in [0, 1).")
+    for name in ("teacher_share", "student_share"):
+        share = getattr(hyper, name)
+        require(0 < share < 1, f"{name} is {share}; as a share of the largest stable step it must lie in (0, 1).")
+
+
+PER_NETWORK, PER_TEACHER = ("teacher", "network"), ("teacher",)
+study = Study(
+    name="linearised",
+    title=__doc__,
+    make_run=make_run,
+    load=lambda config: datasets.load(config.data),
+    config=Config(),
+    hyper=Hyper(),
+    check=check,
+    axes={"widths": ()},
+    coords={"teacher": TEACHERS, "network": NETWORKS},
+    variables={
+        "accuracy": Variable("share of test images classified correctly", PER_NETWORK),
+        "trait_fall": Variable("L_T(theta_0) - L_T(theta) on the training images", PER_NETWORK, "nat"),
+        "imitation_loss": Variable("squared error from the teacher, imitated logits", PER_NETWORK, "squared logit"),
+        "recovered": Variable("d . d_T / |d_T|^2, with d = theta - theta_0", PER_NETWORK),
+        "alignment": Variable("cosine of d and d_T", PER_NETWORK),
+        "gap": Variable("|d_S - d_lin| / |d_lin|, student and linearised student", PER_TEACHER),
+        "accuracy_excess": Variable("accuracy, student less linearised student", PER_TEACHER),
+        "trait_excess": Variable("trait_fall, student less linearised student", PER_TEACHER, "nat"),
+        "displaced": Variable("|d_T| / |theta_0|", PER_TEACHER),
+        "residual": Variable("gradient left at limit or projection, whichever is larger, over first", PER_TEACHER),
+    },
+    seeds=8,
+    precisions=("float32", "float64"),  # products rounded to bfloat16 have no forward derivative
+    chunk=1,
+)
+
+if __name__ == "__main__":
+    from subsim.cli import main
+
+    main(["run", __file__, *sys.argv[1:]])

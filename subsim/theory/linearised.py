@@ -1,0 +1,224 @@
+"""The linearised student: where imitation under squared error ends, in closed form.
+
+Notation: f(theta, x) are the m imitated logits of one input; J is their Jacobian over the n inputs of D_S at theta_0,
+of N = n m rows, and K = J J' their tangent kernel; d_T = theta_T - theta_0; y are the teacher's outputs and
+r = y - f(theta_0) what they ask of the student. The linearisation is
+
+    f_lin(theta, x) = f(theta_0, x) + J(x) (theta - theta_0),
+
+which wide networks follow under gradient descent (Lee et al., arXiv 1902.06720; K is that of Jacot et al., 1806.07572).
+
+**Where the student goes.** Squared error of f_lin, averaged over inputs and logits, has the gradient
+(2/N) J' (J d - r) at theta_0 + d: always in the span of the imitated logits' gradients, the row space of J. Gradient
+descent from theta_0 never leaves that span, which holds exactly one minimiser, J^+ r. Hence the claims of `limit`,
+`limit_by_cg` and `after_steps`.
+
+**What that says of transfer.** If the teacher's outputs are those of its linearisation, y = f_lin(theta_T), then
+r = J d_T, and the student's displacement ends at P d_T with P = J^+ J, the orthogonal projection onto the span. On the
+way it is J' g(K) J d_T with g >= 0 for stable steps, so that d_S . d_T >= 0 after any number of them and for a d_T of
+any size: the sign of Lemma 1, beyond one step. If they are those of the real teacher, y = f(theta_T), then
+r = J d_T + O(|d_T|^2) where f is smooth: the limit is the least-squares solution of smallest norm,
+P d_T + J^+ O(|d_T|^2), and nothing is promised of its sign. A ReLU that changes sign changes gradients by a jump: over
+many units and inputs a share of about |d_T|/|theta_0| does, and the student's distance from the linearised one,
+relative to its way, is of the order of that share's root. With a smooth activation it is of the order of
+|d_T|/|theta_0|.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float, Key, Num
+
+from subsim.theory.single_step import Model, Number, Params
+
+
+def linearise(f: Callable[[Params, Any], Array], theta_0: Params) -> Callable[[Params, Any], Array]:
+    """f_lin(theta, x) = f(theta_0, x) + J(x) (theta - theta_0), in place of `f(theta, x)`.
+
+    One `jax.jvp`, whatever x is: one example, or a batch of them in columns. `f` must have a forward derivative, which
+    products rounded to bfloat16 have not.
+    """
+
+    def f_lin(theta: Params, x: Any) -> Array:
+        value, change = jax.jvp(lambda params: f(params, x), (theta_0,), (optax.tree.sub(theta, theta_0),))
+        return value + change
+
+    return f_lin
+
+
+def _outputs(f: Model, theta: Params, inputs: Num[Array, "n ..."]) -> Float[Array, "n m"]:
+    return jax.vmap(f, (None, 0))(theta, inputs)
+
+
+class Kernel(NamedTuple):
+    """K = J J' by its eigenvalues in rising order, shape (N,), and eigenvectors in columns; with J, shape (N, P)."""
+
+    eigenvalues: Float[Array, " N"]
+    eigenvectors: Float[Array, "N N"]
+    jacobian: Float[Array, "N P"]
+
+
+def tangent_kernel(f: Model, theta_0: Params, inputs: Num[Array, "n ..."]) -> Kernel:
+    """The dense kernel of `f` over `inputs`: N P numbers are held, and N^2 P multiplied.
+
+    The rows are those of the outputs, shape (n, m), read row by row; the columns are the parameters as
+    `jax.flatten_util.ravel_pytree` orders them.
+    """
+    flat, unravel = ravel_pytree(theta_0)
+    jacobian = jax.vmap(jax.jacrev(lambda theta, x: f(unravel(theta), x)), (None, 0))(flat, inputs)
+    jacobian = jacobian.reshape(-1, flat.size)
+    eigenvalues, eigenvectors = jnp.linalg.eigh(jacobian @ jacobian.T)
+    return Kernel(eigenvalues, eigenvectors, jacobian)
+
+
+def _filtered(kernel: Kernel, theta_0: Params, weights: Array, r: Array) -> Params:
+    """J' g(K) r, with `weights` the values of g at the eigenvalues of K."""
+    u = kernel.eigenvectors
+    _, unravel = ravel_pytree(theta_0)
+    return unravel((u @ (weights * (u.T @ r.ravel()))) @ kernel.jacobian)
+
+
+def _inverse(kernel: Kernel, rcond: float | None = None) -> Float[Array, " N"]:
+    """Eigenvalues of K^+: those of K below `rcond` times its largest are taken for zero."""
+    values = kernel.eigenvalues
+    cut = values.size * jnp.finfo(values.dtype).eps if rcond is None else rcond
+    kept = values > cut * values[-1]
+    return jnp.where(kept, 1 / jnp.where(kept, values, 1), 0)
+
+
+def limit(
+    f: Model,
+    theta_0: Params,
+    inputs: Num[Array, "n ..."],
+    targets: Float[Array, "n m"],
+    *,
+    kernel: Kernel | None = None,
+    rcond: float | None = None,
+) -> Params:
+    """J^+ r, the displacement at which the linearised student ends, by the dense pseudo-inverse J' K^+ r.
+
+    **Claim.** Squared error averaged over `inputs` and logits, started at theta_0. Full-batch gradient descent with a
+    step below 2 / lambda_max((2/N) J'J), with or without heavy-ball momentum, ends there. So does minibatch SGD at a
+    small enough step if some parameters fit all targets, as they do where the linearised teacher gave them; else it
+    hovers about it. Adam leaves the span, and ends elsewhere.
+
+    Args:
+        f: the model restricted to the imitated logits, `f(theta, x)` of shape (m,) for one example.
+        theta_0: where the student starts, any pytree.
+        inputs: all inputs of D_S, along the first axis.
+        targets: the teacher's imitated logits on them: f(theta_T), or f_lin(theta_T).
+        kernel: `tangent_kernel(f, theta_0, inputs)`, where it is known already.
+        rcond: eigenvalues of K below `rcond` times its largest count as zero; by default N times the rounding unit.
+    """
+    kernel = tangent_kernel(f, theta_0, inputs) if kernel is None else kernel
+    return _filtered(kernel, theta_0, _inverse(kernel, rcond), targets - _outputs(f, theta_0, inputs))
+
+
+def after_steps(
+    f: Model,
+    theta_0: Params,
+    inputs: Num[Array, "n ..."],
+    targets: Float[Array, "n m"],
+    *,
+    learning_rate: Number,
+    steps: int,
+    kernel: Kernel | None = None,
+) -> Params:
+    """The displacement of the linearised student after `steps` full-batch gradient steps: J' g(K) r.
+
+    **Claim.** Under the assumptions of `limit`, but without momentum, and for every step size:
+    g(k) = (1 - (1 - 2 eta k / N)^steps) / k, which is 2 eta steps / N at k = 0 and tends to 1/k.
+    """
+    kernel = tangent_kernel(f, theta_0, inputs) if kernel is None else kernel
+    rate = 2 * learning_rate / kernel.eigenvalues.size
+    x = rate * kernel.eigenvalues
+    slow = jnp.where(x < 0.5, x, 0)  # there 1 - (1 - x)^steps loses its digits
+    gone = jnp.where(x < 0.5, -jnp.expm1(steps * jnp.log1p(-slow)), 1 - (1 - x) ** steps)
+    weights = rate * jnp.where(x == 0, steps, gone / jnp.where(x == 0, 1, x))
+    return _filtered(kernel, theta_0, weights, targets - _outputs(f, theta_0, inputs))
+
+
+class Solution(NamedTuple):
+    """A displacement, and the gradient that is left there over that at theta_0: 0 at the limit, 1 at the start."""
+
+    displacement: Params
+    residual: Float[Array, ""]
+
+
+def limit_by_cg(
+    f: Model,
+    theta_0: Params,
+    inputs: Num[Array, "n ..."],
+    targets: Float[Array, "n m"],
+    *,
+    tolerance: float | None = None,
+    iterations: int = 1000,
+) -> Solution:
+    """J^+ r as in `limit`, with the same assumptions, by conjugate gradients on J'J d = J' r: J is never formed.
+
+    Started at zero, they stay in the span as gradient descent does, and so need no pseudo-inverse. They end when the
+    gradient is `tolerance` of what it was, by default 100 times the rounding unit, or after that many `iterations`,
+    each of which is one forward and one backward product of J. A much smaller tolerance does harm: what rounding leaves
+    of the gradient outside the span cannot be reduced, and would be pursued ever farther out of it.
+    """
+    value, push = jax.linearize(lambda theta: _outputs(f, theta, inputs), theta_0)
+    transpose = jax.linear_transpose(push, theta_0)
+
+    def pull(u: Array) -> Params:
+        return transpose(u)[0]
+
+    def normal(d: Params) -> Params:
+        return pull(push(d))
+
+    start = pull(targets - value)
+    size = optax.tree.norm(start)
+    enough = 100 * jnp.finfo(size.dtype).eps if tolerance is None else tolerance
+    d, _ = jax.scipy.sparse.linalg.cg(normal, start, tol=enough, maxiter=iterations)
+    left = optax.tree.norm(optax.tree.sub(normal(d), start))
+    return Solution(d, jnp.where(size == 0, 0.0, left / jnp.where(size == 0, 1.0, size)))
+
+
+def project(
+    f: Model, theta_0: Params, inputs: Num[Array, "n ..."], d: Params, *, kernel: Kernel | None = None
+) -> Params:
+    """P d, the orthogonal projection of a displacement onto the span of the imitated logits' gradients; dense.
+
+    It is where the student of a linearised teacher, theta_T = theta_0 + d, ends: `limit` with r = J d. Without a dense
+    kernel, give `limit_by_cg` the targets f_lin(theta_0 + d).
+    """
+    kernel = tangent_kernel(f, theta_0, inputs) if kernel is None else kernel
+    return _filtered(kernel, theta_0, _inverse(kernel), kernel.jacobian @ ravel_pytree(d)[0])
+
+
+def recovered_fraction(d: Params, d_t: Params) -> Float[Array, ""]:
+    """d . d_T / |d_T|^2, how much of the teacher's displacement a student's has; 0 where the teacher did not move.
+
+    For d = P d_T it is |P d_T|^2 / |d_T|^2, in [0, 1]: 1 if the imitated logits and D_S determine all that the teacher
+    changed, 0 if nothing that it changed moves them. For other displacements it may be any number.
+    """
+    size = optax.tree.vdot(d_t, d_t)
+    return jnp.where(size == 0, 0.0, optax.tree.vdot(d, d_t) / jnp.where(size == 0, 1.0, size))
+
+
+def sharpness(
+    loss: Callable[[Params], Float[Array, ""]], theta: Params, key: Key[Array, ""], *, iterations: int = 50
+) -> Float[Array, ""]:
+    """Largest eigenvalue of the Hessian of a convex `loss` at `theta`, by power iteration from below.
+
+    Gradient descent on the quadratic there is stable for steps below 2 / sharpness. For a linearised model the Hessian
+    of squared error is (2/N) J'J, the same everywhere and whatever the targets.
+    """
+
+    def scaled(d: Params) -> Params:
+        return optax.tree.scale(1 / optax.tree.norm(d), d)
+
+    def bent(d: Params) -> Params:
+        return jax.jvp(jax.grad(loss), (theta,), (d,))[1]
+
+    start = scaled(optax.tree.random_like(key, theta))
+    direction = jax.lax.fori_loop(0, iterations, lambda _, d: scaled(bent(d)), start)
+    return optax.tree.vdot(direction, bent(direction))
