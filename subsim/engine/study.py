@@ -82,5 +82,5 @@ class Study:
             require(value is None or value > 0, f"The study's {name} is {value}; it must be at least 1.")
 
     def sweep(self, told: Mapping[str, Iterable[Any]] | None) -> dict[str, Iterable[Any]]:
-        """Name -> values of the axes of a run that is `told` these: the study's own, and the run's beside or in place."""
+        """Name -> values of the axes of a run that is `told` these, beside or in place of the study's own."""
         return {name: values for name, values in self.axes.items() if len(values) > 0} | dict(told or {})
