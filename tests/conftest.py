@@ -55,7 +55,10 @@ SMOKE = {
         "--teacher.batch": "128",
         "--student.batch": "128",
     },
+    "cross_model": {"--widths": "8", "--batch": "8"},
+    "sharedness": {"--widths": "8", "--batch": "8"},
     "single_step": {"--widths": "8", "--batch": "8"},
+    "smallness": {"--width": "8", "--batch": "8", "--points": "9"},
     "throughput": {
         "--works": "small",
         "--peers": "jax-vmap",
