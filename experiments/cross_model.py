@@ -146,6 +146,7 @@ study = Study(
     hyper=Hyper(),
     check=check,
     report=report,
+    sweeps=("structure", "output_scale", "bias_scale"),
     coords={"loss": LOSSES, "imitated": IMITATED, "part": PARTS},
     variables={
         "inner_product": Variable("d_S . d_T of a student of independent init", ("loss", "imitated")),

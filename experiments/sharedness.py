@@ -146,6 +146,7 @@ study = Study(
     hyper=Hyper(),
     check=check,
     report=report,
+    sweeps=("angle", "eps"),
     coords={"loss": LOSSES, "shared": NAMES},
     variables={
         "inner_product": Variable("d_S . d_T", ("loss", "shared")),

@@ -41,10 +41,10 @@ class Config:
     """Inputs of the network."""
     n_class: int = 5
     """Class logits, which the trait is about."""
-    batch: int = 64
+    batch: int = 32
     """Samples in L_T (Gaussian inputs with random labels) and in L_S (uniform noise on [-1, 1])."""
-    points: int = 61
-    """Step sizes in the scan for the first crossing, evenly spaced in their logarithm."""
+    points: int = 31
+    """Step sizes in the scan for the first crossing, evenly spaced in their logarithm: five a decade by default."""
 
     @property
     def network(self) -> NetworkConfig:
@@ -164,6 +164,7 @@ study = Study(
     hyper=Hyper(),
     check=check,
     report=report,
+    sweeps=("width", "depth"),
     coords={"loss": LOSSES, "predictor": PREDICTORS, "order": [1, 2, 3]},
     variables={
         "measured": Variable("the first eps at which L_T(theta_S) > L_T(theta_0); at most the farthest", ("loss",)),

@@ -47,6 +47,7 @@ def draw(results: xr.Dataset) -> Figure:
         drawn,
         f"{results.sizes['seed']} seeds, {results.attrs['precision']}, {config['init']} init, eps = {eps:g}, student's "
         "init independent of its teacher's; exact 95% intervals.\nHidden layers: "
-        f"{'-'.join(map(str, config['widths']))} units. Structure: how much of an input its label explains (0: random labels).",
+        f"{'-'.join(map(str, config['widths']))} units. Structure: how much of an input its label explains (0: random "
+        "labels).",
     )
     return drawn

@@ -119,9 +119,9 @@ def run(name: str, words: Sequence[str]) -> None:
     if team and not team.first:
         say(f"Process {team.process} of {team.processes} has done its part; process 0 reports.")
         return
-    print_report(study, results, swept=bool(sweep))
+    print_report(study, results)
     say(f"Results: {options.out}")
-    if catalogue.has_figure(name) and not sweep:
+    if catalogue.has_figure(name) and not foreign_axes(study, results):
         say(f"Draw them: subsim figure {name}" + ("" if options.out == out else f" --out {options.out}"))
 
 
@@ -170,12 +170,17 @@ def simulate(study: "Study", config: Any, hyper: Any, **options: Any) -> "xr.Dat
         return sweep.simulate(study, config, hyper, progress=show, notice=note, **options)
 
 
-def print_report(study: "Study", results: "xr.Dataset", swept: bool = False) -> None:
-    """Print the study's tables; of a sweep, mean and interval of every variable at every value."""
+def foreign_axes(study: "Study", results: "xr.Dataset") -> list[str]:
+    """Axes of the sweep in `results` that the study's own report and figure do not take."""
+    return [axis for axis in results.attrs.get("sweep", ()) if axis not in study.sweeps]
+
+
+def print_report(study: "Study", results: "xr.Dataset") -> None:
+    """Print the study's tables; mean and interval of every variable where it has none, or none of such a sweep."""
     from subsim.engine import summary
     from subsim.engine.store import DIVERGED
 
-    report = summary.report if swept or study.report is None else study.report
+    report = summary.report if study.report is None or foreign_axes(study, results) else study.report
     for table in report(results):
         print_table(table)
     diverged = results.seed.values[(results.status == DIVERGED).any(set(results.status.dims) - {"seed"}).values]
@@ -213,14 +218,15 @@ def figure(
     """
     from subsim.engine.store import load_results
 
-    name = catalogue.load_study(study).name
+    declared = catalogue.load_study(study)
+    name = declared.name
     folder = out or RESULTS / Path(study).stem
     results = load_results(folder)
     if results.attrs.get("study") != name:
         raise UserError(f"{folder} holds results of {results.attrs.get('study')}, not of {name}; choose with --out.")
-    if results.attrs.get("sweep"):
-        axes = ", ".join(results.attrs["sweep"])
-        raise UserError(f"{folder} holds a sweep over {axes}, and the figure draws one config; choose with --out.")
+    if foreign := foreign_axes(declared, results):
+        axes = ", ".join(foreign)
+        raise UserError(f"{folder} holds a sweep over {axes}, which the figure does not draw; choose with --out.")
     draw(study, results, to or folder)
 
 

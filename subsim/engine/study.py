@@ -61,6 +61,8 @@ class Study:
     """Raises `UserError` where config and hyper contradict each other."""
     report: Callable[[xr.Dataset], Sequence[Table]] | None = None
     """The tables that sum up a finished data set; None: mean and interval of every variable."""
+    sweeps: tuple[str, ...] = ()
+    """Options over which report and figure take a sweep: an extra dimension each, where they are swept."""
     seeds: int = 100
     precision: Precision = "float32"
     precisions: tuple[Precision, ...] = ("float32", "bfloat16", "float64")

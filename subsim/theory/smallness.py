@@ -46,15 +46,16 @@ class Smallness(NamedTuple):
     derivatives: Float[Array, " order"]
 
 
+def _slope(function: Ray) -> Ray:
+    return lambda eps: jax.jvp(function, (eps,), (jnp.ones_like(eps),))[1]
+
+
 def derivatives_at_zero(phi: Ray) -> Float[Array, " 3"]:
     """phi'(0), phi''(0) and phi'''(0), by nested forward differentiation."""
 
-    def slope(function: Ray) -> Ray:
-        return lambda eps: jax.jvp(function, (eps,), (jnp.ones_like(eps),))[1]
-
-    first = slope(phi)
-    second = slope(first)
-    return jnp.stack([order(number(0.0)) for order in (first, second, slope(second))])
+    first = _slope(phi)
+    second = _slope(first)
+    return jnp.stack([order(number(0.0)) for order in (first, second, _slope(second))])
 
 
 def predicted_crossings(derivatives: Float[Array, " 3"]) -> Crossings:
@@ -79,7 +80,7 @@ def predicted_crossings(derivatives: Float[Array, " 3"]) -> Crossings:
 
 
 def first_crossing(
-    phi: Ray, *, nearest: Number, farthest: Number, points: int = 61, bisections: int = 30
+    phi: Ray, *, nearest: Number, farthest: Number, points: int = 61, bisections: int = 24
 ) -> Float[Array, ""]:
     """The first eps at which phi becomes positive, to a relative 2^-bisections of the scan's spacing.
 
@@ -123,7 +124,7 @@ def critical_eps(
     nearest: Number = 1e-3,
     farthest: Number = 1e3,
     points: int = 61,
-    bisections: int = 30,
+    bisections: int = 24,
 ) -> Smallness:
     """Where Theorem 1 stops holding along the teacher's ray, for a student of shared init.
 
@@ -140,9 +141,9 @@ def critical_eps(
         return trait_loss(optax.tree.add_scale(theta_0, alpha, step)) - before
 
     def second_order_change(step: Params) -> Array:
-        # grad L_T = -d_T, and its jvp along the step is the Hessian's product with it.
-        hessian_step = jax.jvp(jax.grad(trait_loss), (theta_0,), (step,))[1]
-        return alpha * (alpha / 2 * optax.tree.vdot(step, hessian_step) - optax.tree.vdot(step, d_t))
+        first = _slope(lambda size: trait_loss(optax.tree.add_scale(theta_0, size, step)))
+        slope, curvature = jax.jvp(first, (number(0.0),), (number(1.0),))
+        return alpha * slope + alpha**2 / 2 * curvature
 
     def crossing(phi: Ray) -> Array:
         return first_crossing(phi, nearest=nearest, farthest=farthest, points=points, bisections=bisections)
