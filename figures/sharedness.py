@@ -57,20 +57,22 @@ def draw(results: xr.Dataset) -> Figure:
             results = results.expand_dims({axis: [results.attrs["hyper"][axis]]})
     drawn, (over_angle, collapse, layers) = plotting.figure(3, width=12.6, height=4.4)
     draw_rates(over_angle, collapse, results.sel(shared="none"))
+    over_angle.set_xscale("symlog", linthresh=1e-3)
+    over_angle.axhline(0.5, color=plotting.NEUTRAL, linestyle=":", linewidth=1, zorder=1)
     over_angle.set_xlabel(r"angle $\varphi$ between the inits (radians)")
     over_angle.set_ylabel(r"$P(d_S \cdot d_T > 0)$")
     over_angle.set_title("KL: measured (dots), predicted (lines)")
-    over_angle.legend(loc="lower left", fontsize=8)
+    over_angle.legend(fontsize=8)
 
-    ratios = np.linspace(-1, 5, 200)
+    ratios = np.linspace(-0.5, 5, 200)
     collapse.plot(ratios, scipy.special.ndtr(ratios), color=plotting.NEUTRAL, linewidth=1, zorder=1,
                   label=r"normal approximation")  # fmt: skip
-    collapse.set_xscale("symlog", linthresh=1)
+    collapse.set_xlim(-0.5, 5)  # beyond it the rate is 1
     collapse.set_xlabel(r"($\epsilon A$ + mean offset) / spread of the offset")
     collapse.set_title("One curve? (dots: KL, squares: squared error)")
     collapse.legend(loc="lower right", fontsize=8)
 
-    far = results.isel(angle=int(results.angle.argmax()), eps=int(results.eps.argmin()))
+    far = results.isel(angle=int(np.argmax(results.angle.values)), eps=int(np.argmin(results.eps.values)))
     for row, shared in enumerate(results.shared.values):
         for loss, mark in MARKS.items():
             here = far.sel(shared=shared, loss=loss)
@@ -85,7 +87,7 @@ def draw(results: xr.Dataset) -> Figure:
     layers.axvline(0.5, color=plotting.NEUTRAL, linestyle=":", linewidth=1, zorder=1)
     layers.set_title(rf"shared layers; others at $\varphi$ = {float(far.angle):.2f}, $\epsilon$ = {float(far.eps):g}")
     layers.set_xlabel("rate")
-    layers.legend(loc="lower left", fontsize=8)
+    layers.legend(loc="lower center", fontsize=8)
     config = results.attrs["config"]
     plotting.caption(
         drawn,

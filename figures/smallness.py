@@ -78,6 +78,8 @@ def draw(results: xr.Dataset) -> Figure:
                             markersize=4, capsize=3)  # fmt: skip
     ratios.axvline(1, color=plotting.NEUTRAL, linewidth=1, zorder=1)
     ratios.set_xscale("log")
+    ratios.set_xticks([0.1, 1 / 3, 1, 3, 10], ["0.1", "1/3", "1", "3", "10"])
+    ratios.minorticks_off()
     ratios.set_yticks(range(len(predictors)), predictors)
     ratios.invert_yaxis()
     ratios.set_xlabel("measured / predicted")

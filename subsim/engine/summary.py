@@ -42,7 +42,9 @@ def median_interval(values: xr.DataArray, dim: str = "seed", level: float = 0.95
     The interval runs between two order statistics; it covers the median of any law with at least `level`, and is
     infinite where too few values would. NaN is left out and counted in `dropped`; infinities take part.
     """
-    ordered = np.sort(np.moveaxis(values.values, values.get_axis_num(dim), -1), axis=-1)  # NaN comes last
+    last = np.moveaxis(values.values, values.get_axis_num(dim), -1)
+    # NaN comes last; one more stands for what is not there.
+    ordered = np.sort(np.concatenate([last, np.full((*last.shape[:-1], 1), np.nan)], axis=-1), axis=-1)
     n = np.asarray(np.sum(~np.isnan(ordered), axis=-1))
     # The largest k of which Binomial(n, 1/2) is less than k with probability at most (1 - level) / 2.
     counts = np.arange(ordered.shape[-1] + 1)
@@ -60,8 +62,9 @@ def median_interval(values: xr.DataArray, dim: str = "seed", level: float = 0.95
         "n": n,
         "dropped": values.sizes[dim] - n,
     }
-    empty = values.isel({dim: 0}, drop=True)
-    return xr.Dataset({name: empty.copy(data=part) for name, part in parts.items()})
+    dims = [name for name in values.dims if name != dim]
+    coords = {name: values[name] for name in dims if name in values.coords}
+    return xr.Dataset({name: (dims, part) for name, part in parts.items()}, coords)
 
 
 def rate_interval(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:

@@ -14,12 +14,11 @@ class SignRate(NamedTuple):
     """P(offset + signal > 0) by the normal approximation, and the number that it depends on.
 
     `ratio` is (mean signal + mean offset) / spread of the offset, and `predicted` the standard normal's distribution
-    function, averaged over the seeds' signals. `signal_ratio` leaves the mean offset out of the ratio.
+    function, averaged over the seeds' signals.
     """
 
     predicted: float
     ratio: float
-    signal_ratio: float
 
 
 def sign_rate(signal: Float[np.ndarray, " seed"], offset: Float[np.ndarray, " seed"]) -> SignRate:
@@ -31,7 +30,7 @@ def sign_rate(signal: Float[np.ndarray, " seed"], offset: Float[np.ndarray, " se
     """
     finite = np.isfinite(signal) & np.isfinite(offset)
     if not finite.any():
-        return SignRate(np.nan, np.nan, np.nan)
+        return SignRate(np.nan, np.nan)
     signal, offset = signal[finite], offset[finite]
     mean, spread = offset.mean(), offset.std()
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -39,5 +38,4 @@ def sign_rate(signal: Float[np.ndarray, " seed"], offset: Float[np.ndarray, " se
         return SignRate(
             predicted=float(scipy.special.ndtr(standardised).mean()),
             ratio=float((signal.mean() + mean) / spread),
-            signal_ratio=float(signal.mean() / spread),
         )

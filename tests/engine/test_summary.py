@@ -98,6 +98,7 @@ def test_median_interval_keeps_infinities_and_drops_nan(values):
 def test_too_few_values_have_no_median_interval():
     summary = median_interval(xr.DataArray(np.arange(5.0), dims="seed"))
     assert (float(summary.low), float(summary["median"]), float(summary.high)) == (-np.inf, 2.0, np.inf)
-    nothing = median_interval(xr.DataArray(np.full(3, np.nan), dims="seed"))
-    assert np.isnan(nothing["median"])
-    assert int(nothing.n) == 0
+    for nothing in (np.full(3, np.nan), np.zeros(0)):
+        summary = median_interval(xr.DataArray(nothing, dims="seed"))
+        assert np.isnan(summary["median"])
+        assert int(summary.n) == 0
