@@ -16,10 +16,19 @@ from subsim.engine.study import Run, Study, Table, Variable
 from subsim.engine.summary import rate_interval
 from subsim.inputs import labelled_clusters, pixels, uniform_noise
 from subsim.losses import IMITATION_LOSSES, task_cross_entropy
-from subsim.network import LAYER_GROUPS, NetworkConfig, Params, imitated_logits, make_mlp, mixed, rotated
+from subsim.network import (
+    LAYER_GROUPS,
+    NetworkConfig,
+    Params,
+    imitated_logits,
+    initial_variances,
+    make_mlp,
+    mixed,
+    rotated,
+)
 from subsim.options import hyper, require
-from subsim.theory.rates import sign_rate
-from subsim.theory.sharedness import Sharedness, against_offset
+from subsim.theory.rates import conditional_sign_rate, sign_rate
+from subsim.theory.sharedness import against_offset, small_angle_spread
 
 LOSSES = list(IMITATION_LOSSES)
 # Which groups of layers keep the reference's own init: none, each, each pair, all.
@@ -56,13 +65,14 @@ class Hyper:
 
 
 class Record(NamedTuple):
-    """The fields of `Sharedness` for every loss and every choice of the layer groups that stay shared."""
+    """The fields of `Sharedness`, and the offset's spread by theory, for every loss and choice of shared layers."""
 
     inner_product: Float[Array, "loss shared"]
     offset: Float[Array, "loss shared"]
     slope: Float[Array, "loss shared"]
     signal: Float[Array, "loss shared"]
     trait_change: Float[Array, "loss shared"]
+    spread: Float[Array, "loss shared"]
 
 
 def run(config: Config, key: Array, numbers: Hyper) -> Record:
@@ -77,20 +87,23 @@ def run(config: Config, key: Array, numbers: Hyper) -> Record:
         class_logits = jax.vmap(lambda x: network.apply(params, x)[: config.n_class])(task_inputs)
         return jnp.mean(jax.vmap(task_cross_entropy)(class_logits, labels))
 
-    def step(loss: str, shared: Array) -> Sharedness:
+    def step(loss: str, shared: Array) -> dict[str, Array]:
         def value(z: Array, y: Array) -> Array:
             return IMITATION_LOSSES[loss].value(z, y, aux_only)
 
-        return against_offset(
-            network.apply, theta_0, trait_loss, value, pixels(bank, bank.values), mixed(theta_0, turned, shared),
-            eps=numbers.eps, alpha=numbers.alpha,
-        )  # fmt: skip
+        setting = (network.apply, theta_0, trait_loss, value, pixels(bank, bank.values))
+        student = mixed(theta_0, turned, shared)
+        parted = against_offset(*setting, student, eps=numbers.eps, alpha=numbers.alpha)
+        spread = jnp.sin(numbers.angle) * small_angle_spread(*setting, mixed(nowhere, variances, shared))
+        return {**parted._asdict(), "spread": spread}
 
     theta_0 = network.init(own)
+    variances = initial_variances(config.init, theta_0)
+    nowhere = jax.tree.map(jnp.zeros_like, variances)
     turned = rotated(theta_0, network.init(other), numbers.angle)
     shared = jnp.array([[group in groups for group in LAYER_GROUPS] for groups in SHARED])
     steps = [jax.vmap(functools.partial(step, loss))(shared) for loss in LOSSES]
-    return Record(**{name: jnp.stack([getattr(one, name) for one in steps]) for name in Record._fields})
+    return Record(**{name: jnp.stack([one[name] for one in steps]) for name in Record._fields})
 
 
 def make_run(config: Config, _data: None) -> Run:
@@ -123,7 +136,8 @@ def report(results: xr.Dataset) -> list[Table]:
         turned = here.sel(shared="none")
         n = int(np.isfinite(turned.inner_product).sum())
         expected = sign_rate(turned.signal.values, turned.offset.values)
-        predictions = f"{expected.predicted:.3f}", f"{expected.ratio:.2g}"
+        given_seeds = conditional_sign_rate(turned.signal.values, turned.spread.values)
+        predictions = f"{given_seeds:.3f}", f"{expected.predicted:.3f}"
         rates.append((*labels, _rate(turned.inner_product), *predictions, str(n), str(here.sizes["seed"] - n)))
         if all(here[axis].item() == value for axis, value in edge.items()):
             by_group = (here.sel(shared=name) for name in NAMES)
@@ -132,7 +146,7 @@ def report(results: xr.Dataset) -> list[Table]:
     columns = ("loss", *axes)
     return [
         Table("P(d_S.d_T > 0) with every layer turned, exact 95% intervals",
-              (*columns, "measured", "predicted", "signal / spread", "n", "dropped"), tuple(rates)),
+              (*columns, "measured", "small angles", "normal offsets", "n", "dropped"), tuple(rates)),
         Table("By the layers that stay shared, exact 95% intervals",
               (*columns, "shared", "P(d_S.d_T > 0)", "P(L_T falls)", "n"), tuple(groups)),
     ]  # fmt: skip
@@ -153,6 +167,7 @@ study = Study(
         "offset": Variable("d_S . d_T at eps = 0: imitation of the untrained teacher", ("loss", "shared")),
         "slope": Variable("derivative of d_S . d_T in eps at 0; A for a shared init", ("loss", "shared")),
         "signal": Variable("eps A of the shared init", ("loss", "shared")),
+        "spread": Variable("sin(phi) times the offset's small-angle spread over theta'", ("loss", "shared")),
         "trait_change": Variable("L_T(theta_S) - L_T(theta_S0)", ("loss", "shared"), "nat"),
     },
     seeds=1000,

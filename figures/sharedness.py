@@ -1,20 +1,21 @@
 """How shared is shared: rates over angle and eps, their collapse onto one curve, and which layers have to be shared."""
 
+import itertools
 from typing import Any
 
 import matplotlib
 import numpy as np
-import scipy.special
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from subsim import plotting
 from subsim.engine.summary import rate_interval
-from subsim.theory.rates import sign_rate
+from subsim.theory.rates import conditional_sign_rate
 
 LOSSES = {"kl": "KL", "mse": "squared error"}
 MARKS = {"kl": "o", "mse": "s"}
+SMALL = 0.1  # radians
 
 
 def rate(values: xr.DataArray) -> tuple[float, list[list[float]]]:
@@ -25,28 +26,33 @@ def rate(values: xr.DataArray) -> tuple[float, list[list[float]]]:
     return share, [[share - low], [high - share]]
 
 
-def colour_of(number: int, of: int) -> tuple[float, ...]:
-    """Colours from dark blue to yellow-green, in order of eps."""
-    return matplotlib.colormaps["viridis"](0.9 * number / max(of - 1, 1))
-
-
 def draw_rates(over_angle: Axes, collapse: Axes, turned: xr.Dataset) -> None:
-    """P over the angle for every eps, with the predictions as lines; and all of it against signal over spread."""
-    for number, eps in enumerate(turned.eps.values):
-        colour = colour_of(number, turned.sizes["eps"])
-        for loss, mark in MARKS.items():
-            at = [turned.sel(eps=eps, loss=loss, angle=angle) for angle in turned.angle.values]
-            predicted = [sign_rate(here.signal.values, here.offset.values) for here in at]
-            for angle, here, prediction in zip(turned.angle.values, at, predicted, strict=True):
-                share, bars = rate(here.inner_product)
-                style: Any = {"fmt": mark, "color": colour, "markersize": 3.5, "elinewidth": 1}
-                if loss == "kl":
-                    over_angle.errorbar(angle, share, yerr=bars, **style)
-                if np.isfinite(prediction.ratio):
-                    collapse.errorbar(prediction.ratio, share, yerr=bars, **style)
+    """P over the angle for every eps with the prediction as a line; and all of it against signal over spread."""
+    for number, (eps, (loss, mark)) in enumerate(itertools.product(turned.eps.values, MARKS.items())):
+        colour = matplotlib.colormaps["viridis"](0.9 * (number // 2) / max(turned.sizes["eps"] - 1, 1))
+        at = [turned.sel(eps=eps, loss=loss, angle=angle) for angle in turned.angle.values]
+        for angle, here in zip(turned.angle.values, at, strict=True):
+            share, bars = rate(here.inner_product)
+            fill = colour if angle <= SMALL else "white"
+            style: Any = {"fmt": mark, "color": colour, "markersize": 4, "elinewidth": 1, "markerfacecolor": fill}
             if loss == "kl":
-                over_angle.plot(turned.angle, [one.predicted for one in predicted], color=colour, linewidth=1,
-                                label=rf"$\epsilon$ = {eps:g}")  # fmt: skip
+                over_angle.errorbar(angle, share, yerr=bars, **style)
+            if angle > 0:
+                collapse.errorbar(float((here.signal / here.spread).median()), share, yerr=bars, **style)
+        if loss == "kl":
+            predicted = [conditional_sign_rate(here.signal.values, here.spread.values) for here in at]
+            over_angle.plot(turned.angle, predicted, color=colour, linewidth=1, label=rf"$\epsilon$ = {eps:g}")
+
+
+def draw_curve(collapse: Axes, turned: xr.Dataset) -> None:
+    """The prediction at small angles, a function of signal over spread alone."""
+    smallest = turned.isel(eps=0, angle=int(np.flatnonzero(turned.angle.values > 0)[0]))
+    ratios = np.geomspace(1e-2, 1e2, 100)
+    for loss, line in (("kl", "-"), ("mse", "--")):
+        here = smallest.sel(loss=loss)
+        unit = (here.signal / here.spread).values
+        rates = [conditional_sign_rate(ratio * unit / np.nanmedian(unit), np.ones_like(unit)) for ratio in ratios]
+        collapse.plot(ratios, rates, line, color=plotting.NEUTRAL, linewidth=1, zorder=1, label=LOSSES[loss])
 
 
 @plotting.styled
@@ -64,12 +70,12 @@ def draw(results: xr.Dataset) -> Figure:
     over_angle.set_title("KL: measured (dots), predicted (lines)")
     over_angle.legend(fontsize=8)
 
-    ratios = np.linspace(-0.5, 5, 200)
-    collapse.plot(ratios, scipy.special.ndtr(ratios), color=plotting.NEUTRAL, linewidth=1, zorder=1,
-                  label=r"normal approximation")  # fmt: skip
-    collapse.set_xlim(-0.5, 5)  # beyond it the rate is 1
-    collapse.set_xlabel(r"($\epsilon A$ + mean offset) / spread of the offset")
-    collapse.set_title("One curve? (dots: KL, squares: squared error)")
+    draw_curve(collapse, results.sel(shared="none"))
+    collapse.axhline(0.5, color=plotting.NEUTRAL, linestyle=":", linewidth=1, zorder=1)
+    collapse.set_xscale("log")
+    collapse.set_xlim(1e-2, 1e2)
+    collapse.set_xlabel(r"$\epsilon A$ / (small-angle spread of the offset), median over seeds")
+    collapse.set_title(rf"one curve (open: $\varphi$ > {SMALL:g}, squares: squared error)")
     collapse.legend(loc="lower right", fontsize=8)
 
     far = results.isel(angle=int(np.argmax(results.angle.values)), eps=int(np.argmin(results.eps.values)))
@@ -93,7 +99,7 @@ def draw(results: xr.Dataset) -> Figure:
         drawn,
         f"{results.sizes['seed']} seeds, {results.attrs['precision']}, hidden layers of "
         f"{'-'.join(map(str, config['widths']))} units, {config['init']} init, {config['n_aux']} auxiliary logits "
-        "imitated; exact (Clopper-Pearson) 95% intervals.\nPredictions take eps A, and the mean and spread over seeds "
-        "of the offset, the inner product at eps = 0, as normal.",
+        "imitated; exact (Clopper-Pearson) 95% intervals.\nLines: eps A of each seed against the spread of the offset "
+        "(the inner product at eps = 0) over strangers, to first order in the angle; nothing is fitted.",
     )
     return drawn

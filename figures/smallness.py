@@ -12,6 +12,7 @@ LOSSES = {
     "mse": ("squared error", plotting.CROSS),
     "kl, all logits": ("KL, all logits", plotting.OTHER),
 }
+SHOWN = "mse"  # the loss of the left panel, whose crossings mostly lie on the scan
 DEPTH_COLOURS = (plotting.SHARED, plotting.CROSS, plotting.OTHER, "#CC79A7")
 
 
@@ -34,7 +35,7 @@ def draw(results: xr.Dataset) -> Figure:
         colour = DEPTH_COLOURS[number % len(DEPTH_COLOURS)]
         places = results.width.values * 1.09 ** (number - (results.sizes["depth"] - 1) / 2)
         for values, mark, line in ((results.measured, "o", "-"), (quadratic, "D", ":")):
-            here = values.sel(depth=depth, loss="kl")
+            here = values.sel(depth=depth, loss=SHOWN)
             summary = median_interval(here)
             bars = [summary["median"] - summary.low, summary.high - summary["median"]]
             networks.errorbar(
@@ -43,14 +44,14 @@ def draw(results: xr.Dataset) -> Figure:
                 label=f"depth {depth}" if mark == "o" else None, zorder=3,
             )  # fmt: skip
         for place, width in zip(places, results.width.values, strict=True):
-            seeds = results.measured.sel(depth=depth, loss="kl", width=width)
+            seeds = results.measured.sel(depth=depth, loss=SHOWN, width=width)
             networks.plot(np.full(seeds.size, place), seeds, "o", color=colour, alpha=0.15, markersize=2.5,
                           markeredgewidth=0)  # fmt: skip
     networks.set_xscale("log", base=2)
     networks.set_yscale("log")
     networks.set_xlabel("width")
     networks.set_ylabel(r"critical $\epsilon$")
-    networks.set_title("KL: measured (dots), second order (open)")
+    networks.set_title(f"{LOSSES[SHOWN][0]}: measured (dots), second order (open)")
     networks.legend(fontsize=8)
 
     for loss, (words, colour) in LOSSES.items():

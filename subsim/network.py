@@ -164,6 +164,18 @@ def make_mlp(config: NetworkConfig, n_pixels: int, n_class: int) -> Network:
     return Network(init, apply)
 
 
+def initial_variances(scheme: InitScheme, params: Params) -> Params:
+    """The variance of every initial parameter under `scheme`: a pytree like `params`, the parameters of a network."""
+    gain, biases_too = {"lecun": (1.0, False), "he": (2.0, False), "torch": (1 / 3, True)}[scheme]
+    leaves = jax.tree.leaves_with_path(params)
+    fan_in = {path[:-2]: leaf.shape[1] for path, leaf in leaves if leaf.ndim == 2}  # by layer
+
+    def variance(path: Any, leaf: Array) -> Array:
+        return jnp.full_like(leaf, gain / fan_in[path[:-2]] if leaf.ndim == 2 or biases_too else 0.0)
+
+    return jax.tree.map_with_path(variance, params)
+
+
 def rotated(a: Params, b: Params, angle: Any) -> Params:
     """cos(angle) a + sin(angle) b for two pytrees of one structure; `angle` in radians, may be traced.
 

@@ -5,7 +5,15 @@ import pytest
 import scipy.stats
 
 from subsim.engine.program import arithmetic
-from subsim.network import LAYER_GROUPS, NetworkConfig, imitated_logits, make_mlp, mixed, rotated
+from subsim.network import (
+    LAYER_GROUPS,
+    NetworkConfig,
+    imitated_logits,
+    initial_variances,
+    make_mlp,
+    mixed,
+    rotated,
+)
 
 
 def test_forward_pass_is_the_textbook_one(x64):
@@ -94,6 +102,16 @@ def test_masks(n_imitated):
     imitated = [True] * (n_imitated or 3) + [False] * (3 - (n_imitated or 3))
     assert aux_only.tolist() == [False] * 4 + imitated
     assert all_logits.tolist() == [True] * 4 + imitated
+
+
+@pytest.mark.parametrize("init", ["lecun", "he", "torch"])
+def test_initial_variances_are_those_of_the_draws(init):
+    params = make_mlp(NetworkConfig(widths=(500, 400), n_aux=300, init=init), 200, 300).init(jax.random.key(4))
+    variances = initial_variances(init, params)
+    assert jax.tree.structure(variances) == jax.tree.structure(params)
+    for leaf, variance in zip(jax.tree.leaves(params), jax.tree.leaves(variances), strict=True):
+        assert variance.shape == leaf.shape
+        np.testing.assert_allclose(np.var(leaf), variance.ravel()[0], rtol=0.03 if leaf.ndim == 2 else 0.25)
 
 
 def two_draws(width=400):

@@ -39,3 +39,16 @@ def sign_rate(signal: Float[np.ndarray, " seed"], offset: Float[np.ndarray, " se
             predicted=float(scipy.special.ndtr(standardised).mean()),
             ratio=float((signal.mean() + mean) / spread),
         )
+
+
+def conditional_sign_rate(signal: Float[np.ndarray, " seed"], spread: Float[np.ndarray, " seed"]) -> float:
+    """P(offset + signal > 0) where every seed's offset is N(0, spread_i^2): the mean of Phi(signal_i / spread_i).
+
+    Assumes nothing of how signal and spread go together over seeds. Without spread the sign is the signal's.
+    """
+    finite = np.isfinite(signal) & np.isfinite(spread)
+    if not finite.any():
+        return np.nan
+    with np.errstate(divide="ignore", invalid="ignore"):
+        standardised = np.where(signal[finite] == 0, 0.0, signal[finite] / spread[finite])
+    return float(scipy.special.ndtr(standardised).mean())

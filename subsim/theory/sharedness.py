@@ -7,6 +7,7 @@ independent draw of the reference's law, imitates even an untrained teacher: d_S
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Num
 
@@ -61,3 +62,28 @@ def against_offset(
         signal=eps * leading_coefficient(f, theta_0, d_t, imitation_loss, inputs),
         trait_change=trait_loss(moved) - trait_loss(student),
     )
+
+
+def small_angle_spread(
+    f: Model,
+    theta_0: Params,
+    trait_loss: TraitLoss,
+    imitation_loss: OutputLoss,
+    inputs: Num[Array, "n ..."],
+    variances: Params,
+) -> Float[Array, ""]:
+    """The offset's standard deviation over draws of theta', for given theta_0, divided by phi, as phi -> 0.
+
+    To first order in phi the student's outputs move by phi J theta', so that the offset is -phi theta' . w, with w the
+    derivative of d_S in eps at 0 for a shared init: w = E_x[J' M v], A = w . d_T. With independent entries of mean 0
+    and `variances` s_p^2, a pytree like theta_0 (0 where theta' is theta_0), its deviation is phi
+    sqrt(sum_p s_p^2 w_p^2). Where theta' is normal so is the offset, and
+
+        P(d_S . d_T > 0 | theta_0) = Phi(eps A / (phi sqrt(sum_p s_p^2 w_p^2)))    as phi, eps -> 0,
+
+    which depends on eps and phi through their ratio alone: an init is shared enough where phi is small beside eps.
+    """
+    d_t = trait_direction(trait_loss, theta_0)
+    d_s = imitation_directions(f, theta_0, d_t, imitation_loss, inputs)
+    w = jax.jvp(d_s, (number(0.0),), (number(1.0),))[1]
+    return jnp.sqrt(optax.tree.vdot(variances, jax.tree.map(jnp.square, w)))

@@ -2,10 +2,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 
 from subsim.losses import IMITATION_LOSSES
-from subsim.network import NetworkConfig, imitated_logits, make_mlp, rotated
-from subsim.theory.sharedness import against_offset
+from subsim.network import NetworkConfig, imitated_logits, initial_variances, make_mlp, rotated
+from subsim.theory.sharedness import against_offset, small_angle_spread
 from subsim.theory.single_step import single_step
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -84,3 +85,31 @@ def test_the_offset_begins_linearly_and_odd():
     forth, back = (float(setting.step(angle).offset) for angle in (1e-4, -1e-4))
     np.testing.assert_allclose(forth, -back, rtol=1e-2)
     np.testing.assert_allclose(setting.step(1e-3).offset / forth, 10, rtol=1e-1)
+
+
+@pytest.mark.parametrize("loss", IMITATION_LOSSES)
+def test_the_small_angle_spread_is_that_of_many_strangers(loss):
+    setting = Setting(loss=loss)
+    network = make_mlp(NetworkConfig(widths=(8, 8), n_aux=N_AUX), N_PIXELS, N_CLASS)
+
+    @jax.jit
+    def offsets(angle):
+        def offset(key):
+            student = rotated(setting.theta_0, network.init(key), angle)
+            arguments = (setting.f, setting.theta_0, setting.trait_loss, setting.loss, setting.inputs, student)
+            return against_offset(*arguments, eps=0.0, alpha=0.5).offset
+
+        return jax.vmap(offset)(jax.random.split(jax.random.key(1), 1000))
+
+    variances = initial_variances("lecun", setting.theta_0)
+    arguments = (setting.f, setting.theta_0, setting.trait_loss, setting.loss, setting.inputs)
+    spread = small_angle_spread(*arguments, variances)
+    near = np.asarray(offsets(1e-3)) / 1e-3
+    np.testing.assert_allclose(near.std(), spread, rtol=0.1)
+    assert abs(near.mean()) < 4 * spread / np.sqrt(1000)
+    assert scipy.stats.kstest(near / spread, "norm").pvalue > 1e-3
+    # Controls: strangers are not at a small angle, and the variances matter.
+    far = np.asarray(offsets(jnp.pi / 2))
+    assert scipy.stats.kstest(far / spread, "norm").pvalue < 1e-3
+    np.testing.assert_allclose(small_angle_spread(*arguments, jax.tree.map(lambda s: 4 * s, variances)), 2 * spread)
+    assert small_angle_spread(*arguments, jax.tree.map(jnp.zeros_like, variances)) == 0
