@@ -41,7 +41,7 @@ def draw(results: xr.Dataset) -> Figure:
     panels[0].set_yticks(range(len(places)), labels)
     panels[0].set_ylim(len(places) - 0.5, -0.5)
     panels[0].set_xlim(0, 1)
-    panels[1].legend(loc="lower right")
+    panels[1].legend(loc="center right", bbox_to_anchor=(1.0, 0.36))
     config, eps = results.attrs["config"], results.attrs["hyper"]["eps"]
     plotting.caption(
         drawn,
