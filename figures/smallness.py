@@ -51,7 +51,7 @@ def draw(results: xr.Dataset) -> Figure:
     networks.set_yscale("log")
     networks.set_xlabel("width")
     networks.set_ylabel(r"critical $\epsilon$")
-    networks.set_title(f"{LOSSES[SHOWN][0]}: measured (dots), second order (open)")
+    networks.set_title(f"{LOSSES[SHOWN][0]}: measured (dots), 2nd order (open)")
     networks.legend(fontsize=8)
 
     for loss, (words, colour) in LOSSES.items():
@@ -77,6 +77,9 @@ def draw(results: xr.Dataset) -> Figure:
             bars = [[middle - float(summary.low)], [float(summary.high) - middle]]
             ratios.errorbar(middle, place, xerr=np.where(np.isfinite(bars), bars, 0), fmt="D", color=colour,
                             markersize=4, capsize=3)  # fmt: skip
+            ratios.text(
+                1.01, place, f"n = {ratio.size}", va="center", fontsize=7, transform=ratios.get_yaxis_transform()
+            )
     ratios.axvline(1, color=plotting.NEUTRAL, linewidth=1, zorder=1)
     ratios.set_xscale("log")
     ratios.set_xticks([0.1, 1 / 3, 1, 3, 10], ["0.1", "1/3", "1", "3", "10"])
@@ -92,6 +95,6 @@ def draw(results: xr.Dataset) -> Figure:
         f"{results.sizes['seed']} seeds a network, {results.attrs['precision']}, {config['init']} init, "
         rf"$\alpha$ = {hyper['alpha']:g}; left: medians with distribution-free 95% intervals. Met: both crossings lie "
         f"below the farthest eps scanned, {hyper['farthest']:g}.\nLinear teacher: outputs to first order in eps. "
-        "Quadratic trait: L_T to second order in the student's step. Both are measured on the simpler ray.",
+        "Quadratic trait: L_T to second order in the student's step. Both are measured on the simpler ray. Right: all networks together.",
     )
     return drawn
