@@ -95,6 +95,7 @@ def draw(results: xr.Dataset) -> Figure:
         f"{results.sizes['seed']} seeds a network, {results.attrs['precision']}, {config['init']} init, "
         rf"$\alpha$ = {hyper['alpha']:g}; left: medians with distribution-free 95% intervals. Met: both crossings lie "
         f"below the farthest eps scanned, {hyper['farthest']:g}.\nLinear teacher: outputs to first order in eps. "
-        "Quadratic trait: L_T to second order in the student's step. Both are measured on the simpler ray. Right: all networks together.",
+        "Quadratic trait: L_T to second order in the student's step. Both are measured on the simpler "
+        "ray. Right: all networks together.",
     )
     return drawn
