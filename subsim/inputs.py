@@ -57,3 +57,19 @@ NOISE = {"uniform": uniform_noise, "gaussian": gaussian_noise}
 def scaled(bank: Bank, factor: Any) -> Bank:
     """The same inputs with every pixel multiplied by `factor`, which may be traced."""
     return bank._replace(scale=bank.scale * factor, shift=bank.shift * factor)
+
+
+def labelled_clusters(
+    key: Key[Array, ""], n: int, n_pixels: int, n_class: int, structure: Any
+) -> tuple[Float[Array, "n pixels"], Int[Array, " n"]]:
+    """Gaussian inputs and their labels: sqrt(1 - s^2) noise + s centre[label], with s = `structure` in [0, 1].
+
+    Noise and centres are N(0, 1) and the labels uniform, so that s changes no input's law: at 0 the labels are
+    random, at 1 the input tells its label without doubt.
+    """
+    of_labels, of_centres, of_noise = jax.random.split(key, 3)
+    labels = jax.random.randint(of_labels, (n,), 0, n_class)
+    centres = jax.random.normal(of_centres, (n_class, n_pixels))
+    noise = jax.random.normal(of_noise, (n, n_pixels))
+    share = jnp.asarray(structure, noise.dtype)
+    return jnp.sqrt(1 - share**2) * noise + share * centres[labels], labels

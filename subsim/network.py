@@ -15,6 +15,7 @@ from subsim.options import require, require_choice
 Params = Any  # a pytree of arrays; theory and training never look inside
 InitScheme = Literal["lecun", "he", "torch"]
 Activation = Literal["relu", "tanh", "gelu"]
+LAYER_GROUPS = ("hidden", "class_head", "aux_head")
 
 
 @dataclass(frozen=True)
@@ -170,6 +171,45 @@ def make_mlp(config: NetworkConfig, n_pixels: int, n_class: int) -> Network:
         return nnx.merge(structure, params)(x)
 
     return Network(init, apply)
+
+
+def initial_variances(scheme: InitScheme, params: Params) -> Params:
+    """The variance of every initial parameter under `scheme`: a pytree like `params`, the parameters of a network."""
+    gain, biases_too = {"lecun": (1.0, False), "he": (2.0, False), "torch": (1 / 3, True)}[scheme]
+    leaves = jax.tree.leaves_with_path(params)
+    fan_in = {path[:-2]: leaf.shape[1] for path, leaf in leaves if leaf.ndim == 2}  # by layer
+
+    def variance(path: Any, leaf: Array) -> Array:
+        return jnp.full_like(leaf, gain / fan_in[path[:-2]] if leaf.ndim == 2 or biases_too else 0.0)
+
+    return jax.tree.map_with_path(variance, params)
+
+
+def rotated(a: Params, b: Params, angle: Any) -> Params:
+    """cos(angle) a + sin(angle) b for two pytrees of one structure; `angle` in radians, may be traced.
+
+    Of two independent draws of weights N(0, s^2) it is again such a draw, at every angle: (1 - t) a + t b would
+    shrink their variance, and be another experiment. Uniform weights keep their mean and variance, not their law.
+    """
+
+    def turn(x: Array, y: Array) -> Array:
+        turned = jnp.asarray(angle, x.dtype)
+        return jnp.cos(turned) * x + jnp.sin(turned) * y
+
+    return jax.tree.map(turn, a, b)
+
+
+def mixed(a: Params, b: Params, from_a: Bool[Array, " group"]) -> Params:
+    """The parameters of two networks by layer group: those of `a` where `from_a`, which may be traced, else of `b`.
+
+    `from_a` has one entry for each of `LAYER_GROUPS`: the hidden layers, the class head, the auxiliary head.
+    """
+
+    def pick(path: Any, x: Array, y: Array) -> Array:
+        group = jax.tree_util.keystr(path, simple=True, separator="/").split("/")[0]
+        return jnp.where(from_a[LAYER_GROUPS.index(group)], x, y)
+
+    return jax.tree.map_with_path(pick, a, b)
 
 
 def imitated_logits(

@@ -63,6 +63,8 @@ SMOKE = {
         "--n-inputs": "16",
         "--iterations": "5",
     },
+    "cross_model": {"--widths": "8", "--batch": "8"},
+    "sharedness": {"--widths": "8", "--batch": "8"},
     "single_step": {"--widths": "8", "--batch": "8"},
     "violations": {"--eps": "0.01"},
     "trajectory": {
@@ -72,6 +74,7 @@ SMOKE = {
         "--trait-images": "32",
         "--every": "1",
     },
+    "smallness": {"--width": "8", "--batch": "8", "--points": "9"},
     "throughput": {
         "--works": "small",
         "--peers": "jax-vmap",

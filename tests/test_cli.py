@@ -250,6 +250,20 @@ def test_the_studys_own_file_is_a_command(study, tmp_path, monkeypatch):
     assert calls == [(path, ["--seeds", "2"])]
 
 
+def test_a_study_reports_and_draws_the_sweeps_that_it_declares(command):
+    words = ["run", "cross_model", *smoke_options("cross_model"), "--seeds", "3"]
+    status, printed, _ = command(*words, "--sweep", "structure=0,1", "--out", "r")
+    assert status == 0
+    assert "P(d_S.d_T > 0)" in printed
+    assert "Draw them" in printed
+    assert command("figure", "cross_model", "--out", "r", "--to", "drawn")[0] == 0
+    status, printed, _ = command(*words, "--sweep", "eps=0.1,1", "--out", "other")
+    assert status == 0
+    assert "P(d_S.d_T > 0)" not in printed
+    assert "Draw them" not in printed
+    assert refused(command("figure", "cross_model", "--out", "other", "--to", "drawn"), "sweep over eps")
+
+
 def test_help_names_every_knob(command, monkeypatch):
     monkeypatch.setenv("COLUMNS", "120")
     status, printed, _ = command("run", "mnist_aux_logits", "--help")

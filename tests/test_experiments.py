@@ -96,3 +96,52 @@ def test_theorem_study_sees_no_violation_and_no_promise():
     np.testing.assert_allclose(shared.inner_product, shared.predicted, rtol=0.05)
     assert (independent.inner_product < 0).any()
     assert results.inner_product.dtype == np.float64
+
+
+def test_smallness_study_records_what_is_beyond_the_scan():
+    study = subsim.load_study("smallness")
+    config = dataclasses.replace(study.config, width=8, batch=8)
+    results = subsim.simulate(study, config, seeds=6)
+    farthest = study.hyper.farthest
+    assert ((results.measured > 0) & (results.measured <= farthest)).all()
+    assert results.met.any()
+    assert (results.measured.where(results.met.any("predictor"), 0) < farthest).all()
+    assert (results.derivatives.sel(order=1) <= 0).all()  # -alpha A
+    # Control: within a scan that ends at once nothing is met, and all is recorded as its end.
+    near = subsim.simulate(study, config, dataclasses.replace(study.hyper, farthest=2e-3), seeds=6)
+    assert not near.met.any()
+    assert (near.measured == 2e-3).all()
+    assert (near.status == results.status).all()
+
+
+def test_sharedness_study_between_its_limits():
+    study = subsim.load_study("sharedness")
+    config = dataclasses.replace(study.config, widths=(8, 8), batch=16)
+    results = subsim.simulate(study, config, seeds=100, sweep={"angle": [0.0, np.pi / 2]})
+    shared, strangers = results.isel(angle=0), results.isel(angle=1)
+    assert (shared.inner_product >= 0).all()  # Lemma 1; 0 where no hidden unit of the last layer is alive
+    assert (shared.inner_product > 0).mean() > 0.9
+    np.testing.assert_allclose(strangers.inner_product.sel(shared="all"), shared.inner_product.sel(shared="none"))
+    # The class head moves no imitated logit.
+    np.testing.assert_allclose(
+        strangers.inner_product.sel(shared="hidden + aux head"), strangers.inner_product.sel(shared="all"), rtol=1e-9
+    )
+    # Control: nothing of that holds where the auxiliary head is another, or the hidden layers are.
+    for group in ("none", "hidden + class head", "class head + aux head"):
+        signs = np.sign(strangers.inner_product.sel(shared=group))
+        assert (signs < 0).any()
+        assert (signs > 0).any()
+    # With only the class head its own, d_S . d_T is the theorem's; the student's own L_T need not fall.
+    assert (strangers.trait_change.sel(shared="hidden + aux head") > 0).any()
+
+
+def test_cross_model_study_tells_its_conditions_apart():
+    study = subsim.load_study("cross_model")
+    results = subsim.simulate(study, seeds=200, sweep={"bias_scale": [0.0, 1.0]})
+    np.testing.assert_allclose(results.parts.sum("part"), results.inner_product, rtol=1e-9)
+    plain = results.sel(bias_scale=0.0)
+    for loss in plain.loss.values:
+        positive = (plain.inner_product.sel(loss=loss) > 0).sum("seed")
+        assert subsim.rate_interval(int(positive.sel(imitated="aux. only")), 200)[0] > 0.5
+        assert subsim.rate_interval(int(positive.sel(imitated="all logits")), 200)[1] < 0.5
+    assert (plain.inner_product != results.sel(bias_scale=1.0).inner_product).all()

@@ -51,3 +51,15 @@ def test_noise_is_the_same_in_every_precision():
         bank = inputs.uniform_noise(jax.random.key(0), 3, 8)
         assert everything(bank).dtype == np.float64
         assert (bank.values == single).all()
+
+
+@pytest.mark.parametrize("structure", [0.0, 0.6, 1.0])
+def test_labels_explain_their_share_of_the_inputs(structure):
+    inputs_drawn, labels = inputs.labelled_clusters(jax.random.key(0), 20_000, 30, 5, structure)
+    assert scipy.stats.chisquare(np.bincount(labels, minlength=5)).pvalue > 1e-3
+    values = np.asarray(inputs_drawn)
+    means = np.stack([values[np.asarray(labels) == label].mean(axis=0) for label in range(5)])
+    # Between the labels lies structure^2 of the variance, within them the rest; centres are 150 draws of N(0, 1).
+    np.testing.assert_allclose(np.mean(means**2), structure**2, atol=0.25 * structure**2 + 1e-3)
+    within = np.mean((values - means[np.asarray(labels)]) ** 2)
+    np.testing.assert_allclose(within, 1 - structure**2, atol=0.01)

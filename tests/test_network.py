@@ -5,7 +5,15 @@ import pytest
 import scipy.stats
 
 from subsim.engine.program import arithmetic
-from subsim.network import NetworkConfig, imitated_logits, make_mlp
+from subsim.network import (
+    LAYER_GROUPS,
+    NetworkConfig,
+    imitated_logits,
+    initial_variances,
+    make_mlp,
+    mixed,
+    rotated,
+)
 
 
 def test_forward_pass_is_the_textbook_one(x64):
@@ -94,3 +102,54 @@ def test_masks(n_imitated):
     imitated = [True] * (n_imitated or 3) + [False] * (3 - (n_imitated or 3))
     assert aux_only.tolist() == [False] * 4 + imitated
     assert all_logits.tolist() == [True] * 4 + imitated
+
+
+@pytest.mark.parametrize("init", ["lecun", "he", "torch"])
+def test_initial_variances_are_those_of_the_draws(init):
+    params = make_mlp(NetworkConfig(widths=(500, 400), n_aux=300, init=init), 200, 300).init(jax.random.key(4))
+    variances = initial_variances(init, params)
+    assert jax.tree.structure(variances) == jax.tree.structure(params)
+    for leaf, variance in zip(jax.tree.leaves(params), jax.tree.leaves(variances), strict=True):
+        assert variance.shape == leaf.shape
+        np.testing.assert_allclose(np.var(leaf), variance.ravel()[0], rtol=0.03 if leaf.ndim == 2 else 0.25)
+
+
+def two_draws(width=400):
+    network = make_mlp(NetworkConfig(widths=(width,)), 900, 10)
+    return tuple(network.init(jax.random.key(seed)) for seed in (2, 3))
+
+
+@pytest.mark.parametrize("angle", [0.4, np.pi / 4, 2.0])
+def test_rotation_keeps_the_law_of_normal_weights(angle):
+    a, b = two_draws()
+
+    def weight(params):
+        return np.asarray(params["hidden"][0]["weight"][...]).ravel() * 30
+
+    turned = weight(jax.jit(rotated)(a, b, angle))
+    assert scipy.stats.kstest(turned, "norm").pvalue > 1e-3
+    np.testing.assert_allclose(np.corrcoef(turned, weight(a))[0, 1], np.cos(angle), atol=0.01)
+    # Control: interpolation shrinks the weights.
+    half = jax.tree.map(lambda x, y: (x + y) / 2, a, b)
+    np.testing.assert_allclose(weight(half).std(), 0.5**0.5, atol=0.01)
+    assert scipy.stats.kstest(weight(half), "norm").pvalue < 1e-6
+
+
+def test_rotation_begins_at_one_draw_and_ends_at_the_other(x64):
+    a, b = two_draws(4)
+    for angle, end in ((0.0, a), (jnp.pi / 2, b)):
+        for turned, leaf in zip(jax.tree.leaves(rotated(a, b, angle)), jax.tree.leaves(end), strict=True):
+            np.testing.assert_allclose(turned, leaf, atol=1e-15)
+            assert turned.dtype == leaf.dtype
+
+
+@pytest.mark.parametrize("from_a", [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 0), (1, 1, 1)])
+def test_mixed_networks_take_whole_groups(from_a):
+    a, b = two_draws(4)
+    parts = jax.jit(mixed)(a, b, jnp.array(from_a, bool))
+    for group, own in zip(LAYER_GROUPS, from_a, strict=True):
+        chosen, other = (a, b) if own else (b, a)
+        for part, leaf in zip(jax.tree.leaves(parts[group]), jax.tree.leaves(chosen[group]), strict=True):
+            np.testing.assert_array_equal(part, leaf)
+        weights = [jax.tree.leaves(params[group])[-1] for params in (parts, other)]
+        assert (np.asarray(weights[0]) != np.asarray(weights[1])).any()

@@ -1,5 +1,7 @@
 """Means and rates that never come without their interval and their n."""
 
+from typing import Any
+
 import numpy as np
 import scipy.special
 import xarray as xr
@@ -32,6 +34,37 @@ def mean_interval(values: xr.DataArray, dim: str = "seed", level: float = 0.95) 
 def paired_contrast(a: xr.DataArray, b: xr.DataArray, dim: str = "seed", level: float = 0.95) -> xr.Dataset:
     """`mean_interval` of a - b taken seed by seed: conditions of one seed share its randomness."""
     return mean_interval(a.reset_coords(drop=True) - b.reset_coords(drop=True), dim, level)
+
+
+def median_interval(values: xr.DataArray, dim: str = "seed", level: float = 0.95) -> xr.Dataset:
+    """Median over `dim` with its distribution-free interval: variables `median`, `low`, `high`, `n` and `dropped`.
+
+    The interval runs between two order statistics; it covers the median of any law with at least `level`, and is
+    infinite where too few values would. NaN is left out and counted in `dropped`; infinities take part.
+    """
+    last = np.moveaxis(values.values, values.get_axis_num(dim), -1)
+    # NaN comes last; one more stands for what is not there.
+    ordered = np.sort(np.concatenate([last, np.full((*last.shape[:-1], 1), np.nan)], axis=-1), axis=-1)
+    n = np.asarray(np.sum(~np.isnan(ordered), axis=-1))
+    # The largest k of which Binomial(n, 1/2) is less than k with probability at most (1 - level) / 2.
+    counts = np.arange(ordered.shape[-1] + 1)
+    below = scipy.special.bdtr(counts, n[..., None], 0.5) <= (1 - level) / 2
+    k = np.asarray(np.sum(below & (counts < n[..., None]), axis=-1))
+
+    def at(place: Any) -> np.ndarray:
+        return np.take_along_axis(ordered, np.clip(place, 0, ordered.shape[-1] - 1)[..., None], -1)[..., 0]
+
+    middle = np.where(n % 2, at(n // 2), (at(n // 2 - 1) + at(n // 2)) / 2)
+    parts = {
+        "median": np.where(n > 0, middle, np.nan),
+        "low": np.where(k > 0, at(k - 1), -np.inf),
+        "high": np.where(k > 0, at(n - k), np.inf),
+        "n": n,
+        "dropped": values.sizes[dim] - n,
+    }
+    dims = [name for name in values.dims if name != dim]
+    coords = {name: values[name] for name in dims if name in values.coords}
+    return xr.Dataset({name: (dims, part) for name, part in parts.items()}, coords)
 
 
 def rate_interval(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:

@@ -3,7 +3,7 @@ import pytest
 import scipy.stats
 import xarray as xr
 
-from subsim.engine.summary import mean_interval, mean_table, paired_contrast, rate_interval, report
+from subsim.engine.summary import mean_interval, mean_table, median_interval, paired_contrast, rate_interval, report
 
 
 @pytest.fixture
@@ -71,3 +71,34 @@ def test_table_has_one_row_a_label(values):
     table = mean_table(values, "title")
     assert [row[0] for row in table.rows] == ["a", "b"]
     assert table.columns == ("condition", "mean", "95% interval", "n", "dropped")
+
+
+@pytest.mark.parametrize("n", [9, 20])
+def test_median_interval_is_the_sign_tests(n):
+    numbers = np.random.default_rng(n).normal(size=n)
+    summary = median_interval(xr.DataArray(numbers, dims="seed"))
+    expected = scipy.stats.quantile_test(numbers, q=0, p=0.5).confidence_interval(0.95)
+    np.testing.assert_allclose((summary["median"], summary.low, summary.high), (np.median(numbers), *expected))
+    assert (int(summary.n), int(summary.dropped)) == (n, 0)
+
+
+def test_median_interval_keeps_infinities_and_drops_nan(values):
+    values[:4, 0], values[4:7, 1] = np.inf, np.nan
+    summary = median_interval(values)
+    assert summary.n.values.tolist() == [12, 9]
+    assert summary.dropped.values.tolist() == [0, 3]
+    assert np.isfinite(summary["median"]).all()
+    assert np.isposinf(summary.high.sel(condition="a"))
+    alone = median_interval(values.sel(condition="b").dropna("seed"))
+    assert [float(summary[name].sel(condition="b")) for name in ("low", "median", "high")] == [
+        float(alone[name]) for name in ("low", "median", "high")
+    ]
+
+
+def test_too_few_values_have_no_median_interval():
+    summary = median_interval(xr.DataArray(np.arange(5.0), dims="seed"))
+    assert (float(summary.low), float(summary["median"]), float(summary.high)) == (-np.inf, 2.0, np.inf)
+    for nothing in (np.full(3, np.nan), np.zeros(0)):
+        summary = median_interval(xr.DataArray(nothing, dims="seed"))
+        assert np.isnan(summary["median"])
+        assert int(summary.n) == 0

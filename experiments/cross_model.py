@@ -1,0 +1,164 @@
+"""Independent init: how often does imitating a stranger still follow the teacher's step, and what decides it?"""
+
+import functools
+import sys
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import xarray as xr
+from jaxtyping import Array, Float
+
+from subsim.engine.study import Run, Study, Table, Variable
+from subsim.engine.summary import rate_interval
+from subsim.inputs import labelled_clusters, pixels, uniform_noise
+from subsim.losses import IMITATION_LOSSES, task_cross_entropy
+from subsim.network import NetworkConfig, Params, imitated_logits, make_mlp
+from subsim.options import hyper, require
+from subsim.theory.steps import imitation_directions, trait_direction
+
+LOSSES = list(IMITATION_LOSSES)
+IMITATED = ["aux. only", "all logits"]
+PARTS = ["weights", "biases"]
+
+
+@dataclass(frozen=True)
+class Config(NetworkConfig):
+    """The network, 16-32-32-(5+3) unless told otherwise."""
+
+    widths: tuple[int, ...] = (32, 32)
+    """Units in each hidden layer, one number a layer."""
+    n_pixels: int = 16
+    """Inputs of the network."""
+    n_class: int = 5
+    """Class logits, which the trait is about."""
+    batch: int = 64
+    """Samples in L_T (Gaussian inputs) and in L_S (uniform noise on [-1, 1])."""
+
+
+@hyper
+class Hyper:
+    """Numbers that are traced: they may differ within one compiled program."""
+
+    eps: float = 1e-3
+    """The teacher's step size."""
+    structure: float = 0.0
+    """How much of an input its label explains: 0 random labels, 1 the label alone."""
+    output_scale: float = 1.0
+    """Factor on both heads at initialisation, of teacher and student."""
+    bias_scale: float = 0.0
+    """Standard deviation of the initial biases, of teacher and student."""
+
+
+class Record(NamedTuple):
+    """d_S . d_T of a stranger, and what its weights and its biases contribute."""
+
+    inner_product: Float[Array, "loss imitated"]
+    parts: Float[Array, "loss imitated part"]
+
+
+def adjusted(key: Array, init: Params, numbers: Hyper) -> Params:
+    """`init` with biases N(0, bias_scale^2) added, and then its heads scaled."""
+
+    def adjust(path: tuple, leaf: Array, noise: Array) -> Array:
+        name = jax.tree_util.keystr(path)
+        leaf = leaf + numbers.bias_scale * noise if "bias" in name else leaf
+        return leaf * numbers.output_scale if "head" in name else leaf
+
+    return jax.tree.map_with_path(adjust, init, optax.tree.random_like(key, init))
+
+
+def contributions(d_s: Params, d_t: Params) -> Float[Array, " part"]:
+    """What the weights and what the biases contribute to d_S . d_T."""
+    products = jax.tree.leaves_with_path(jax.tree.map(jnp.vdot, d_s, d_t))
+    biases = sum(product for path, product in products if "bias" in jax.tree_util.keystr(path))
+    return jnp.stack([sum(product for _, product in products) - biases, biases])
+
+
+def run(config: Config, key: Array, numbers: Hyper) -> Record:
+    """One teacher's step, and one step of a stranger imitating it through either set of logits, by every loss."""
+    own, other, own_biases, other_biases, task, noise = jax.random.split(key, 6)
+    network = make_mlp(config, config.n_pixels, config.n_class)
+    theta_0 = adjusted(own_biases, network.init(own), numbers)
+    stranger = adjusted(other_biases, network.init(other), numbers)
+    task_inputs, labels = labelled_clusters(task, config.batch, config.n_pixels, config.n_class, numbers.structure)
+    bank = uniform_noise(noise, config.batch, config.n_pixels)
+
+    def trait_loss(params: Params) -> Array:
+        class_logits = jax.vmap(lambda x: network.apply(params, x)[: config.n_class])(task_inputs)
+        return jnp.mean(jax.vmap(task_cross_entropy)(class_logits, labels))
+
+    def parts(loss: str, mask: Array) -> Array:
+        def value(z: Array, y: Array) -> Array:
+            return IMITATION_LOSSES[loss].value(z, y, mask)
+
+        d_s = imitation_directions(
+            network.apply, theta_0, d_t, value, pixels(bank, bank.values), student=stranger
+        )  # fmt: skip
+        return contributions(d_s(numbers.eps), d_t)
+
+    d_t = trait_direction(trait_loss, theta_0)
+    masks = jnp.stack(imitated_logits(config.n_class, config.n_aux))
+    every = jnp.stack([jax.vmap(functools.partial(parts, loss))(masks) for loss in LOSSES])
+    return Record(inner_product=jnp.sum(every, axis=-1), parts=every)
+
+
+def make_run(config: Config, _data: None) -> Run:
+    """The run of `config`, which needs no data."""
+    return functools.partial(run, config)
+
+
+def check(config: Config, hyper: Hyper) -> None:
+    """Refuse options that are out of range."""
+    for options, names in ((config, ("n_pixels", "n_class", "batch")), (hyper, ("eps", "output_scale"))):
+        for name in names:
+            require(getattr(options, name) > 0, f"{name} is {getattr(options, name)}; it must be positive.")
+    require(0 <= hyper.structure <= 1, f"structure is {hyper.structure}; it must lie in [0, 1].")
+    require(hyper.bias_scale >= 0, f"bias_scale is {hyper.bias_scale}; it must not be negative.")
+
+
+def report(results: xr.Dataset) -> list[Table]:
+    """P(d_S . d_T > 0) with exact 95% intervals at every place of the sweep, and of each part alone."""
+    dims = [str(dim) for dim in results.inner_product.dims if dim != "seed"]
+    rows = []
+    for place in np.ndindex(*(results.sizes[dim] for dim in dims)):
+        here = results.isel(dict(zip(dims, place, strict=True)))
+        cells = []
+        for values in (here.inner_product, *(here.parts.sel(part=part) for part in PARTS)):
+            finite = values.values[np.isfinite(values.values)]
+            positive = int((finite > 0).sum())
+            low, high = rate_interval(positive, len(finite))
+            cells.append(f"{positive / max(len(finite), 1):.3f} [{low:.3f}, {high:.3f}]")
+        labels = (str(here[dim].item()) for dim in dims)
+        rows.append((*labels, *cells, str(len(finite)), str(here.sizes["seed"] - len(finite))))
+    columns = (*dims, "P(d_S.d_T > 0)", *(f"{part} alone" for part in PARTS), "n", "dropped")
+    return [Table("A stranger's step along the teacher's, exact 95% intervals", columns, tuple(rows))]
+
+
+study = Study(
+    name="cross_model",
+    title=__doc__,
+    make_run=make_run,
+    config=Config(),
+    hyper=Hyper(),
+    check=check,
+    report=report,
+    axes={"structure": (), "output_scale": (), "bias_scale": ()},
+    coords={"loss": LOSSES, "imitated": IMITATED, "part": PARTS},
+    variables={
+        "inner_product": Variable("d_S . d_T of a student of independent init", ("loss", "imitated")),
+        "parts": Variable("what weights and biases contribute to d_S . d_T", ("loss", "imitated", "part")),
+    },
+    seeds=1000,
+    precision="float64",
+    precisions=("float64", "float32"),  # signs at small eps mean nothing in bfloat16
+    chunk=1024,
+)
+
+if __name__ == "__main__":
+    from subsim.cli import main
+
+    main(["run", __file__, *sys.argv[1:]])

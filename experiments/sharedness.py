@@ -1,0 +1,182 @@
+"""How shared is shared: does one imitation step still follow the teacher's as the student's init turns away?"""
+
+import functools
+import itertools
+import sys
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+from jaxtyping import Array, Float
+
+from subsim.engine.study import Run, Study, Table, Variable
+from subsim.engine.summary import rate_interval
+from subsim.inputs import labelled_clusters, pixels, uniform_noise
+from subsim.losses import IMITATION_LOSSES, task_cross_entropy
+from subsim.network import (
+    LAYER_GROUPS,
+    NetworkConfig,
+    Params,
+    imitated_logits,
+    initial_variances,
+    make_mlp,
+    mixed,
+    rotated,
+)
+from subsim.options import hyper, require
+from subsim.theory.rates import conditional_sign_rate, sign_rate
+from subsim.theory.sharedness import against_offset, small_angle_spread
+
+LOSSES = list(IMITATION_LOSSES)
+# Which groups of layers keep the reference's own init: none, each, each pair, all.
+SHARED = [group for size in range(4) for group in itertools.combinations(LAYER_GROUPS, size)]
+NAMES = ["none", *(" + ".join(group.replace("_", " ") for group in groups) for groups in SHARED[1:-1]), "all"]
+# Where in a sweep the layer groups are told apart: strangers, and eps as small as it gets.
+EDGE = {"angle": np.argmax, "eps": np.argmin}
+
+
+@dataclass(frozen=True)
+class Config(NetworkConfig):
+    """The network, 16-32-32-(5+3) unless told otherwise."""
+
+    widths: tuple[int, ...] = (32, 32)
+    """Units in each hidden layer, one number a layer."""
+    n_pixels: int = 16
+    """Inputs of the network."""
+    n_class: int = 5
+    """Class logits, which the trait is about and the student never imitates."""
+    batch: int = 64
+    """Samples in L_T (Gaussian inputs with random labels) and in L_S (uniform noise on [-1, 1])."""
+
+
+@hyper
+class Hyper:
+    """Numbers that are traced: they may differ within one compiled program."""
+
+    angle: float = float(np.pi / 2)
+    """Angle phi between the student's and the teacher's init, in radians: 0 is shared, pi/2 independent."""
+    eps: float = 1e-3
+    """The teacher's step size."""
+    alpha: float = 0.1
+    """The student's step size."""
+
+
+class Record(NamedTuple):
+    """The fields of `Sharedness`, and the offset's spread by theory, for every loss and choice of shared layers."""
+
+    inner_product: Float[Array, "loss shared"]
+    offset: Float[Array, "loss shared"]
+    slope: Float[Array, "loss shared"]
+    signal: Float[Array, "loss shared"]
+    trait_change: Float[Array, "loss shared"]
+    spread: Float[Array, "loss shared"]
+
+
+def run(config: Config, key: Array, numbers: Hyper) -> Record:
+    """One teacher's step, and the steps of students whose layers are rotated by the angle, or shared."""
+    own, other, task, noise = jax.random.split(key, 4)
+    network = make_mlp(config, config.n_pixels, config.n_class)
+    task_inputs, labels = labelled_clusters(task, config.batch, config.n_pixels, config.n_class, structure=0.0)
+    bank = uniform_noise(noise, config.batch, config.n_pixels)
+    aux_only, _ = imitated_logits(config.n_class, config.n_aux)
+
+    def trait_loss(params: Params) -> Array:
+        class_logits = jax.vmap(lambda x: network.apply(params, x)[: config.n_class])(task_inputs)
+        return jnp.mean(jax.vmap(task_cross_entropy)(class_logits, labels))
+
+    def step(loss: str, shared: Array) -> dict[str, Array]:
+        def value(z: Array, y: Array) -> Array:
+            return IMITATION_LOSSES[loss].value(z, y, aux_only)
+
+        setting = (network.apply, theta_0, trait_loss, value, pixels(bank, bank.values))
+        student = mixed(theta_0, turned, shared)
+        parted = against_offset(*setting, student, eps=numbers.eps, alpha=numbers.alpha)
+        spread = jnp.sin(numbers.angle) * small_angle_spread(*setting, mixed(nowhere, variances, shared))
+        return {**parted._asdict(), "spread": spread}
+
+    theta_0 = network.init(own)
+    variances = initial_variances(config.init, theta_0)
+    nowhere = jax.tree.map(jnp.zeros_like, variances)
+    turned = rotated(theta_0, network.init(other), numbers.angle)
+    shared = jnp.array([[group in groups for group in LAYER_GROUPS] for groups in SHARED])
+    steps = [jax.vmap(functools.partial(step, loss))(shared) for loss in LOSSES]
+    return Record(**{name: jnp.stack([one[name] for one in steps]) for name in Record._fields})
+
+
+def make_run(config: Config, _data: None) -> Run:
+    """The run of `config`, which needs no data."""
+    return functools.partial(run, config)
+
+
+def check(config: Config, hyper: Hyper) -> None:
+    """Refuse options that are out of range."""
+    for options, names in ((config, ("n_pixels", "n_class", "batch")), (hyper, ("eps", "alpha"))):
+        for name in names:
+            require(getattr(options, name) > 0, f"{name} is {getattr(options, name)}; it must be positive.")
+
+
+def _rate(values: xr.DataArray) -> str:
+    """The rate of positive values with its exact interval."""
+    finite = values.values[np.isfinite(values.values)]
+    low, high = rate_interval(int((finite > 0).sum()), len(finite))
+    return f"{(finite > 0).mean() if len(finite) else np.nan:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def report(results: xr.Dataset) -> list[Table]:
+    """P(d_S . d_T > 0) at every place of the sweep; and by the layers shared, at the largest angle and smallest eps."""
+    axes = [str(dim) for dim in results.signal.dims if dim not in ("seed", "loss", "shared")]
+    edge = {axis: results[axis].values[pick(results[axis].values)] for axis, pick in EDGE.items() if axis in axes}
+    rates, groups = [], []
+    for loss, place in itertools.product(LOSSES, np.ndindex(*(results.sizes[axis] for axis in axes))):
+        here = results.sel(loss=loss).isel(dict(zip(axes, place, strict=True)))
+        labels = (loss, *(f"{here[axis].item():.4g}" if axis in EDGE else str(here[axis].item()) for axis in axes))
+        turned = here.sel(shared="none")
+        n = int(np.isfinite(turned.inner_product).sum())
+        expected = sign_rate(turned.signal.values, turned.offset.values)
+        given_seeds = conditional_sign_rate(turned.signal.values, turned.spread.values)
+        predictions = f"{given_seeds:.3f}", f"{expected.predicted:.3f}"
+        rates.append((*labels, _rate(turned.inner_product), *predictions, str(n), str(here.sizes["seed"] - n)))
+        if all(here[axis].item() == value for axis, value in edge.items()):
+            by_group = (here.sel(shared=name) for name in NAMES)
+            groups += [(*labels, str(one.shared.item()), _rate(one.inner_product), _rate(-one.trait_change), str(n))
+                       for one in by_group]  # fmt: skip
+    columns = ("loss", *axes)
+    return [
+        Table("P(d_S.d_T > 0) with every layer turned, exact 95% intervals",
+              (*columns, "measured", "small angles", "normal offsets", "n", "dropped"), tuple(rates)),
+        Table("By the layers that stay shared, exact 95% intervals",
+              (*columns, "shared", "P(d_S.d_T > 0)", "P(L_T falls)", "n"), tuple(groups)),
+    ]  # fmt: skip
+
+
+study = Study(
+    name="sharedness",
+    title=__doc__,
+    make_run=make_run,
+    config=Config(),
+    hyper=Hyper(),
+    check=check,
+    report=report,
+    axes={"angle": (), "eps": ()},
+    coords={"loss": LOSSES, "shared": NAMES},
+    variables={
+        "inner_product": Variable("d_S . d_T", ("loss", "shared")),
+        "offset": Variable("d_S . d_T at eps = 0: imitation of the untrained teacher", ("loss", "shared")),
+        "slope": Variable("derivative of d_S . d_T in eps at 0; A for a shared init", ("loss", "shared")),
+        "signal": Variable("eps A of the shared init", ("loss", "shared")),
+        "spread": Variable("sin(phi) times the offset's small-angle spread over theta'", ("loss", "shared")),
+        "trait_change": Variable("L_T(theta_S) - L_T(theta_S0)", ("loss", "shared"), "nat"),
+    },
+    seeds=1000,
+    precision="float64",
+    precisions=("float64", "float32"),  # signs at small eps mean nothing in bfloat16
+    chunk=256,
+)
+
+if __name__ == "__main__":
+    from subsim.cli import main
+
+    main(["run", __file__, *sys.argv[1:]])

@@ -1,0 +1,187 @@
+"""How small is sufficiently small: where along the teacher's ray does Theorem 1 stop holding, and what predicts it?"""
+
+import functools
+import itertools
+import sys
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.stats
+import xarray as xr
+from jaxtyping import Array, Bool, Float
+
+from subsim.engine.study import Run, Study, Table, Variable
+from subsim.engine.summary import median_interval
+from subsim.inputs import labelled_clusters, pixels, uniform_noise
+from subsim.losses import IMITATION_LOSSES, task_cross_entropy
+from subsim.network import InitScheme, NetworkConfig, Params, imitated_logits, make_mlp
+from subsim.options import hyper, require
+from subsim.theory.smallness import Smallness, critical_eps
+
+LOSSES = ["kl", "mse", "kl, all logits"]
+PREDICTORS = ["quadratic", "cubic", "pade", "linear teacher", "quadratic trait"]
+
+
+@dataclass(frozen=True)
+class Config:
+    """The network, 16-32-32-(5+3) unless told otherwise, and how finely the ray is searched."""
+
+    width: int = 32
+    """Units in each hidden layer."""
+    depth: int = 2
+    """Hidden layers."""
+    n_aux: int = 3
+    """Auxiliary logits, imitated alone under kl and mse."""
+    init: InitScheme = "lecun"
+    """The law of the initial parameters, as in every study."""
+    n_pixels: int = 16
+    """Inputs of the network."""
+    n_class: int = 5
+    """Class logits, which the trait is about."""
+    batch: int = 32
+    """Samples in L_T (Gaussian inputs with random labels) and in L_S (uniform noise on [-1, 1])."""
+    points: int = 31
+    """Step sizes in the scan for the first crossing, evenly spaced in their logarithm: five a decade by default."""
+
+    @property
+    def network(self) -> NetworkConfig:
+        """Width and depth as the network takes them."""
+        return NetworkConfig(widths=(self.width,) * self.depth, n_aux=self.n_aux, init=self.init)
+
+
+@hyper
+class Hyper:
+    """Numbers that are traced: they may differ within one compiled program."""
+
+    alpha: float = 1.0
+    """The student's step size."""
+    nearest: float = 1e-3
+    """Where the scan of eps begins."""
+    farthest: float = 1e3
+    """Where the scan of eps ends; a critical eps beyond it is recorded as this."""
+
+
+class Record(NamedTuple):
+    """The critical eps and its predictions, none above the farthest eps scanned; whether both lie below it; and the
+    derivatives of phi at 0."""
+
+    measured: Float[Array, " loss"]
+    predicted: Float[Array, "loss predictor"]
+    met: Bool[Array, "loss predictor"]
+    derivatives: Float[Array, "loss order"]
+
+
+def run(config: Config, key: Array, numbers: Hyper) -> Record:
+    """The critical eps of one reference and its teacher, for every imitation loss."""
+    own, task, noise = jax.random.split(key, 3)
+    network = make_mlp(config.network, config.n_pixels, config.n_class)
+    theta_0 = network.init(own)
+    task_inputs, labels = labelled_clusters(task, config.batch, config.n_pixels, config.n_class, structure=0.0)
+    bank = uniform_noise(noise, config.batch, config.n_pixels)
+    aux_only, all_logits = imitated_logits(config.n_class, config.n_aux)
+
+    def trait_loss(params: Params) -> Array:
+        class_logits = jax.vmap(lambda x: network.apply(params, x)[: config.n_class])(task_inputs)
+        return jnp.mean(jax.vmap(task_cross_entropy)(class_logits, labels))
+
+    def search(loss: str, mask: Array) -> Smallness:
+        def value(z: Array, y: Array) -> Array:
+            return IMITATION_LOSSES[loss].value(z, y, mask)
+
+        return critical_eps(
+            network.apply, theta_0, trait_loss, value, pixels(bank, bank.values),
+            alpha=numbers.alpha, nearest=numbers.nearest, farthest=numbers.farthest, points=config.points,
+        )  # fmt: skip
+
+    found = [search("kl", aux_only), search("mse", aux_only), search("kl", all_logits)]
+    measured = jnp.stack([one.measured for one in found])
+    predicted = jnp.stack([jnp.stack([*one.predicted, one.linear_teacher, one.quadratic_trait]) for one in found])
+    return Record(
+        # A critical eps that is not met is known to lie beyond the scan; NaN, where nothing is promised, stays.
+        measured=jnp.minimum(measured, numbers.farthest),
+        predicted=jnp.minimum(predicted, numbers.farthest),
+        met=(measured < numbers.farthest)[:, None] & (predicted < numbers.farthest),
+        derivatives=jnp.stack([one.derivatives for one in found]),
+    )
+
+
+def make_run(config: Config, _data: None) -> Run:
+    """The run of `config`, which needs no data."""
+    return functools.partial(run, config)
+
+
+def check(config: Config, hyper: Hyper) -> None:
+    """Refuse options that are out of range."""
+    for options, names in (
+        (config, ("width", "depth", "n_pixels", "n_class", "batch")),
+        (hyper, ("alpha", "nearest")),
+    ):
+        for name in names:
+            require(getattr(options, name) > 0, f"{name} is {getattr(options, name)}; it must be positive.")
+    require(config.points > 1, f"points is {config.points}; a scan takes at least 2.")
+    require(hyper.farthest > hyper.nearest, f"farthest is {hyper.farthest}; it must be above nearest, {hyper.nearest}.")
+
+
+def _in_words(values: xr.DataArray) -> str:
+    """Median and its interval; no interval where there are too few values."""
+    summary = median_interval(values)
+    middle, low, high = (float(summary[name]) for name in ("median", "low", "high"))
+    return f"{middle:.3g} [{low:.3g}, {high:.3g}]" if np.isfinite([low, high]).all() else f"{middle:.3g}"
+
+
+def report(results: xr.Dataset) -> list[Table]:
+    """Of every network and loss, the critical eps and how each prediction goes with it."""
+    axes = [str(dim) for dim in results.measured.dims if dim not in ("seed", "loss")]
+    rows, errors = [], []
+    for loss, place in itertools.product(LOSSES, np.ndindex(*(results.sizes[axis] for axis in axes))):
+        here = results.sel(loss=loss).isel(dict(zip(axes, place, strict=True)))
+        labels = (loss, *(str(here[axis].item()) for axis in axes))
+        n = int(np.isfinite(here.predicted).all("predictor").sum())
+        every = [here.measured, *(here.predicted.sel(predictor=name) for name in ("quadratic", "cubic", "pade"))]
+        rows.append((*labels, *map(_in_words, every), str(n), str(here.sizes["seed"] - n)))
+        for name in PREDICTORS:
+            met = here.isel(seed=here.met.sel(predictor=name).values)
+            predicted = met.predicted.sel(predictor=name)
+            rank = float(scipy.stats.spearmanr(met.measured, predicted)[0]) if met.sizes["seed"] > 2 else np.nan
+            ratio = _in_words(met.measured / predicted) if met.sizes["seed"] else "-"
+            errors.append((*labels, name, ratio, f"{rank:.2f}", f"{met.sizes['seed']} of {here.sizes['seed']}"))
+    return [
+        Table("Critical eps: medians with 95% intervals", ("loss", *axes, "measured", "quadratic", "cubic", "pade", "n",
+              "dropped"), tuple(rows)),
+        Table("Where both lie on the scan: ratio of medians with 95% intervals", ("loss", *axes, "predictor",
+              "measured / predicted", "rank correlation", "n"), tuple(errors)),
+    ]  # fmt: skip
+
+
+study = Study(
+    name="smallness",
+    title=__doc__,
+    make_run=make_run,
+    config=Config(),
+    hyper=Hyper(),
+    check=check,
+    report=report,
+    axes={"width": (), "depth": ()},
+    coords={"loss": LOSSES, "predictor": PREDICTORS, "order": [1, 2, 3]},
+    variables={
+        "measured": Variable("the first eps at which L_T(theta_S) > L_T(theta_0); at most the farthest", ("loss",)),
+        "predicted": Variable(
+            "the critical eps by extrapolation from eps = 0, or of a simpler ray; at most the farthest",
+            ("loss", "predictor"),
+        ),
+        "met": Variable("whether measured and predicted both lie below the farthest eps", ("loss", "predictor")),
+        "derivatives": Variable("derivatives of L_T(theta_S) in eps at 0", ("loss", "order"), "nat"),
+    },
+    seeds=200,
+    precision="float64",
+    precisions=("float64", "float32"),  # signs at small eps mean nothing in bfloat16
+    chunk=256,
+)
+
+if __name__ == "__main__":
+    from subsim.cli import main
+
+    main(["run", __file__, *sys.argv[1:]])

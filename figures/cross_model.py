@@ -1,0 +1,53 @@
+"""What decides whether imitating a stranger follows the teacher's step: rates over labels, output scale and biases."""
+
+import numpy as np
+import xarray as xr
+from matplotlib.figure import Figure
+
+from subsim import plotting
+from subsim.engine.summary import rate_interval
+
+LOSSES = {"kl": "KL", "mse": "squared error"}
+WORDS = {"structure": "structure {:g}", "output_scale": "outputs x {:g}", "bias_scale": "biases {:g}"}
+
+
+@plotting.styled
+def draw(results: xr.Dataset) -> Figure:
+    """P(d_S . d_T > 0) at every place of the sweep, one row each; left and right by the logits that are imitated."""
+    swept = [str(dim) for dim in results.inner_product.dims if dim not in ("seed", "loss", "imitated")]
+    places = list(np.ndindex(*(results.sizes[dim] for dim in swept)))
+    drawn, panels = plotting.figure(2, width=8.6, height=1.9 + 0.36 * len(places), sharex=True, sharey=True)
+    for axes, imitated in zip(panels, results.imitated.values, strict=True):
+        for row, place in enumerate(places):
+            for loss, colour, shift in zip(LOSSES, (plotting.SHARED, plotting.CROSS), (-0.14, 0.14), strict=True):
+                here = results.inner_product.isel(dict(zip(swept, place, strict=True)))
+                values = here.sel(loss=loss, imitated=imitated).values
+                values = values[np.isfinite(values)]
+                positive = int((values > 0).sum())
+                low, high = rate_interval(positive, len(values))
+                rate = positive / max(len(values), 1)
+                axes.errorbar(rate, row + shift, xerr=[[rate - low], [high - rate]], fmt="o", color=colour,
+                              markersize=4, capsize=3, label=LOSSES[loss] if row == 0 else None)  # fmt: skip
+        axes.axvline(0.5, color=plotting.NEUTRAL, linestyle=":", linewidth=1, zorder=1)
+        axes.set_title(f"imitated: {imitated}")
+        axes.set_xlabel(r"$P(d_S \cdot d_T > 0)$")
+    labels = [
+        ", ".join(
+            WORDS.get(dim, dim + " {}").format(results[dim].values[number])
+            for dim, number in zip(swept, place, strict=True)
+        )
+        for place in places
+    ]
+    panels[0].set_yticks(range(len(places)), labels)
+    panels[0].set_ylim(len(places) - 0.5, -0.5)
+    panels[0].set_xlim(0, 1)
+    panels[1].legend(loc="center right", bbox_to_anchor=(1.0, 0.36))
+    config, eps = results.attrs["config"], results.attrs["hyper"]["eps"]
+    plotting.caption(
+        drawn,
+        f"{results.sizes['seed']} seeds, {results.attrs['precision']}, {config['init']} init, eps = {eps:g}, student's "
+        "init independent of its teacher's; exact 95% intervals.\nHidden layers: "
+        f"{'-'.join(map(str, config['widths']))} units. Structure: how much of an input its label explains (0: random "
+        "labels).",
+    )
+    return drawn

@@ -1,0 +1,105 @@
+"""How shared is shared: rates over angle and eps, their collapse onto one curve, and which layers have to be shared."""
+
+import itertools
+from typing import Any
+
+import matplotlib
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from subsim import plotting
+from subsim.engine.summary import rate_interval
+from subsim.theory.rates import conditional_sign_rate
+
+LOSSES = {"kl": "KL", "mse": "squared error"}
+MARKS = {"kl": "o", "mse": "s"}
+SMALL = 0.1  # radians
+
+
+def rate(values: xr.DataArray) -> tuple[float, list[list[float]]]:
+    """Share of positive values among the finite ones, and the exact 95% interval as error bars."""
+    finite = values.values[np.isfinite(values.values)]
+    share = float((finite > 0).mean()) if len(finite) else np.nan
+    low, high = rate_interval(int((finite > 0).sum()), len(finite))
+    return share, [[share - low], [high - share]]
+
+
+def draw_rates(over_angle: Axes, collapse: Axes, turned: xr.Dataset) -> None:
+    """P over the angle for every eps with the prediction as a line; and all of it against signal over spread."""
+    for number, (eps, (loss, mark)) in enumerate(itertools.product(turned.eps.values, MARKS.items())):
+        colour = matplotlib.colormaps["viridis"](0.9 * (number // 2) / max(turned.sizes["eps"] - 1, 1))
+        at = [turned.sel(eps=eps, loss=loss, angle=angle) for angle in turned.angle.values]
+        for angle, here in zip(turned.angle.values, at, strict=True):
+            share, bars = rate(here.inner_product)
+            fill = colour if angle <= SMALL else "white"
+            style: Any = {"fmt": mark, "color": colour, "markersize": 4, "elinewidth": 1, "markerfacecolor": fill}
+            if loss == "kl":
+                over_angle.errorbar(angle, share, yerr=bars, **style)
+            if angle > 0:
+                collapse.errorbar(float((here.signal / here.spread).median()), share, yerr=bars, **style)
+        if loss == "kl":
+            predicted = [conditional_sign_rate(here.signal.values, here.spread.values) for here in at]
+            over_angle.plot(turned.angle, predicted, color=colour, linewidth=1, label=rf"$\epsilon$ = {eps:g}")
+
+
+def draw_curve(collapse: Axes, turned: xr.Dataset) -> None:
+    """The prediction at small angles, a function of signal over spread alone."""
+    smallest = turned.isel(eps=0, angle=int(np.flatnonzero(turned.angle.values > 0)[0]))
+    ratios = np.geomspace(1e-2, 1e2, 100)
+    for loss, line in (("kl", "-"), ("mse", "--")):
+        here = smallest.sel(loss=loss)
+        unit = (here.signal / here.spread).values
+        rates = [conditional_sign_rate(ratio * unit / np.nanmedian(unit), np.ones_like(unit)) for ratio in ratios]
+        collapse.plot(ratios, rates, line, color=plotting.NEUTRAL, linewidth=1, zorder=1, label=LOSSES[loss])
+
+
+@plotting.styled
+def draw(results: xr.Dataset) -> Figure:
+    """P(d_S . d_T > 0) over angle and eps; the collapse; and the factorial of shared layers at the largest angle."""
+    for axis in ("angle", "eps"):
+        if axis not in results.dims:
+            results = results.expand_dims({axis: [results.attrs["hyper"][axis]]})
+    drawn, (over_angle, collapse, layers) = plotting.figure(3, width=12.6, height=4.4)
+    draw_rates(over_angle, collapse, results.sel(shared="none"))
+    over_angle.set_xscale("symlog", linthresh=1e-3)
+    over_angle.axhline(0.5, color=plotting.NEUTRAL, linestyle=":", linewidth=1, zorder=1)
+    over_angle.set_xlabel(r"angle $\varphi$ between the inits (radians)")
+    over_angle.set_ylabel(r"$P(d_S \cdot d_T > 0)$")
+    over_angle.set_title("KL: measured (dots), predicted (lines)")
+    over_angle.legend(fontsize=8)
+
+    draw_curve(collapse, results.sel(shared="none"))
+    collapse.axhline(0.5, color=plotting.NEUTRAL, linestyle=":", linewidth=1, zorder=1)
+    collapse.set_xscale("log")
+    collapse.set_xlim(1e-2, 1e2)
+    collapse.set_xlabel(r"$\epsilon A$ / (small-angle spread of the offset), median over seeds")
+    collapse.set_title(rf"one curve (open: $\varphi$ > {SMALL:g}, squares: squared error)")
+    collapse.legend(loc="lower right", fontsize=8)
+
+    far = results.isel(angle=int(np.argmax(results.angle.values)), eps=int(np.argmin(results.eps.values)))
+    for row, shared in enumerate(results.shared.values):
+        for loss, mark in MARKS.items():
+            here = far.sel(shared=shared, loss=loss)
+            shift = -0.1 if loss == "kl" else 0.1
+            for values, colour in ((here.inner_product, plotting.SHARED), (-here.trait_change, plotting.CROSS)):
+                share, bars = rate(values)
+                layers.errorbar(share, row + shift, xerr=bars, fmt=mark, color=colour, markersize=3.5, capsize=2)
+    for colour, words in ((plotting.SHARED, r"$d_S \cdot d_T > 0$"), (plotting.CROSS, "$L_T$ falls")):
+        layers.plot([], [], "o", color=colour, label=words)
+    layers.set_yticks(range(results.sizes["shared"]), results.shared.values, fontsize=8)
+    layers.invert_yaxis()
+    layers.axvline(0.5, color=plotting.NEUTRAL, linestyle=":", linewidth=1, zorder=1)
+    layers.set_title(rf"shared layers; others at $\varphi$ = {float(far.angle):.2f}, $\epsilon$ = {float(far.eps):g}")
+    layers.set_xlabel("rate")
+    layers.legend(loc="lower center", fontsize=8)
+    config = results.attrs["config"]
+    plotting.caption(
+        drawn,
+        f"{results.sizes['seed']} seeds, {results.attrs['precision']}, hidden layers of "
+        f"{'-'.join(map(str, config['widths']))} units, {config['init']} init, {config['n_aux']} auxiliary logits "
+        "imitated; exact (Clopper-Pearson) 95% intervals.\nLines: eps A of each seed against the spread of the offset "
+        "(the inner product at eps = 0) over strangers, to first order in the angle; nothing is fitted.",
+    )
+    return drawn
