@@ -18,11 +18,14 @@ from subsim.inputs import labelled_clusters, pixels, uniform_noise
 from subsim.losses import IMITATION_LOSSES, task_cross_entropy
 from subsim.network import NetworkConfig, Params, imitated_logits, make_mlp
 from subsim.options import hyper, require
-from subsim.theory.steps import imitation_directions, trait_direction
+from subsim.theory.single_step import descent
+from subsim.theory.steps import imitation_directions
 
 LOSSES = list(IMITATION_LOSSES)
 IMITATED = ["aux. only", "all logits"]
 PARTS = ["weights", "biases"]
+# Of the cross-entropy: mean z - z[label], which is all that labels enter, and logsumexp z - mean z, which shrinks z.
+TERMS = ["labels", "shrinking"]
 
 
 @dataclass(frozen=True)
@@ -54,10 +57,11 @@ class Hyper:
 
 
 class Record(NamedTuple):
-    """d_S . d_T of a stranger, and what its weights and its biases contribute."""
+    """d_S . d_T of a stranger; what its weights and its biases, and what both terms of the trait contribute."""
 
     inner_product: Float[Array, "loss imitated"]
     parts: Float[Array, "loss imitated part"]
+    terms: Float[Array, "loss imitated term"]
 
 
 def adjusted(key: Array, init: Params, numbers: Hyper) -> Params:
@@ -87,23 +91,30 @@ def run(config: Config, key: Array, numbers: Hyper) -> Record:
     task_inputs, labels = labelled_clusters(task, config.batch, config.n_pixels, config.n_class, numbers.structure)
     bank = uniform_noise(noise, config.batch, config.n_pixels)
 
-    def trait_loss(params: Params) -> Array:
-        class_logits = jax.vmap(lambda x: network.apply(params, x)[: config.n_class])(task_inputs)
-        return jnp.mean(jax.vmap(task_cross_entropy)(class_logits, labels))
+    def class_logits(params: Params) -> Array:
+        return jax.vmap(lambda x: network.apply(params, x)[: config.n_class])(task_inputs)
 
-    def parts(loss: str, mask: Array) -> Array:
+    def trait_loss(params: Params) -> Array:
+        return jnp.mean(jax.vmap(task_cross_entropy)(class_logits(params), labels))
+
+    def label_term(params: Params) -> Array:
+        z = class_logits(params)
+        return jnp.mean(z) - jnp.mean(jnp.take_along_axis(z, labels[:, None], axis=1))
+
+    def products(loss: str, mask: Array) -> tuple[Array, Array]:
         def value(z: Array, y: Array) -> Array:
             return IMITATION_LOSSES[loss].value(z, y, mask)
 
-        d_s = imitation_directions(
-            network.apply, theta_0, d_t, value, pixels(bank, bank.values), student=stranger
-        )  # fmt: skip
-        return contributions(d_s(numbers.eps), d_t)
+        bank_pixels = pixels(bank, bank.values)
+        d_s = imitation_directions(network.apply, theta_0, d_t, value, bank_pixels, student=stranger)(numbers.eps)
+        parts, by_labels = contributions(d_s, d_t), optax.tree.vdot(d_s, d_label)
+        return parts, jnp.stack([by_labels, jnp.sum(parts) - by_labels])
 
-    d_t = trait_direction(trait_loss, theta_0)
+    d_t, d_label = descent(trait_loss, theta_0), descent(label_term, theta_0)
     masks = jnp.stack(imitated_logits(config.n_class, config.n_aux))
-    every = jnp.stack([jax.vmap(functools.partial(parts, loss))(masks) for loss in LOSSES])
-    return Record(inner_product=jnp.sum(every, axis=-1), parts=every)
+    found = [jax.vmap(functools.partial(products, loss))(masks) for loss in LOSSES]
+    parts, terms = (jnp.stack(each) for each in zip(*found, strict=True))
+    return Record(inner_product=jnp.sum(parts, axis=-1), parts=parts, terms=terms)
 
 
 def make_run(config: Config, _data: None) -> Run:
@@ -127,14 +138,15 @@ def report(results: xr.Dataset) -> list[Table]:
     for place in np.ndindex(*(results.sizes[dim] for dim in dims)):
         here = results.isel(dict(zip(dims, place, strict=True)))
         cells = []
-        for values in (here.inner_product, *(here.parts.sel(part=part) for part in PARTS)):
+        alone = [*(here.parts.sel(part=part) for part in PARTS), *(here.terms.sel(term=term) for term in TERMS)]
+        for values in (here.inner_product, *alone):
             finite = values.values[np.isfinite(values.values)]
             positive = int((finite > 0).sum())
             low, high = rate_interval(positive, len(finite))
             cells.append(f"{positive / max(len(finite), 1):.3f} [{low:.3f}, {high:.3f}]")
         labels = (str(here[dim].item()) for dim in dims)
         rows.append((*labels, *cells, str(len(finite)), str(here.sizes["seed"] - len(finite))))
-    columns = (*dims, "P(d_S.d_T > 0)", *(f"{part} alone" for part in PARTS), "n", "dropped")
+    columns = (*dims, "P(d_S.d_T > 0)", *(f"{part} alone" for part in [*PARTS, *TERMS]), "n", "dropped")
     return [Table("A stranger's step along the teacher's, exact 95% intervals", columns, tuple(rows))]
 
 
@@ -147,10 +159,11 @@ study = Study(
     check=check,
     report=report,
     axes={"structure": (), "output_scale": (), "bias_scale": ()},
-    coords={"loss": LOSSES, "imitated": IMITATED, "part": PARTS},
+    coords={"loss": LOSSES, "imitated": IMITATED, "part": PARTS, "term": TERMS},
     variables={
         "inner_product": Variable("d_S . d_T of a student of independent init", ("loss", "imitated")),
         "parts": Variable("what weights and biases contribute to d_S . d_T", ("loss", "imitated", "part")),
+        "terms": Variable("what both terms of the trait contribute to d_S . d_T", ("loss", "imitated", "term")),
     },
     seeds=1000,
     precision="float64",

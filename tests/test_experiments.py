@@ -139,9 +139,15 @@ def test_cross_model_study_tells_its_conditions_apart():
     study = subsim.load_study("cross_model")
     results = subsim.simulate(study, seeds=200, sweep={"bias_scale": [0.0, 1.0]})
     np.testing.assert_allclose(results.parts.sum("part"), results.inner_product, rtol=1e-9)
+    np.testing.assert_allclose(results.terms.sum("term"), results.inner_product, rtol=1e-9)
     plain = results.sel(bias_scale=0.0)
     for loss in plain.loss.values:
         positive = (plain.inner_product.sel(loss=loss) > 0).sum("seed")
         assert subsim.rate_interval(int(positive.sel(imitated="aux. only")), 200)[0] > 0.5
         assert subsim.rate_interval(int(positive.sel(imitated="all logits")), 200)[1] < 0.5
+        # Random labels decide nothing: what is left of the trait, shrinking, does.
+        positive = (plain.terms.sel(loss=loss, term="labels") > 0).sum("seed")
+        for imitated in plain.imitated.values:
+            low, high = subsim.rate_interval(int(positive.sel(imitated=imitated)), 200, 0.999)
+            assert low < 0.5 < high
     assert (plain.inner_product != results.sel(bias_scale=1.0).inner_product).all()

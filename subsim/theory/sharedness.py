@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Num
 
-from subsim.theory.single_step import Model, Number, OutputLoss, Params, TraitLoss, leading_coefficient
-from subsim.theory.steps import imitation_directions, number, trait_direction
+from subsim.theory.single_step import Model, Number, OutputLoss, Params, TraitLoss, descent, leading_coefficient
+from subsim.theory.steps import imitation_directions, number
 
 
 class Sharedness(NamedTuple):
@@ -47,7 +47,7 @@ def against_offset(
     as in `single_step`. With theta_S0 rotated by phi, the slope differs from A by O(phi) and the offset is
     -phi E_x[(J theta')' M v] + O(phi^2): its first-order part is odd in theta', and so of mean zero over draws.
     """
-    d_t = trait_direction(trait_loss, theta_0)
+    d_t = descent(trait_loss, theta_0)
     d_s = imitation_directions(f, theta_0, d_t, imitation_loss, inputs, student=student)
 
     def product(eps: Number) -> Float[Array, ""]:
@@ -83,7 +83,7 @@ def small_angle_spread(
 
     which depends on eps and phi through their ratio alone: an init is shared enough where phi is small beside eps.
     """
-    d_t = trait_direction(trait_loss, theta_0)
+    d_t = descent(trait_loss, theta_0)
     d_s = imitation_directions(f, theta_0, d_t, imitation_loss, inputs)
     w = jax.jvp(d_s, (number(0.0),), (number(1.0),))[1]
     return jnp.sqrt(optax.tree.vdot(variances, jax.tree.map(jnp.square, w)))

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Num
 
-from subsim.theory.single_step import Model, Number, OutputLoss, Params, TraitLoss
-from subsim.theory.steps import imitation_directions, number, trait_direction
+from subsim.theory.single_step import Model, Number, OutputLoss, Params, TraitLoss, descent
+from subsim.theory.steps import imitation_directions, number
 
 Ray = Callable[[Float[Array, ""]], Float[Array, ""]]
 
@@ -132,7 +132,7 @@ def critical_eps(
     almost surely, but each prediction sees one linear region only. Arguments are those of `single_step` and of
     `first_crossing`; claims about signs want float64.
     """
-    d_t = trait_direction(trait_loss, theta_0)
+    d_t = descent(trait_loss, theta_0)
     d_s = imitation_directions(f, theta_0, d_t, imitation_loss, inputs)
     d_s_linear = imitation_directions(f, theta_0, d_t, imitation_loss, inputs, linear_teacher=True)
     before = trait_loss(theta_0)

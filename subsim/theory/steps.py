@@ -1,4 +1,4 @@
-"""The two directions of the theorem: the teacher's step d_T and the imitation step d_S, as functions of eps."""
+"""The imitation step d_S as a function of the teacher's step size eps."""
 
 from collections.abc import Callable
 
@@ -7,12 +7,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Num
 
-from subsim.theory.single_step import Model, Number, OutputLoss, Params, TraitLoss
-
-
-def trait_direction(trait_loss: TraitLoss, theta_0: Params) -> Params:
-    """d_T = -grad L_T(theta_0), a pytree like theta_0."""
-    return optax.tree.scale(-1.0, jax.grad(trait_loss)(theta_0))
+from subsim.theory.single_step import Model, Number, OutputLoss, Params
 
 
 def imitation_directions(
