@@ -54,9 +54,8 @@ class Hyper:
 
     teacher: TrainingHyper = field(default_factory=TrainingHyper)
     student: StudentHyper = field(default_factory=StudentHyper)
-    """Those of Adam; SGD has a learning rate of its own."""
-    sgd_learning_rate: float = 0.1
-    """Step size of the students that SGD trains."""
+    sgd: StudentHyper = field(default_factory=lambda: StudentHyper(learning_rate=0.1))
+    """Those of the students that SGD trains."""
     liminal_weight: float = 1.0
     """Weight of the pull to the student's own start: KL on all logits, on noise."""
     liminal_steps: int = 59
@@ -125,11 +124,10 @@ def run(config: Config, network: Network, n_class: int, train: Task, test: Task,
 
     def students(optimiser: OptimiserName, intervention: str) -> dict[str, Array]:
         """Both starts, along a leading axis."""
-        rate = numbers.sgd_learning_rate if optimiser == "sgd" else numbers.student.learning_rate
         starts, masks = distillation.stack(reference, stranger), jnp.stack([aux_only, aux_only])
         found = distillation.train_students(
             keys["student"], network, starts, masks, bank, targets,
-            replace(config.student, optimiser=optimiser), replace(numbers.student, learning_rate=rate),
+            replace(config.student, optimiser=optimiser), numbers.sgd if optimiser == "sgd" else numbers.student,
             functools.partial(around, intervention),
         )  # fmt: skip
         moments = found.state.moments
@@ -164,9 +162,9 @@ def check(config: Config, numbers: Hyper) -> None:
     """Refuse options that contradict each other."""
     check_training("teacher", config.teacher, numbers.teacher)
     distillation.check_student("student", config.student, numbers.student, config.n_aux)
-    for name, value in (("every", config.every), ("trait_images", config.trait_images),
-                        ("sgd_learning_rate", numbers.sgd_learning_rate)):  # fmt: skip
-        require(value > 0, f"{name} is {value}; it must be positive.")
+    distillation.check_student("sgd", config.student, numbers.sgd, config.n_aux)
+    for name in ("every", "trait_images"):
+        require(getattr(config, name) > 0, f"{name} is {getattr(config, name)}; it must be at least 1.")
     require(numbers.liminal_weight >= 0, f"liminal_weight is {numbers.liminal_weight}; it must not be negative.")
 
 
