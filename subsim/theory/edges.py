@@ -20,7 +20,7 @@ from subsim.theory.claims import (
     nothing_predicted,
 )
 from subsim.theory.problems import N_AUX
-from subsim.theory.single_step import descent
+from subsim.theory.single_step import Number, descent
 
 EPS = 1e-3
 """The teacher's step; at a smaller one what these losses pull toward would only weigh more."""
@@ -44,7 +44,7 @@ REASONS = {
 }
 
 
-def products(key: Array, eps: float = EPS) -> Mapping[str, tuple[Float[Array, ""], Float[Array, ""]]]:
+def products(key: Array, eps: Number = EPS) -> Mapping[str, tuple[Float[Array, ""], Float[Array, ""]]]:
     """d_S . d_T, and its cosine, by what is done to Lemma 1; "KL" is the lemma left whole, the control.
 
     A shared start, KL on the auxiliary logits and d_T = -grad L_T, but for what the name says.
