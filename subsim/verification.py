@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import xarray as xr
 
 from subsim import datasets
 from subsim.engine.study import Study, Table, Variable
@@ -79,6 +80,21 @@ def judge(claim: Claim, violations: int) -> Answer:
     return "fails as it should" if violations else "undecided"
 
 
+def _judged(claim: Claim, results: xr.Dataset) -> list[Row]:
+    """A row for every setting of `claim`."""
+    rows, seeds = [], results.sizes["seed"]
+    for setting in results.setting.values:
+        here = results.sel(setting=setting)
+        violations = int(here.violated.sum())
+        error = mean_interval(here.error)
+        mean, low, high = (float(error[part]) if int(error.n) else None for part in ("mean", "low", "high"))
+        rate = rate_interval(violations, seeds)
+        reason = (claim.reasons or {}).get(str(setting))
+        verdict = judge(claim, violations)
+        rows.append(Row(claim.name, str(setting), seeds, violations, *rate, mean, low, high, verdict, reason))
+    return rows
+
+
 def verify(claims: Iterable[Claim], seeds: int = 10_000, progress: Callable[[str], None] | None = None) -> list[Row]:
     """Test `claims` over seeds 0 .. `seeds` - 1 in float64: a row for every claim and setting.
 
@@ -92,16 +108,7 @@ def verify(claims: Iterable[Claim], seeds: int = 10_000, progress: Callable[[str
             progress(claim.name)
         study = study_of(claim)
         # A chunk that is given is not tuned: trials take longer here than what they could save.
-        results = simulate(study, seeds=seeds, chunk=study.chunk)
-        for setting in results.setting.values:
-            here = results.sel(setting=setting)
-            violations = int(here.violated.sum())
-            error = mean_interval(here.error)
-            mean, low, high = (float(error[part]) if int(error.n) else None for part in ("mean", "low", "high"))
-            rate = rate_interval(violations, seeds)
-            reason = (claim.reasons or {}).get(str(setting))
-            verdict = judge(claim, violations)
-            rows.append(Row(claim.name, str(setting), seeds, violations, *rate, mean, low, high, verdict, reason))
+        rows += _judged(claim, simulate(study, seeds=seeds, chunk=study.chunk))
     require(bool(rows), "There is no claim to verify.")
     return rows
 
