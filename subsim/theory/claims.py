@@ -35,6 +35,7 @@ from subsim.theory.single_step import (
     leading_coefficient,
     single_step,
 )
+from subsim.theory.steps import imitation_directions
 
 EPS = 1e-6
 """The teacher's step where a claim speaks of all small enough ones: rounding leaves ten digits of d_S in float64."""
@@ -147,15 +148,15 @@ def cross_entropy(z: Array, y: Array, mask: Array, temperature: Any = 1.0) -> Ar
 
 
 def lemma_of(name: str, loss: OutputLoss, promised: bool = True) -> Claim:
-    """Lemma 1's sign for a loss of your own, `loss(z, y)` of one example, student's logits first.
+    """Lemma 1's claim for a loss of your own, `loss(z, y)` of one example, student's logits first.
 
-    Shared initialisation, d_T = -grad L_T, uniform noise.
+    A shared initialisation, d_T = -grad L_T and uniform noise; `promised`: whether it must hold.
     """
 
     def test(key: Array) -> Mapping[str, Verdict]:
         return {name: lemma(mlp(), draw(key, mlp()), loss)}
 
-    return Claim(name, f"{lemma_of.__doc__}", test, promised)
+    return Claim(name, f"Lemma 1: d_S . d_T >= 0 for the loss {name}.", test, promised)
 
 
 def lemma_losses(key: Array) -> Mapping[str, Verdict]:
@@ -273,22 +274,10 @@ def lemma_convex(key: Array) -> Mapping[str, Verdict]:
 
     def test(loss: OutputLoss) -> Verdict:
         # Not smooth in y: the expansion's A does not exist, the sign does.
-        return nothing_predicted(direction_of(problem, network, d_t, loss)[1] < 0)
+        d_s = imitation_directions(network.apply, problem.theta_0, d_t, loss, problem.inputs)(EPS)
+        return nothing_predicted(optax.tree.vdot(d_s, d_t) < 0)
 
     return {name: test(on(mask, value)) for name, value in losses.items()}
-
-
-def direction_of(
-    problem: Problem, network: Network, d_t: Params, loss: OutputLoss, eps: float = EPS
-) -> tuple[Params, Array]:
-    """d_S and d_S . d_T, for a loss that need not be differentiable in the teacher's outputs."""
-    theta_t = optax.tree.add_scale(problem.theta_0, eps, d_t)
-
-    def imitation(theta: Params) -> Array:
-        return jnp.mean(jax.vmap(lambda x: loss(network.apply(theta, x), network.apply(theta_t, x)))(problem.inputs))
-
-    d_s = descent(imitation, problem.theta_0)
-    return d_s, optax.tree.vdot(d_s, d_t)
 
 
 # ---- The expansion.

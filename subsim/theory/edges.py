@@ -8,6 +8,7 @@ import optax
 from jaxtyping import Array, Float
 
 from subsim.losses import imitation_kl
+from subsim.measures import alignment
 from subsim.network import Params
 from subsim.theory.claims import (
     Claim,
@@ -92,8 +93,7 @@ def products(key: Array, eps: Number = EPS) -> Mapping[str, tuple[Float[Array, "
     }
 
     def product(step: Params) -> tuple[Array, Array]:
-        inner = optax.tree.vdot(step, d_t)
-        return inner, inner / (optax.tree.norm(step) * optax.tree.norm(d_t))
+        return optax.tree.vdot(step, d_t), alignment(step, d_t)
 
     return {name: product(step) for name, step in directions.items()}
 
