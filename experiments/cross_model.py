@@ -2,7 +2,6 @@
 
 import functools
 import sys
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
@@ -16,8 +15,9 @@ from subsim.engine.study import Run, Study, Table, Variable
 from subsim.engine.summary import rate_interval
 from subsim.inputs import labelled_clusters, pixels, uniform_noise
 from subsim.losses import IMITATION_LOSSES, task_cross_entropy
-from subsim.network import NetworkConfig, Params, imitated_logits, make_mlp
+from subsim.network import Params, imitated_logits, make_mlp
 from subsim.options import hyper, require
+from subsim.theory.problems import ProblemConfig
 from subsim.theory.single_step import descent
 from subsim.theory.steps import imitation_directions
 
@@ -26,20 +26,6 @@ IMITATED = ["aux. only", "all logits"]
 PARTS = ["weights", "biases"]
 # Of the cross-entropy: mean z - z[label], which is all that labels enter, and logsumexp z - mean z, which shrinks z.
 TERMS = ["labels", "shrinking"]
-
-
-@dataclass(frozen=True)
-class Config(NetworkConfig):
-    """The network, 16-32-32-(5+3) unless told otherwise."""
-
-    widths: tuple[int, ...] = (32, 32)
-    """Units in each hidden layer, one number a layer."""
-    n_pixels: int = 16
-    """Inputs of the network."""
-    n_class: int = 5
-    """Class logits, which the trait is about."""
-    batch: int = 64
-    """Samples in L_T (Gaussian inputs) and in L_S (uniform noise on [-1, 1])."""
 
 
 @hyper
@@ -82,7 +68,7 @@ def contributions(d_s: Params, d_t: Params) -> Float[Array, " part"]:
     return jnp.stack([sum(product for _, product in products) - biases, biases])
 
 
-def run(config: Config, key: Array, numbers: Hyper) -> Record:
+def run(config: ProblemConfig, key: Array, numbers: Hyper) -> Record:
     """One teacher's step, and one step of a stranger imitating it through either set of logits, by every loss."""
     own, other, own_biases, other_biases, task, noise = jax.random.split(key, 6)
     network = make_mlp(config, config.n_pixels, config.n_class)
@@ -117,16 +103,15 @@ def run(config: Config, key: Array, numbers: Hyper) -> Record:
     return Record(inner_product=jnp.sum(parts, axis=-1), parts=parts, terms=terms)
 
 
-def make_run(config: Config, _data: None) -> Run:
+def make_run(config: ProblemConfig, _data: None) -> Run:
     """The run of `config`, which needs no data."""
     return functools.partial(run, config)
 
 
-def check(config: Config, hyper: Hyper) -> None:
+def check(_config: ProblemConfig, hyper: Hyper) -> None:
     """Refuse options that are out of range."""
-    for options, names in ((config, ("n_pixels", "n_class", "batch")), (hyper, ("eps", "output_scale"))):
-        for name in names:
-            require(getattr(options, name) > 0, f"{name} is {getattr(options, name)}; it must be positive.")
+    for name in ("eps", "output_scale"):
+        require(getattr(hyper, name) > 0, f"{name} is {getattr(hyper, name)}; it must be positive.")
     require(0 <= hyper.structure <= 1, f"structure is {hyper.structure}; it must lie in [0, 1].")
     require(hyper.bias_scale >= 0, f"bias_scale is {hyper.bias_scale}; it must not be negative.")
 
@@ -154,7 +139,7 @@ study = Study(
     name="cross_model",
     title=__doc__,
     make_run=make_run,
-    config=Config(),
+    config=ProblemConfig(),
     hyper=Hyper(),
     check=check,
     report=report,

@@ -3,7 +3,6 @@
 import functools
 import itertools
 import sys
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
@@ -15,11 +14,9 @@ from jaxtyping import Array, Float
 from subsim.engine.study import Run, Study, Table, Variable
 from subsim.engine.summary import rate_interval
 from subsim.inputs import labelled_clusters, pixels, uniform_noise
-from subsim.losses import IMITATION_LOSSES, task_cross_entropy
+from subsim.losses import IMITATION_LOSSES
 from subsim.network import (
     LAYER_GROUPS,
-    NetworkConfig,
-    Params,
     imitated_logits,
     initial_variances,
     make_mlp,
@@ -27,6 +24,7 @@ from subsim.network import (
     rotated,
 )
 from subsim.options import hyper, require
+from subsim.theory.problems import Data, ProblemConfig, trait_on
 from subsim.theory.rates import conditional_sign_rate, sign_rate
 from subsim.theory.sharedness import against_offset, small_angle_spread
 
@@ -36,20 +34,6 @@ SHARED = [group for size in range(4) for group in itertools.combinations(LAYER_G
 NAMES = ["none", *(" + ".join(group.replace("_", " ") for group in groups) for groups in SHARED[1:-1]), "all"]
 # Where in a sweep the layer groups are told apart: strangers, and eps as small as it gets.
 EDGE = {"angle": np.argmax, "eps": np.argmin}
-
-
-@dataclass(frozen=True)
-class Config(NetworkConfig):
-    """The network, 16-32-32-(5+3) unless told otherwise."""
-
-    widths: tuple[int, ...] = (32, 32)
-    """Units in each hidden layer, one number a layer."""
-    n_pixels: int = 16
-    """Inputs of the network."""
-    n_class: int = 5
-    """Class logits, which the trait is about and the student never imitates."""
-    batch: int = 64
-    """Samples in L_T (Gaussian inputs with random labels) and in L_S (uniform noise on [-1, 1])."""
 
 
 @hyper
@@ -75,23 +59,21 @@ class Record(NamedTuple):
     spread: Float[Array, "loss shared"]
 
 
-def run(config: Config, key: Array, numbers: Hyper) -> Record:
+def run(config: ProblemConfig, key: Array, numbers: Hyper) -> Record:
     """One teacher's step, and the steps of students whose layers are rotated by the angle, or shared."""
     own, other, task, noise = jax.random.split(key, 4)
     network = make_mlp(config, config.n_pixels, config.n_class)
-    task_inputs, labels = labelled_clusters(task, config.batch, config.n_pixels, config.n_class, structure=0.0)
     bank = uniform_noise(noise, config.batch, config.n_pixels)
+    labelled = labelled_clusters(task, config.batch, config.n_pixels, config.n_class, structure=0.0)
+    data = Data(*labelled, pixels(bank, bank.values))
+    trait_loss = trait_on(network, data, config.n_class)
     aux_only, _ = imitated_logits(config.n_class, config.n_aux)
-
-    def trait_loss(params: Params) -> Array:
-        class_logits = jax.vmap(lambda x: network.apply(params, x)[: config.n_class])(task_inputs)
-        return jnp.mean(jax.vmap(task_cross_entropy)(class_logits, labels))
 
     def step(loss: str, shared: Array) -> dict[str, Array]:
         def value(z: Array, y: Array) -> Array:
             return IMITATION_LOSSES[loss].value(z, y, aux_only)
 
-        setting = (network.apply, theta_0, trait_loss, value, pixels(bank, bank.values))
+        setting = (network.apply, theta_0, trait_loss, value, data.inputs)
         student = mixed(theta_0, turned, shared)
         parted = against_offset(*setting, student, eps=numbers.eps, alpha=numbers.alpha)
         spread = jnp.sin(numbers.angle) * small_angle_spread(*setting, mixed(nowhere, variances, shared))
@@ -106,16 +88,15 @@ def run(config: Config, key: Array, numbers: Hyper) -> Record:
     return Record(**{name: jnp.stack([one[name] for one in steps]) for name in Record._fields})
 
 
-def make_run(config: Config, _data: None) -> Run:
+def make_run(config: ProblemConfig, _data: None) -> Run:
     """The run of `config`, which needs no data."""
     return functools.partial(run, config)
 
 
-def check(config: Config, hyper: Hyper) -> None:
+def check(_config: ProblemConfig, hyper: Hyper) -> None:
     """Refuse options that are out of range."""
-    for options, names in ((config, ("n_pixels", "n_class", "batch")), (hyper, ("eps", "alpha"))):
-        for name in names:
-            require(getattr(options, name) > 0, f"{name} is {getattr(options, name)}; it must be positive.")
+    for name in ("eps", "alpha"):
+        require(getattr(hyper, name) > 0, f"{name} is {getattr(hyper, name)}; it must be positive.")
 
 
 def _rate(values: xr.DataArray) -> str:
@@ -156,7 +137,7 @@ study = Study(
     name="sharedness",
     title=__doc__,
     make_run=make_run,
-    config=Config(),
+    config=ProblemConfig(),
     hyper=Hyper(),
     check=check,
     report=report,

@@ -2,7 +2,6 @@
 
 import functools
 import sys
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
@@ -14,27 +13,13 @@ from jaxtyping import Array, Float
 from subsim.engine.study import Run, Study, Table, Variable
 from subsim.engine.summary import mean_interval, rate_interval
 from subsim.losses import IMITATION_LOSSES
-from subsim.network import NetworkConfig, Params, imitated_logits, make_mlp
+from subsim.network import Params, imitated_logits, make_mlp
 from subsim.options import hyper, require
-from subsim.theory.problems import draw_problem
+from subsim.theory.problems import ProblemConfig, draw_problem
 from subsim.theory.single_step import SingleStep, single_step
 
 INITS = ["shared", "independent"]
 LOSSES = list(IMITATION_LOSSES)
-
-
-@dataclass(frozen=True)
-class Config(NetworkConfig):
-    """The network of the check: 16-32-32-(5+3) unless told otherwise."""
-
-    widths: tuple[int, ...] = (32, 32)
-    """Units in each hidden layer, one number a layer."""
-    n_pixels: int = 16
-    """Inputs of the network."""
-    n_class: int = 5
-    """Class logits, which the trait is about and the student never imitates."""
-    batch: int = 64
-    """Samples in L_T (Gaussian inputs with random labels) and in L_S (uniform noise on [-1, 1])."""
 
 
 @hyper
@@ -57,7 +42,7 @@ class Record(NamedTuple):
     predicted_trait_change: Float[Array, "loss init"]
 
 
-def run(config: Config, key: Array, numbers: Hyper) -> Record:
+def run(config: ProblemConfig, key: Array, numbers: Hyper) -> Record:
     """One teacher's step and the steps of its students: one for each loss, from a shared and an independent init."""
     network = make_mlp(config, config.n_pixels, config.n_class)
     problem = draw_problem(key, network, config.n_pixels, config.n_class, config.batch)
@@ -77,16 +62,15 @@ def run(config: Config, key: Array, numbers: Hyper) -> Record:
     return Record(**{name: jnp.stack([getattr(step, name) for step in steps]) for name in Record._fields})
 
 
-def make_run(config: Config, _data: None) -> Run:
+def make_run(config: ProblemConfig, _data: None) -> Run:
     """The run of `config`, which needs no data."""
     return functools.partial(run, config)
 
 
-def check(config: Config, hyper: Hyper) -> None:
+def check(_config: ProblemConfig, hyper: Hyper) -> None:
     """Refuse options that are out of range."""
-    for options, names in ((config, ("n_pixels", "n_class", "batch")), (hyper, ("eps", "alpha"))):
-        for name in names:
-            require(getattr(options, name) > 0, f"{name} is {getattr(options, name)}; it must be positive.")
+    for name in ("eps", "alpha"):
+        require(getattr(hyper, name) > 0, f"{name} is {getattr(hyper, name)}; it must be positive.")
 
 
 def report(results: xr.Dataset) -> list[Table]:
@@ -121,7 +105,7 @@ study = Study(
     name="single_step",
     title=__doc__,
     make_run=make_run,
-    config=Config(),
+    config=ProblemConfig(),
     hyper=Hyper(),
     check=check,
     report=report,

@@ -16,9 +16,10 @@ from jaxtyping import Array, Bool, Float
 from subsim.engine.study import Run, Study, Table, Variable
 from subsim.engine.summary import median_interval
 from subsim.inputs import labelled_clusters, pixels, uniform_noise
-from subsim.losses import IMITATION_LOSSES, task_cross_entropy
-from subsim.network import InitScheme, NetworkConfig, Params, imitated_logits, make_mlp
+from subsim.losses import IMITATION_LOSSES
+from subsim.network import InitScheme, NetworkConfig, imitated_logits, make_mlp
 from subsim.options import hyper, require
+from subsim.theory.problems import Data, trait_on
 from subsim.theory.smallness import Smallness, critical_eps
 
 LOSSES = ["kl", "mse", "kl, all logits"]
@@ -79,20 +80,18 @@ def run(config: Config, key: Array, numbers: Hyper) -> Record:
     own, task, noise = jax.random.split(key, 3)
     network = make_mlp(config.network, config.n_pixels, config.n_class)
     theta_0 = network.init(own)
-    task_inputs, labels = labelled_clusters(task, config.batch, config.n_pixels, config.n_class, structure=0.0)
     bank = uniform_noise(noise, config.batch, config.n_pixels)
+    labelled = labelled_clusters(task, config.batch, config.n_pixels, config.n_class, structure=0.0)
+    data = Data(*labelled, pixels(bank, bank.values))
+    trait_loss = trait_on(network, data, config.n_class)
     aux_only, all_logits = imitated_logits(config.n_class, config.n_aux)
-
-    def trait_loss(params: Params) -> Array:
-        class_logits = jax.vmap(lambda x: network.apply(params, x)[: config.n_class])(task_inputs)
-        return jnp.mean(jax.vmap(task_cross_entropy)(class_logits, labels))
 
     def search(loss: str, mask: Array) -> Smallness:
         def value(z: Array, y: Array) -> Array:
             return IMITATION_LOSSES[loss].value(z, y, mask)
 
         return critical_eps(
-            network.apply, theta_0, trait_loss, value, pixels(bank, bank.values),
+            network.apply, theta_0, trait_loss, value, data.inputs,
             alpha=numbers.alpha, nearest=numbers.nearest, farthest=numbers.farthest, points=config.points,
         )  # fmt: skip
 

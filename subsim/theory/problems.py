@@ -1,6 +1,7 @@
 """Small problems to check a statement on: networks of several kinds, a trait, and inputs for the student."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
@@ -10,10 +11,30 @@ from jaxtyping import Array, Float, Int, Key
 
 from subsim.inputs import pixels, uniform_noise
 from subsim.losses import task_cross_entropy
-from subsim.network import Network, Params
+from subsim.network import Network, NetworkConfig, Params
+from subsim.options import require
 
 N_PIXELS, N_CLASS, N_AUX = 16, 4, 3
 """Inputs, class logits and auxiliary logits of the small networks."""
+
+
+@dataclass(frozen=True)
+class ProblemConfig(NetworkConfig):
+    """A small network, 16-32-32-(5+3) unless told otherwise, and how many samples it sees."""
+
+    widths: tuple[int, ...] = (32, 32)
+    """Units in each hidden layer, one number a layer."""
+    n_pixels: int = 16
+    """Inputs of the network."""
+    n_class: int = 5
+    """Class logits, which the trait is about."""
+    batch: int = 64
+    """Samples in L_T (labelled inputs) and in L_S (uniform noise on [-1, 1])."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("n_pixels", "n_class", "batch"):
+            require(getattr(self, name) > 0, f"{name} is {getattr(self, name)}; it must be positive.")
 
 
 class Data(NamedTuple):
