@@ -12,7 +12,7 @@ import xarray as xr
 from jaxtyping import Array, Float
 
 from subsim.engine.study import Run, Study, Table, Variable
-from subsim.engine.summary import rate_interval
+from subsim.engine.summary import positive_rate
 from subsim.inputs import labelled_clusters, pixels, uniform_noise
 from subsim.losses import IMITATION_LOSSES, task_cross_entropy
 from subsim.network import Params, imitated_logits, make_mlp
@@ -122,15 +122,11 @@ def report(results: xr.Dataset) -> list[Table]:
     rows = []
     for place in np.ndindex(*(results.sizes[dim] for dim in dims)):
         here = results.isel(dict(zip(dims, place, strict=True)))
-        cells = []
         alone = [*(here.parts.sel(part=part) for part in PARTS), *(here.terms.sel(term=term) for term in TERMS)]
-        for values in (here.inner_product, *alone):
-            finite = values.values[np.isfinite(values.values)]
-            positive = int((finite > 0).sum())
-            low, high = rate_interval(positive, len(finite))
-            cells.append(f"{positive / max(len(finite), 1):.3f} [{low:.3f}, {high:.3f}]")
+        rates = [positive_rate(values) for values in (here.inner_product, *alone)]
         labels = (str(here[dim].item()) for dim in dims)
-        rows.append((*labels, *cells, str(len(finite)), str(here.sizes["seed"] - len(finite))))
+        n = rates[0].n
+        rows.append((*labels, *(rate.in_words() for rate in rates), str(n), str(here.sizes["seed"] - n)))
     columns = (*dims, "P(d_S.d_T > 0)", *(f"{part} alone" for part in [*PARTS, *TERMS]), "n", "dropped")
     return [Table("A stranger's step along the teacher's, exact 95% intervals", columns, tuple(rows))]
 

@@ -12,7 +12,7 @@ import xarray as xr
 from jaxtyping import Array, Float
 
 from subsim.engine.study import Run, Study, Table, Variable
-from subsim.engine.summary import rate_interval
+from subsim.engine.summary import positive_rate
 from subsim.inputs import labelled_clusters, pixels, uniform_noise
 from subsim.losses import IMITATION_LOSSES
 from subsim.network import (
@@ -99,13 +99,6 @@ def check(_config: ProblemConfig, hyper: Hyper) -> None:
         require(getattr(hyper, name) > 0, f"{name} is {getattr(hyper, name)}; it must be positive.")
 
 
-def _rate(values: xr.DataArray) -> str:
-    """The rate of positive values with its exact interval."""
-    finite = values.values[np.isfinite(values.values)]
-    low, high = rate_interval(int((finite > 0).sum()), len(finite))
-    return f"{(finite > 0).mean() if len(finite) else np.nan:.3f} [{low:.3f}, {high:.3f}]"
-
-
 def report(results: xr.Dataset) -> list[Table]:
     """P(d_S . d_T > 0) at every place of the sweep; and by the layers shared, at the largest angle and smallest eps."""
     axes = [str(dim) for dim in results.signal.dims if dim not in ("seed", "loss", "shared")]
@@ -115,15 +108,16 @@ def report(results: xr.Dataset) -> list[Table]:
         here = results.sel(loss=loss).isel(dict(zip(axes, place, strict=True)))
         labels = (loss, *(f"{here[axis].item():.4g}" if axis in EDGE else str(here[axis].item()) for axis in axes))
         turned = here.sel(shared="none")
-        n = int(np.isfinite(turned.inner_product).sum())
+        measured = positive_rate(turned.inner_product)
+        n = measured.n
         expected = sign_rate(turned.signal.values, turned.offset.values)
         given_seeds = conditional_sign_rate(turned.signal.values, turned.spread.values)
         predictions = f"{given_seeds:.3f}", f"{expected.predicted:.3f}"
-        rates.append((*labels, _rate(turned.inner_product), *predictions, str(n), str(here.sizes["seed"] - n)))
+        rates.append((*labels, measured.in_words(), *predictions, str(n), str(here.sizes["seed"] - n)))
         if all(here[axis].item() == value for axis, value in edge.items()):
-            by_group = (here.sel(shared=name) for name in NAMES)
-            groups += [(*labels, str(one.shared.item()), _rate(one.inner_product), _rate(-one.trait_change), str(n))
-                       for one in by_group]  # fmt: skip
+            for name in NAMES:
+                each = here.inner_product.sel(shared=name), -here.trait_change.sel(shared=name)
+                groups.append((*labels, name, *(positive_rate(values).in_words() for values in each), str(n)))
     columns = ("loss", *axes)
     return [
         Table("P(d_S.d_T > 0) with every layer turned, exact 95% intervals",

@@ -11,7 +11,7 @@ import xarray as xr
 from jaxtyping import Array, Float
 
 from subsim.engine.study import Run, Study, Table, Variable
-from subsim.engine.summary import mean_interval, rate_interval
+from subsim.engine.summary import mean_interval, positive_rate
 from subsim.losses import IMITATION_LOSSES
 from subsim.network import Params, imitated_logits, make_mlp
 from subsim.options import hyper, require
@@ -84,12 +84,10 @@ def report(results: xr.Dataset) -> list[Table]:
             # Lemma 1 forbids a negative product; Theorem 1 asks for a fall of L_T wherever the product is not zero.
             counts = [int((step.inner_product < 0).sum())]
             counts.append(int(((step.trait_change >= 0) & (step.inner_product != 0)).sum()))
-            positive = int((step.inner_product > 0).sum())
-            low, high = rate_interval(positive, n)
             promised = init == "shared" and IMITATION_LOSSES[loss].covered
             violations = [str(count) if promised else f"({count})" for count in counts]
-            rate = f"{positive / max(n, 1):.3f} [{low:.3f}, {high:.3f}]"
-            signs.append((init, loss, str(n), str(dropped), *violations, rate))
+            rate = positive_rate(step.inner_product)
+            signs.append((init, loss, str(n), str(dropped), *violations, rate.in_words()))
             if promised:
                 rest = mean_interval(abs(step.remainder) / abs(step.predicted))
                 error = f"{float(rest['mean']):.1e} [{float(rest.low):.1e}, {float(rest.high):.1e}]"

@@ -4,12 +4,11 @@ import sys
 from typing import NamedTuple
 
 import jax.numpy as jnp
-import numpy as np
 import xarray as xr
 from jaxtyping import Array, Float
 
 from subsim.engine.study import Run, Study, Table, Variable
-from subsim.engine.summary import mean_interval, rate_interval
+from subsim.engine.summary import mean_interval, positive_rate
 from subsim.options import hyper, require
 from subsim.theory.edges import EPS, REASONS, products
 
@@ -52,12 +51,10 @@ def report(results: xr.Dataset) -> list[Table]:
     rows = []
     for name in SETTINGS:
         here = results.sel(setting=name)
-        finite = np.isfinite(here.inner_product)
-        n, wrong = int(finite.sum()), int((here.inner_product < 0).sum())
-        low, high = rate_interval(wrong, n)
+        wrong = positive_rate(-here.inner_product)
         mean = mean_interval(here.cosine)
         cosine = f"{float(mean['mean']):.3f} [{float(mean.low):.3f}, {float(mean.high):.3f}]"
-        rows.append((name, str(n), f"{wrong / max(n, 1):.4f} [{low:.4f}, {high:.4f}]", cosine))
+        rows.append((name, str(wrong.n), wrong.in_words(4), cosine))
     return [Table("Lemma 1 outside its assumptions", ("setting", "n", "P(d_S.d_T < 0)", "cosine"), tuple(rows))]
 
 

@@ -5,7 +5,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from subsim import plotting
-from subsim.engine.summary import rate_interval
+from subsim.engine.summary import positive_rate
 
 LOSSES = {"kl": "KL", "mse": "squared error"}
 WORDS = {"structure": "structure {:g}", "output_scale": "outputs x {:g}", "bias_scale": "biases {:g}"}
@@ -21,12 +21,8 @@ def draw(results: xr.Dataset) -> Figure:
         for row, place in enumerate(places):
             for loss, colour, shift in zip(LOSSES, (plotting.SHARED, plotting.CROSS), (-0.14, 0.14), strict=True):
                 here = results.inner_product.isel(dict(zip(swept, place, strict=True)))
-                values = here.sel(loss=loss, imitated=imitated).values
-                values = values[np.isfinite(values)]
-                positive = int((values > 0).sum())
-                low, high = rate_interval(positive, len(values))
-                rate = positive / max(len(values), 1)
-                axes.errorbar(rate, row + shift, xerr=[[rate - low], [high - rate]], fmt="o", color=colour,
+                found = positive_rate(here.sel(loss=loss, imitated=imitated))
+                axes.errorbar(found.rate, row + shift, xerr=found.bars, fmt="o", color=colour,
                               markersize=4, capsize=3, label=LOSSES[loss] if row == 0 else None)  # fmt: skip
         axes.axvline(0.5, color=plotting.NEUTRAL, linestyle=":", linewidth=1, zorder=1)
         axes.set_title(f"imitated: {imitated}")

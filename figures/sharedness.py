@@ -10,20 +10,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from subsim import plotting
-from subsim.engine.summary import rate_interval
+from subsim.engine.summary import positive_rate
 from subsim.theory.rates import conditional_sign_rate
 
 LOSSES = {"kl": "KL", "mse": "squared error"}
 MARKS = {"kl": "o", "mse": "s"}
 SMALL = 0.1  # radians
-
-
-def rate(values: xr.DataArray) -> tuple[float, list[list[float]]]:
-    """Share of positive values among the finite ones, and the exact 95% interval as error bars."""
-    finite = values.values[np.isfinite(values.values)]
-    share = float((finite > 0).mean()) if len(finite) else np.nan
-    low, high = rate_interval(int((finite > 0).sum()), len(finite))
-    return share, [[share - low], [high - share]]
 
 
 def draw_rates(over_angle: Axes, collapse: Axes, turned: xr.Dataset) -> None:
@@ -32,13 +24,13 @@ def draw_rates(over_angle: Axes, collapse: Axes, turned: xr.Dataset) -> None:
         colour = matplotlib.colormaps["viridis"](0.9 * (number // 2) / max(turned.sizes["eps"] - 1, 1))
         at = [turned.sel(eps=eps, loss=loss, angle=angle) for angle in turned.angle.values]
         for angle, here in zip(turned.angle.values, at, strict=True):
-            share, bars = rate(here.inner_product)
+            found = positive_rate(here.inner_product)
             fill = colour if angle <= SMALL else "white"
             style: Any = {"fmt": mark, "color": colour, "markersize": 4, "elinewidth": 1, "markerfacecolor": fill}
             if loss == "kl":
-                over_angle.errorbar(angle, share, yerr=bars, **style)
+                over_angle.errorbar(angle, found.rate, yerr=found.bars, **style)
             if angle > 0:
-                collapse.errorbar(float((here.signal / here.spread).median()), share, yerr=bars, **style)
+                collapse.errorbar(float((here.signal / here.spread).median()), found.rate, yerr=found.bars, **style)
         if loss == "kl":
             predicted = [conditional_sign_rate(here.signal.values, here.spread.values) for here in at]
             over_angle.plot(turned.angle, predicted, color=colour, linewidth=1, label=rf"$\epsilon$ = {eps:g}")
@@ -84,8 +76,10 @@ def draw(results: xr.Dataset) -> Figure:
             here = far.sel(shared=shared, loss=loss)
             shift = -0.1 if loss == "kl" else 0.1
             for values, colour in ((here.inner_product, plotting.SHARED), (-here.trait_change, plotting.CROSS)):
-                share, bars = rate(values)
-                layers.errorbar(share, row + shift, xerr=bars, fmt=mark, color=colour, markersize=3.5, capsize=2)
+                found = positive_rate(values)
+                layers.errorbar(
+                    found.rate, row + shift, xerr=found.bars, fmt=mark, color=colour, markersize=3.5, capsize=2
+                )
     for colour, words in ((plotting.SHARED, r"$d_S \cdot d_T > 0$"), (plotting.CROSS, "$L_T$ falls")):
         layers.plot([], [], "o", color=colour, label=words)
     layers.set_yticks(range(results.sizes["shared"]), results.shared.values, fontsize=8)

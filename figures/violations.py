@@ -1,11 +1,10 @@
 """What breaks Lemma 1: rates of a wrong sign, and how the step lies to the teacher's."""
 
-import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
 from subsim import plotting
-from subsim.engine.summary import mean_interval, rate_interval
+from subsim.engine.summary import mean_interval, positive_rate
 
 
 @plotting.styled
@@ -16,11 +15,9 @@ def draw(results: xr.Dataset) -> Figure:
     for place, name in enumerate(names):
         colour = plotting.SHARED if place == 0 else plotting.CROSS
         here = results.sel(setting=name)
-        n, wrong = int(np.isfinite(here.inner_product).sum()), int((here.inner_product < 0).sum())
-        low, high = rate_interval(wrong, n)
-        rate = wrong / max(n, 1)
-        left.errorbar(rate, place, xerr=[[rate - low], [high - rate]], fmt="D", color=colour, markersize=4, capsize=3)
-        left.annotate(f"{rate:.1%}", (rate, place), (6, 4), textcoords="offset points", fontsize=8)
+        wrong = positive_rate(-here.inner_product)
+        left.errorbar(wrong.rate, place, xerr=wrong.bars, fmt="D", color=colour, markersize=4, capsize=3)
+        left.annotate(f"{wrong.rate:.1%}", (wrong.rate, place), (6, 4), textcoords="offset points", fontsize=8)
         plotting.scatter_of_seeds(right, place, here.cosine.values[:300], colour)
         plotting.interval(right, place, mean_interval(here.cosine), colour)
     left.set_yticks(range(len(names)), names)

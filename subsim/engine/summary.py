@@ -1,6 +1,6 @@
 """Means and rates that never come without their interval and their n."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.special
@@ -78,6 +78,32 @@ def rate_interval(successes: int, n: int, level: float = 0.95) -> tuple[float, f
     low = 0.0 if successes == 0 else float(scipy.special.betaincinv(successes, n - successes + 1, tail))
     high = 1.0 if successes == n else float(scipy.special.betaincinv(successes + 1, n - successes, 1 - tail))
     return low, high
+
+
+class Rate(NamedTuple):
+    """A rate of `n` trials with its exact 95% interval; NaN, in [0, 1], of none."""
+
+    rate: float
+    low: float
+    high: float
+    n: int
+
+    def in_words(self, decimals: int = 3) -> str:
+        """The rate and its interval."""
+        rate, low, high = (f"{part:.{decimals}f}" for part in self[:3])
+        return f"{rate} [{low}, {high}]"
+
+    @property
+    def bars(self) -> list[list[float]]:
+        """The interval as matplotlib's error bars."""
+        return [[self.rate - self.low], [self.high - self.rate]]
+
+
+def positive_rate(values: xr.DataArray) -> Rate:
+    """How often `values` are positive; those that are not finite are left out."""
+    finite = values.values[np.isfinite(values.values)]
+    positive, n = int((finite > 0).sum()), len(finite)
+    return Rate(positive / n if n else np.nan, *rate_interval(positive, n), n)
 
 
 def _number(value: xr.DataArray) -> str:

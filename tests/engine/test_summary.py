@@ -3,7 +3,15 @@ import pytest
 import scipy.stats
 import xarray as xr
 
-from subsim.engine.summary import mean_interval, mean_table, median_interval, paired_contrast, rate_interval, report
+from subsim.engine.summary import (
+    mean_interval,
+    mean_table,
+    median_interval,
+    paired_contrast,
+    positive_rate,
+    rate_interval,
+    report,
+)
 
 
 @pytest.fixture
@@ -102,3 +110,16 @@ def test_too_few_values_have_no_median_interval():
         summary = median_interval(xr.DataArray(nothing, dims="seed"))
         assert np.isnan(summary["median"])
         assert int(summary.n) == 0
+
+
+def test_a_positive_rate_leaves_out_what_is_not_finite_and_says_its_interval():
+    values = xr.DataArray([1.0, 2.0, -1.0, 0.0, np.nan, np.inf], dims="seed")
+    found = positive_rate(values)
+    assert (found.rate, found.n) == (0.5, 4)
+    assert (found.low, found.high) == rate_interval(2, 4)
+    assert found.in_words(2) == f"0.50 [{found.low:.2f}, {found.high:.2f}]"
+    assert found.bars == [[0.5 - found.low], [found.high - 0.5]]
+    nothing = positive_rate(values[4:5])
+    assert nothing.n == 0
+    assert np.isnan(nothing.rate)
+    assert (nothing.low, nothing.high) == (0, 1)
