@@ -18,8 +18,7 @@ from subsim.losses import IMITATION_LOSSES, task_cross_entropy
 from subsim.network import Params, imitated_logits, make_mlp
 from subsim.options import hyper, require
 from subsim.theory.problems import ProblemConfig
-from subsim.theory.single_step import descent
-from subsim.theory.steps import imitation_directions
+from subsim.theory.single_step import descent, imitation_directions
 
 LOSSES = list(IMITATION_LOSSES)
 IMITATED = ["aux. only", "all logits"]

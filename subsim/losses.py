@@ -35,6 +35,16 @@ def _log_softmax(z: Logits, mask: Mask) -> Logits:
     return jax.nn.log_softmax(jnp.where(mask, z, -jnp.inf))
 
 
+def target_cross_entropy(z: Logits, p: Logits, mask: Mask) -> Float[Array, ""]:
+    """-sum_i p_i log softmax(z)_i over the logits in `mask`, with target probabilities p that are 0 elsewhere; nats."""
+    return -jnp.sum(p * jnp.where(mask, _log_softmax(z, mask), 0.0))
+
+
+def imitation_cross_entropy(z: Logits, y: Logits, mask: Mask) -> Float[Array, ""]:
+    """Cross-entropy of softmax(z) to softmax(y), both over the logits in `mask`: KL and the teacher's entropy; nats."""
+    return target_cross_entropy(z, jnp.exp(_log_softmax(y, mask)), mask)
+
+
 def imitation_kl(z: Logits, y: Logits, mask: Mask) -> Float[Array, ""]:
     """KL(softmax(y) || softmax(z)), both over the logits in `mask`; in nats.
 

@@ -13,8 +13,9 @@ from subsim.engine.study import Study, Table, Variable
 from subsim.engine.summary import mean_interval, rate_interval
 from subsim.engine.sweep import simulate
 from subsim.options import UserError, require
-from subsim.theory.claims import Claim, standard
+from subsim.theory.claims import Claim
 from subsim.theory.edges import edges
+from subsim.theory.statements import standard
 
 Answer = Literal["holds", "FAILS", "fails as it should", "undecided"]
 

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 import scipy.special
 
-from subsim.losses import IMITATION_LOSSES, imitation_kl, imitation_mse, task_cross_entropy
+from subsim.losses import (
+    IMITATION_LOSSES,
+    imitation_cross_entropy,
+    imitation_kl,
+    imitation_mse,
+    target_cross_entropy,
+    task_cross_entropy,
+)
 
 MASK = jnp.array([True, False, True, True, False])
 
@@ -23,6 +30,21 @@ def test_kl_and_its_gradient_are_the_closed_forms(pair):
     gradient = np.zeros(5)
     gradient[on] = q - p
     np.testing.assert_allclose(jax.grad(imitation_kl)(z, y, MASK), gradient, rtol=1e-12, atol=0)
+
+
+def test_cross_entropy_is_kl_and_the_teachers_entropy_with_the_gradient_of_kl(pair):
+    z, y = pair
+    p = scipy.special.softmax(np.asarray(y)[np.flatnonzero(MASK)])
+    expected = imitation_kl(z, y, MASK) - np.sum(p * np.log(p))
+    np.testing.assert_allclose(imitation_cross_entropy(z, y, MASK), expected, rtol=1e-12)
+    gradient = jax.grad(imitation_cross_entropy)(z, y, MASK)
+    np.testing.assert_allclose(gradient, jax.grad(imitation_kl)(z, y, MASK), atol=1e-15)
+    # With a label for a target it is the task's own.
+    label = jax.nn.one_hot(3, 5)
+    everything = jnp.ones(5, bool)
+    np.testing.assert_allclose(
+        target_cross_entropy(z, label, everything), task_cross_entropy(z, jnp.array(3)), rtol=1e-12
+    )
 
 
 def test_mse_and_its_gradient_are_the_closed_forms(pair):

@@ -7,15 +7,13 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-from subsim.losses import imitation_kl
+from subsim.losses import imitation_cross_entropy, imitation_kl, target_cross_entropy
 from subsim.measures import alignment
 from subsim.network import Params
 from subsim.theory.claims import (
     Claim,
     Verdict,
-    cross_entropy,
     draw,
-    log_softmax_on,
     logits_imitated,
     mlp,
     nothing_predicted,
@@ -62,7 +60,7 @@ def products(key: Array, eps: Number = EPS) -> Mapping[str, tuple[Float[Array, "
 
     def to_targets(p: Array) -> Callable[[Array], Array]:
         """Cross-entropy with targets p of shape (n, logits)."""
-        return lambda z: -jnp.mean(jnp.sum(p * jax.vmap(lambda row: log_softmax_on(mask, row))(z), axis=1))
+        return lambda z: jnp.mean(jax.vmap(lambda row, target: target_cross_entropy(row, target, mask))(z, p))
 
     def direction(loss: Callable[[Array], Array], start: Params = problem.theta_0) -> Params:
         return descent(lambda theta: loss(outputs(theta)), start)
@@ -84,7 +82,7 @@ def products(key: Array, eps: Number = EPS) -> Mapping[str, tuple[Float[Array, "
         "sampled labels": direction(to_targets(jax.nn.one_hot(jax.random.categorical(draws, y), y.shape[1]))),
         "label smoothing": direction(to_targets((1 - SMOOTHING) * p + SMOOTHING * uniform)),
         "top-1 of the logits dropped": direction(to_targets(without_best)),
-        "temperature mismatch": direction(mean_of(lambda z, y: cross_entropy(z / COLDER, y, mask))),
+        "temperature mismatch": direction(mean_of(lambda z, y: imitation_cross_entropy(z / COLDER, y, mask))),
         "sign descent": jax.tree.map(jnp.sign, d_s),
         "Adam's first step": jax.tree.map(lambda leaf: leaf / (jnp.abs(leaf) + 1e-8), d_s),
         "weight decay": optax.tree.add_scale(d_s, -DECAY, problem.theta_0),

@@ -11,8 +11,17 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Num
 
-from subsim.theory.single_step import Model, Number, OutputLoss, Params, TraitLoss, descent, leading_coefficient
-from subsim.theory.steps import imitation_directions, number
+from subsim.theory.single_step import (
+    Model,
+    Number,
+    OutputLoss,
+    Params,
+    TraitLoss,
+    descent,
+    imitation_directions,
+    leading_coefficient,
+    number,
+)
 
 
 class Sharedness(NamedTuple):

@@ -13,8 +13,16 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Num
 
-from subsim.theory.single_step import Model, Number, OutputLoss, Params, TraitLoss, descent
-from subsim.theory.steps import imitation_directions, number
+from subsim.theory.single_step import (
+    Model,
+    Number,
+    OutputLoss,
+    Params,
+    TraitLoss,
+    descent,
+    imitation_directions,
+    number,
+)
 
 Ray = Callable[[Float[Array, ""]], Float[Array, ""]]
 

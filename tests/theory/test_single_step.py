@@ -7,7 +7,7 @@ import pytest
 
 from subsim.losses import IMITATION_LOSSES
 from subsim.network import NetworkConfig, imitated_logits, make_mlp
-from subsim.theory.single_step import leading_coefficient, quadratic_form, single_step
+from subsim.theory.single_step import descent, imitate, leading_coefficient, quadratic_form, single_step
 
 pytestmark = pytest.mark.usefixtures("x64")
 N_CLASS, N_AUX, N_PIXELS = 4, 3, 6
@@ -136,3 +136,22 @@ def test_any_model_and_any_pytree():
     d_s = -2 * ((w @ x[0]) ** 2 - teacher**2) * 2 * (w @ x[0]) * x[0]
     np.testing.assert_allclose(step.inner_product, d_s @ -b, rtol=1e-9)
     np.testing.assert_allclose(step.trait_change, 0.1 * d_s @ b, rtol=1e-9)
+
+
+@pytest.mark.parametrize("start", ["shared", "stranger"])
+def test_the_imitation_step_is_the_gradient_of_the_mean_loss(start):
+    """By one autodiff of the whole, where the code pulls the losses' gradients back through the outputs."""
+    setting = Setting()
+    student = setting.theta_0 if start == "shared" else setting.stranger
+    d_t = descent(setting.trait_loss, setting.theta_0)
+    theta_t = jax.tree.map(lambda theta, d: theta + 0.01 * d, setting.theta_0, d_t)
+
+    def mean_loss(theta):
+        return jnp.mean(jnp.stack([setting.loss(setting.f(theta, x), setting.f(theta_t, x)) for x in setting.inputs]))
+
+    step = imitate(setting.f, setting.theta_0, d_t, setting.loss, setting.inputs, eps=0.01, student=student)
+    jax.tree.map(
+        lambda found, gradient: np.testing.assert_allclose(found, -gradient, atol=1e-14),
+        step.d_s, jax.grad(mean_loss)(student),
+    )  # fmt: skip
+    assert max(float(abs(leaf).max()) for leaf in jax.tree.leaves(step.d_s)) > 1e-4

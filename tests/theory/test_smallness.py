@@ -3,8 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from subsim.theory.single_step import imitation_directions
 from subsim.theory.smallness import critical_eps, derivatives_at_zero, first_crossing, predicted_crossings
-from subsim.theory.steps import imitation_directions
 
 pytestmark = pytest.mark.usefixtures("x64")
 INPUT = jnp.ones((1, 1))
