@@ -74,9 +74,12 @@ class Record(NamedTuple):
     positive_update: Float[Array, "optimiser intervention init"]
     trait_loss: Float[Array, "optimiser intervention init moment"]
     running_sum: Float[Array, "optimiser intervention init moment"]
+    inner_product: Float[Array, "optimiser intervention init moment"]
     cosine: Float[Array, "optimiser intervention init moment"]
+    products: Float[Array, "optimiser intervention init moment layer"]
+    cosines: Float[Array, "optimiser intervention init moment layer"]
+    update_product: Float[Array, "optimiser intervention init moment"]
     update_cosine: Float[Array, "optimiser intervention init moment"]
-    by_layer: Float[Array, "optimiser intervention init moment layer"]
 
 
 def first(bank: Bank, n: int) -> Array:
@@ -131,19 +134,14 @@ def run(config: Config, network: Network, n_class: int, train: Task, test: Task,
             functools.partial(around, intervention),
         )  # fmt: skip
         moments = found.state.moments
-        sums = trajectory.running_sum(moments.predicted_change, config.every)
         return {
             "accuracy": jax.vmap(accuracy)(found.params),
             "imitation_loss": jnp.mean(found.losses[:, -epoch:], axis=1),
             "fall": moments.trait_loss[:, 0] - moments.trait_loss[:, -1],
-            "predicted_fall": -sums[:, -1],
+            "predicted_fall": -moments.running_sum[:, -1],
             "positive": jnp.mean(moments.cosine > 0, axis=1, dtype=moments.cosine.dtype),
             "positive_update": jnp.mean(moments.update_cosine > 0, axis=1, dtype=moments.cosine.dtype),
-            "trait_loss": moments.trait_loss,
-            "running_sum": sums,
-            "cosine": moments.cosine,
-            "update_cosine": moments.update_cosine,
-            "by_layer": moments.by_layer,
+            **moments._asdict(),
         }
 
     rows = [distillation.stack(*(students(name, what) for what in INTERVENTIONS)) for name in OPTIMISERS]
@@ -193,6 +191,7 @@ def report(results: xr.Dataset) -> list[Table]:
 
 
 STUDENTS = ("optimiser", "intervention", "init")
+MOMENTS = (*STUDENTS, "moment")
 study = Study(
     name="trajectory",
     title=__doc__,
@@ -211,11 +210,14 @@ study = Study(
         "predicted_fall": Variable("fall of L_T that the running sum of first-order changes gives", STUDENTS, "nat"),
         "positive": Variable("share of moments at which g . t > 0", STUDENTS),
         "positive_update": Variable("share of moments at which -u . t > 0", STUDENTS),
-        "trait_loss": Variable("L_T of the student", (*STUDENTS, "moment"), "nat"),
-        "running_sum": Variable("running sum of the first-order changes of L_T", (*STUDENTS, "moment"), "nat"),
-        "cosine": Variable("cosine of the imitation and the trait gradient", (*STUDENTS, "moment")),
-        "update_cosine": Variable("cosine of -update and the trait gradient", (*STUDENTS, "moment")),
-        "by_layer": Variable("cosine of the two gradients, by layer", (*STUDENTS, "moment", "layer")),
+        "trait_loss": Variable("L_T of the student", MOMENTS, "nat"),
+        "running_sum": Variable("running sum of the first-order changes of L_T", MOMENTS, "nat"),
+        "inner_product": Variable("g . t, imitation and trait gradient", MOMENTS),
+        "cosine": Variable("cosine of the imitation and the trait gradient", MOMENTS),
+        "products": Variable("g . t by layer", (*MOMENTS, "layer")),
+        "cosines": Variable("cosine of the two gradients by layer", (*MOMENTS, "layer")),
+        "update_product": Variable("-u . t, update and trait gradient", MOMENTS),
+        "update_cosine": Variable("cosine of -update and the trait gradient", MOMENTS),
     },
     seeds=8,
     precisions=("float32", "float64"),

@@ -53,6 +53,6 @@ def draw(results: xr.Dataset) -> Figure:
         f"{config['data']}, MLP {'-'.join(map(str, config['widths']))}, {config['init']} init, students imitate "
         f"{config['n_aux']} auxiliary logits on {config['student']['inputs']} noise. Mean over n = "
         f"{results.sizes['seed']} seeds with Student t 95% interval; dots: one seed.\nAdam's update cosine is that "
-        "of its own metric; the running sum adds the first-order changes of L_T up.",
+        "of its own metric; the running sum adds the first-order changes of every step up.",
     )
     return drawn

@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
+from subsim.measures import alignment
+
 Params = Any  # any pytree of arrays
 Loss = Callable[[Params], Float[Array, ""]]
 
@@ -20,63 +22,54 @@ Loss = Callable[[Params], Float[Array, ""]]
 class Moment(NamedTuple):
     """One step of a student, seen from the trait.
 
-    `trait_loss` is L_T before the step and `predicted_change` = u . t its first-order change by the update u. `cosine`
-    is that of g and t over all parameters, `by_layer` over those of each layer, and `update_cosine` that of -u and t:
-    the same as `cosine` for plain gradient descent, and for Adam that of its own metric.
+    `trait_loss` is L_T before the step, and `running_sum` what the first-order changes u . t of all steps before it
+    add up to, u being a step's update. `inner_product` and `cosine` are those of g and t over all parameters,
+    `products` and `cosines` over those of each layer. `update_product` is -u . t and `update_cosine` its cosine: for
+    plain gradient descent the step size times g . t and the cosine of g and t, for Adam those in its own metric.
     """
 
     trait_loss: Float[Array, ""]
-    predicted_change: Float[Array, ""]
+    running_sum: Float[Array, ""]
+    inner_product: Float[Array, ""]
     cosine: Float[Array, ""]
-    by_layer: Float[Array, " layer"]
+    products: Float[Array, " layer"]
+    cosines: Float[Array, " layer"]
+    update_product: Float[Array, ""]
     update_cosine: Float[Array, ""]
 
 
-def layer_names(params: Params) -> list[str]:
-    """The layers of a pytree of parameters, in its order: paths to its arrays less their last part."""
-    paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(params)]
-    return list(dict.fromkeys(_layer(path) for path in paths))
+def layers(params: Params) -> dict[str, list[Array]]:
+    """The arrays of each layer by its name, in the order of the pytree: the path to its arrays less their last part."""
+    found: dict[str, list[Array]] = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        named = tuple(part for part in path if not isinstance(part, jax.tree_util.GetAttrKey))
+        found.setdefault(jax.tree_util.keystr(named[:-1], simple=True, separator="."), []).append(leaf)
+    return found
 
 
-def _layer(path: tuple[Any, ...]) -> str:
-    named = [part for part in path if not isinstance(part, jax.tree_util.GetAttrKey)]
-    return jax.tree_util.keystr(tuple(named[:-1]), simple=True, separator=".")
-
-
-def inner_by_layer(a: Params, b: Params) -> Float[Array, " layer"]:
-    """a . b over the parameters of each layer, in the order of `layer_names`; they sum to the product over all."""
-    products: dict[str, Array] = {}
-    for (path, left), right in zip(jax.tree_util.tree_leaves_with_path(a), jax.tree.leaves(b), strict=True):
-        name = _layer(path)
-        products[name] = products.get(name, jnp.zeros((), left.dtype)) + jnp.vdot(left, right)
-    return jnp.stack(list(products.values()))
-
-
-def _cosine(product: Array, a_a: Array, b_b: Array) -> Array:
-    """a . b / |a| |b| of the three products; 0 where one of the two is exactly zero."""
-    norms = jnp.sqrt(a_a) * jnp.sqrt(b_b)
-    return jnp.where(norms == 0, 0.0, product / jnp.where(norms == 0, 1.0, norms))
-
-
-def moment(trait_loss: Loss, params: Params, gradient: Params, update: Params) -> Moment:
-    """What `Moment` says, of a student at `params` with the imitation gradient `gradient` that moves by `update`."""
-    value, trait = jax.value_and_grad(trait_loss)(params)
-    own, both, its = (inner_by_layer(a, b) for a, b in ((gradient, gradient), (gradient, trait), (trait, trait)))
-    change = optax.tree.vdot(update, trait)
+def moment(
+    value: Float[Array, ""], trait: Params, gradient: Params, update: Params, running_sum: Float[Array, ""]
+) -> Moment:
+    """What `Moment` says of a step: L_T and its gradient `trait`, the imitation gradient, the update and the sum."""
+    pairs = list(zip(layers(gradient).values(), layers(trait).values(), strict=True))
     return Moment(
         trait_loss=value,
-        predicted_change=change,
-        cosine=_cosine(both.sum(), own.sum(), its.sum()),
-        by_layer=_cosine(both, own, its),
-        update_cosine=_cosine(-change, optax.tree.vdot(update, update), its.sum()),
+        running_sum=running_sum,
+        inner_product=optax.tree.vdot(gradient, trait),
+        cosine=alignment(gradient, trait),
+        products=jnp.stack([optax.tree.vdot(g, t) for g, t in pairs]),
+        cosines=jnp.stack([alignment(g, t) for g, t in pairs]),
+        update_product=-optax.tree.vdot(update, trait),
+        update_cosine=-alignment(update, trait),
     )
 
 
 class Watched(NamedTuple):
-    """State of `watched`: that of the optimiser inside, steps taken, and the moments so far, (moment, ...) each."""
+    """State of `watched`: that of the optimiser inside, steps taken, the running sum, and the moments so far."""
 
     inner: Any
     steps: Array
+    running_sum: Float[Array, ""]
     moments: Moment
 
 
@@ -85,41 +78,30 @@ def watched(
 ) -> optax.GradientTransformation:
     """`optimiser`, unchanged, with the `Moment` of every `every`-th of `steps` steps kept in its state.
 
-    A moment costs one gradient of `trait_loss`, and memory grows with the number of moments alone. With `every` above
-    1 the running sum of predicted changes is estimated from those kept: see `running_sum`.
+    Each step costs one gradient of `trait_loss`, so that the running sum is exact; memory grows with the number of
+    moments alone, each field of which has a leading axis `moment`.
     """
     rows = -(-steps // every)
 
     def init(params: Params) -> Watched:
-        shapes = jax.eval_shape(lambda: moment(trait_loss, params, params, params))
+        value, trait = jax.eval_shape(jax.value_and_grad(trait_loss), params)
+        shapes = jax.eval_shape(moment, value, trait, params, params, value)
         empty = jax.tree.map(lambda shape: jnp.full((rows, *shape.shape), jnp.nan, shape.dtype), shapes)
-        return Watched(optimiser.init(params), jnp.zeros((), int), empty)
+        return Watched(optimiser.init(params), jnp.zeros((), int), jnp.zeros((), value.dtype), empty)
 
     def update(gradient: Params, state: Watched, params: Params | None = None) -> tuple[Params, Watched]:
         updates, inner = optimiser.update(gradient, state.inner, params)
+        value, trait = jax.value_and_grad(trait_loss)(params)
 
         def kept() -> Moment:
-            now = moment(trait_loss, params, gradient, updates)
+            now = moment(value, trait, gradient, updates, state.running_sum)
             return jax.tree.map(lambda all_, one: all_.at[state.steps // every].set(one), state.moments, now)
 
         moments = jax.lax.cond(state.steps % every == 0, kept, lambda: state.moments)
-        return updates, Watched(inner, state.steps + 1, moments)
+        total = state.running_sum + optax.tree.vdot(updates, trait)
+        return updates, Watched(inner, state.steps + 1, total, moments)
 
     return optax.GradientTransformation(init, update)
-
-
-def running_sum(predicted_change: Float[Array, "*n moment"], every: int) -> Float[Array, "*n moment"]:
-    """The change of L_T since the first moment that the predicted changes add up to, at each moment.
-
-    Exact sums where every step was kept; otherwise each step between two moments is taken to change L_T by the mean of
-    the two (the trapezoidal rule).
-    """
-    if every == 1:
-        between = predicted_change[..., :-1]
-    else:
-        between = every * (predicted_change[..., :-1] + predicted_change[..., 1:]) / 2
-    zero = jnp.zeros_like(predicted_change[..., :1])
-    return jnp.concatenate([zero, jnp.cumsum(between, axis=-1)], axis=-1)
 
 
 def without(direction: Params, gradient: Params, *, only_while_positive: bool = False) -> Params:

@@ -58,7 +58,7 @@ def test_watching_changes_nothing(name, every):
     plain, seen = setting.train(OPTIMISERS[name](0.1)), setting.watched(OPTIMISERS[name](0.1), every)
     equal(plain.params, seen.params)
     equal(plain.losses, seen.losses)
-    assert seen.state.moments.by_layer.shape == (-(-STEPS // every), 4)
+    assert seen.state.moments.cosines.shape == (-(-STEPS // every), 4)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(seen.state.moments))
 
 
@@ -75,7 +75,7 @@ def test_the_running_sum_becomes_the_measured_change_as_steps_shrink(name):
     def off(rate):
         moments = setting.watched(OPTIMISERS[name](rate)).state.moments
         measured = moments.trait_loss[-1] - moments.trait_loss[0]
-        return abs(float(trajectory.running_sum(moments.predicted_change, 1)[-1] / measured) - 1)
+        return abs(float(moments.running_sum[-1] / measured) - 1)
 
     assert off(1e-6) < 1e-4
     assert off(1e-6) < 0.05 * off(1e-3)
@@ -83,27 +83,25 @@ def test_the_running_sum_becomes_the_measured_change_as_steps_shrink(name):
     assert off(1e-3) < 0.5
 
 
-def test_a_running_sum_with_gaps_is_the_trapezoidal_rule():
-    np.testing.assert_allclose(trajectory.running_sum(jnp.array([1.0, 3.0, 5.0]), 10), [0, 20, 60])
-    np.testing.assert_allclose(trajectory.running_sum(jnp.array([1.0, 3.0, 5.0]), 1), [0, 1, 4])
-
-
 def test_moments_are_what_their_names_say():
     setting = Setting()
     moments = setting.watched(optax.adam(0.1)).state.moments
     gradient, update = jax.tree.map(jnp.sin, setting.start), jax.tree.map(jnp.cos, setting.start)
-    now = trajectory.moment(setting.trait_loss, setting.start, gradient, update)
-    trait = jax.grad(setting.trait_loss)(setting.start)
+    value, trait = jax.value_and_grad(setting.trait_loss)(setting.start)
+    now = trajectory.moment(value, trait, gradient, update, jnp.array(7.0))
+    assert now.running_sum == 7
     np.testing.assert_allclose(now.cosine, measures.alignment(gradient, trait), rtol=1e-12)
     np.testing.assert_allclose(now.update_cosine, -measures.alignment(update, trait), rtol=1e-12)
-    np.testing.assert_allclose(now.predicted_change, optax.tree.vdot(update, trait), rtol=1e-12)
+    np.testing.assert_allclose(now.update_product, -optax.tree.vdot(update, trait), rtol=1e-12)
     np.testing.assert_allclose(moments.trait_loss[0], setting.trait_loss(setting.start), rtol=1e-12)
-    assert trajectory.layer_names(setting.start) == ["aux_head", "class_head", "hidden.0", "hidden.1"]
-    products = trajectory.inner_by_layer(gradient, trait)
-    np.testing.assert_allclose(products.sum(), optax.tree.vdot(gradient, trait), rtol=1e-12)
-    np.testing.assert_allclose(products[3], optax.tree.vdot(gradient["hidden"][1], trait["hidden"][1]), rtol=1e-12)
+    assert list(trajectory.layers(setting.start)) == ["aux_head", "class_head", "hidden.0", "hidden.1"]
+    np.testing.assert_allclose(now.products.sum(), now.inner_product, rtol=1e-12)
+    np.testing.assert_allclose(now.inner_product, optax.tree.vdot(gradient, trait), rtol=1e-12)
+    last = gradient["hidden"][1], trait["hidden"][1]
+    np.testing.assert_allclose(now.products[3], optax.tree.vdot(*last), rtol=1e-12)
+    np.testing.assert_allclose(now.cosines[3], measures.alignment(*last), rtol=1e-12)
     # A trait of the class logits has no gradient in the auxiliary head.
-    assert now.by_layer[0] == 0 != now.by_layer[1]
+    assert now.cosines[0] == 0 != now.cosines[1]
 
 
 def test_for_sgd_the_updates_metric_is_the_gradients():
