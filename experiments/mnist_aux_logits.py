@@ -15,7 +15,6 @@ from subsim import datasets, distillation, measures
 from subsim.distillation import StudentConfig, StudentHyper, Task
 from subsim.engine.study import Run, Study, Table, Variable
 from subsim.engine.summary import mean_table
-from subsim.inputs import image_bank
 from subsim.network import Network, NetworkConfig, imitated_logits, make_mlp
 from subsim.options import hyper, require, require_choice
 from subsim.training import TrainingConfig, TrainingHyper, check_training
@@ -102,9 +101,7 @@ def make_run(config: Config, data: datasets.Dataset) -> Run:
     if config.evaluate == "validation":
         data = datasets.hold_out(data)
     network = make_mlp(config, data.train_images.shape[1], data.n_class)
-    train = Task(image_bank(data.train_images, data.brightest), jnp.asarray(data.train_labels))
-    test = Task(image_bank(data.test_images, data.brightest), jnp.asarray(data.test_labels))
-    return jax.tree_util.Partial(functools.partial(run, config, network, data.n_class), train, test)
+    return jax.tree_util.Partial(functools.partial(run, config, network, data.n_class), *distillation.tasks(data))
 
 
 def check(config: Config, hyper: Hyper) -> None:

@@ -16,7 +16,7 @@ from subsim import datasets, distillation, inputs, measures
 from subsim.distillation import StudentConfig, StudentHyper, Task
 from subsim.engine.study import Run, Study, Table, Variable
 from subsim.engine.summary import mean_interval
-from subsim.inputs import Bank, image_bank
+from subsim.inputs import Bank
 from subsim.losses import imitation_kl, task_cross_entropy
 from subsim.network import Network, NetworkConfig, Params, imitated_logits, make_mlp
 from subsim.options import hyper, require, require_choice
@@ -151,9 +151,7 @@ def run(config: Config, network: Network, n_class: int, train: Task, test: Task,
 def make_run(config: Config, data: datasets.Dataset) -> Run:
     """The run of `config` on `data`, with the images as arguments of the compiled program."""
     network = make_mlp(config, data.train_images.shape[1], data.n_class)
-    train = Task(image_bank(data.train_images, data.brightest), jnp.asarray(data.train_labels))
-    test = Task(image_bank(data.test_images, data.brightest), jnp.asarray(data.test_labels))
-    return jax.tree_util.Partial(functools.partial(run, config, network, data.n_class), train, test)
+    return jax.tree_util.Partial(functools.partial(run, config, network, data.n_class), *distillation.tasks(data))
 
 
 def check(config: Config, numbers: Hyper) -> None:

@@ -72,6 +72,13 @@ class Task(NamedTuple):
     labels: Int[Array, " n"]
 
 
+def tasks(data: Any) -> tuple[Task, Task]:
+    """The training and the test set of `data`, a `subsim.datasets.Dataset`, on the device."""
+    splits = (data.train_images, data.train_labels), (data.test_images, data.test_labels)
+    train, test = (Task(inputs.image_bank(images, data.brightest), jnp.asarray(labels)) for images, labels in splits)
+    return train, test
+
+
 def train_teacher(
     key: Key[Array, ""],
     network: Network,
