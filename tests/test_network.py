@@ -15,14 +15,21 @@ from subsim.network import (
     rotated,
 )
 
+ACTIVATIONS = {
+    "relu": lambda x: np.maximum(x, 0),
+    "tanh": np.tanh,
+    "gelu": lambda x: 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))),
+}
 
-def test_forward_pass_is_the_textbook_one(x64):
-    network = make_mlp(NetworkConfig(widths=(7, 5), n_aux=2, init="torch"), 6, 4)
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_forward_pass_is_the_textbook_one(activation, x64):
+    network = make_mlp(NetworkConfig(widths=(7, 5), n_aux=2, init="torch", activation=activation), 6, 4)
     params = network.init(jax.random.key(0))
     x = np.random.default_rng(0).normal(size=6)
     h = x
     for layer in (0, 1):
-        h = np.maximum(params["hidden"][layer]["weight"][...] @ h + params["hidden"][layer]["bias"][...], 0)
+        h = ACTIVATIONS[activation](params["hidden"][layer]["weight"][...] @ h + params["hidden"][layer]["bias"][...])
     heads = [params[head]["weight"][...] @ h + params[head]["bias"][...] for head in ("class_head", "aux_head")]
     np.testing.assert_allclose(network.apply(params, jnp.asarray(x)), np.concatenate(heads), rtol=1e-12)
 
