@@ -45,7 +45,8 @@ def draw(results: xr.Dataset) -> Figure:
         row[2].set_title("accuracy by intervention")
         for axes in row[:2]:
             axes.set_xlabel("step of the student")
-    panels[0][0].legend(fontsize=7.5)
+    panels[0][0].margins(y=0.3)
+    panels[0][0].legend(fontsize=7.5, loc="lower center", ncols=2)
     panels[0][1].legend(fontsize=7.5)
     panels[1][2].set_xlabel("accuracy")
     plotting.caption(
