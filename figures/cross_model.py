@@ -37,7 +37,7 @@ def draw(results: xr.Dataset) -> Figure:
     panels[0].set_yticks(range(len(places)), labels)
     panels[0].set_ylim(len(places) - 0.5, -0.5)
     panels[0].set_xlim(0, 1)
-    panels[0].legend(loc="center left")
+    panels[0].legend(loc="center left", fontsize=8, handletextpad=0.3)
     config, eps = results.attrs["config"], results.attrs["hyper"]["eps"]
     plotting.caption(
         drawn,

@@ -46,7 +46,7 @@ def draw(results: xr.Dataset) -> Figure:
         for axes in row[:2]:
             axes.set_xlabel("step of the student")
     panels[0][0].margins(y=0.3)
-    panels[0][0].legend(fontsize=7.5, loc="lower center", ncols=2)
+    panels[0][0].legend(fontsize=6.5, loc="lower center", ncols=2, columnspacing=1, handlelength=1.6)
     panels[0][1].legend(fontsize=7.5)
     panels[1][2].set_xlabel("accuracy")
     plotting.caption(
