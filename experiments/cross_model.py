@@ -148,7 +148,6 @@ study = Study(
     seeds=1000,
     precision="float64",
     precisions=("float64", "float32"),  # signs at small eps mean nothing in bfloat16
-    chunk=1024,
 )
 
 if __name__ == "__main__":

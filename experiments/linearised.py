@@ -210,7 +210,6 @@ study = Study(
     },
     seeds=8,
     precisions=("float32", "float64"),  # products rounded to bfloat16 have no forward derivative
-    chunk=1,
 )
 
 if __name__ == "__main__":

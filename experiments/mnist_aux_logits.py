@@ -134,7 +134,6 @@ study = Study(
         "alignment": Variable("cosine of the student's and the teacher's displacement", ("student",)),
     },
     seeds=100,
-    chunk=1,
 )
 
 if __name__ == "__main__":

@@ -118,7 +118,6 @@ study = Study(
     seeds=1000,
     precision="float64",
     precisions=("float64", "float32"),  # signs at small eps mean nothing in bfloat16
-    chunk=4096,
 )
 
 if __name__ == "__main__":

@@ -219,7 +219,6 @@ study = Study(
     },
     seeds=8,
     precisions=("float32", "float64"),
-    chunk=1,
 )
 
 if __name__ == "__main__":

@@ -73,7 +73,6 @@ study = Study(
     seeds=10_000,
     precision="float64",
     precisions=("float64", "float32"),
-    chunk=4096,
 )
 
 if __name__ == "__main__":

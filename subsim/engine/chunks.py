@@ -9,7 +9,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from subsim.engine.devices import memory_limit
-from subsim.engine.program import Call, Plan, Prepared, Program, bytes_of_one, compile_program, trace
+from subsim.engine.program import Call, Plan, Prepared, Program, compile_program, cost_of_one, trace
 from subsim.options import UserError
 
 Notice = Callable[[str], None]  # told the plan, and every change of it, in words
@@ -18,6 +18,9 @@ STEP = 4.0  # from one candidate to the next: between neighbours the throughput 
 GAIN = 1.05  # less than this much faster is no reason to go on
 FIRST_HOPE = 1.1  # the speed-up that a first trial is worth its time for; afterwards, the one before is hoped for again
 CACHED = 128 * 2**20  # bytes of values of the seeds side by side on a CPU: what measured best, from small nets to MNIST
+FLOPS = 2 * 10**12  # of matrix products in a chunk: some seconds on a CPU
+ACCELERATED = 50  # times as many on a GPU or TPU
+MOST = 4096  # seeds in a chunk; more made none of the small works faster
 HEADROOM = 0.8  # of the device's memory; the rest is the runtime's
 
 
@@ -37,7 +40,13 @@ def plan(seeds: int, chunk: int, lanes: int, devices: int = 1, processes: int = 
 
 def side_by_side(prepared: Prepared) -> int:
     """How many seeds to advance side by side on a CPU, by the bytes of what one computes."""
-    return max(1, CACHED // max(1, bytes_of_one(prepared)))
+    return max(1, CACHED // max(1, cost_of_one(prepared).bytes))
+
+
+def at_once(prepared: Prepared) -> int:
+    """How many seeds to write together where nobody says it: some seconds of work, which is what a kill may cost."""
+    flops = FLOPS * (1 if jax.default_backend() == "cpu" else ACCELERATED)
+    return min(MOST, max(1, flops // max(1, cost_of_one(prepared).flops)))
 
 
 def halved(cut: Plan, devices: int) -> Plan | None:
@@ -151,7 +160,7 @@ class Runner:
     def _spills(self, cut: Plan) -> bool:
         """Whether `cut` is far too wide for a CPU's cache: trying it would only cost memory."""
         on_cpu = self.mesh.devices.flat[0].platform == "cpu"
-        return on_cpu and cut.lanes > 1 and cut.lanes * bytes_of_one(self._prepared) > STEP * CACHED
+        return on_cpu and cut.lanes > 1 and cut.lanes * cost_of_one(self._prepared).bytes > STEP * CACHED
 
     def _pace(self, seeds: np.ndarray) -> float:
         """Seconds a seed, measured on the first chunk of `seeds`, whose record is kept."""

@@ -13,7 +13,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from subsim.engine import host
 from subsim.engine.axes import Axis, over, replaced
 from subsim.engine.axes import arrays as axis_arrays
-from subsim.engine.counts import value_bytes
+from subsim.engine.counts import matrix_flops, value_bytes
 from subsim.engine.devices import AXIS
 from subsim.engine.errors import runs_the_study
 from subsim.engine.study import Precision, Run, Study
@@ -121,13 +121,21 @@ def prepare(
     return Prepared(make_one(traced), arguments, precision, data)
 
 
+class Cost(NamedTuple):
+    """What one seed computes, all values of its traced axes among them: bytes of values, FLOPs of matrix products."""
+
+    bytes: int
+    flops: int
+
+
 @runs_the_study
-def bytes_of_one(prepared: Prepared) -> int:
-    """Bytes of the values that one seed computes, all values of its traced axes among them; on the host, 0."""
+def cost_of_one(prepared: Prepared) -> Cost:
+    """The cost of one seed, counted from its trace; on the host, none."""
     if prepared.one is None:
-        return 0
+        return Cost(0, 0)
     with arithmetic(prepared.precision):
-        return value_bytes(prepared.one.trace(*prepared.arguments, np.uint32(0)).jaxpr.jaxpr)
+        jaxpr = prepared.one.trace(*prepared.arguments, np.uint32(0)).jaxpr.jaxpr
+    return Cost(value_bytes(jaxpr), matrix_flops(jaxpr))
 
 
 @runs_the_study

@@ -68,8 +68,9 @@ class Study:
     precision: Precision = "float32"
     precisions: tuple[Precision, ...] = ("float32", "bfloat16", "float64")
     """What the study can be run in; its default is `precision`."""
-    chunk: int = 1024
-    """Seeds that one call of the compiled program runs, and that are written together."""
+    chunk: int | None = None
+    """Seeds that one call of the compiled program runs, and that are written together. None: guessed from the FLOPs of
+    one seed, so that a chunk is some seconds of work."""
     lanes: int | None = None
     """Seeds that advance side by side on a CPU. None: guessed from the bytes of what one seed computes."""
     on_host: bool = False

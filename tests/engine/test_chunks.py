@@ -3,6 +3,7 @@ import itertools
 import time
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import xarray as xr
@@ -91,10 +92,25 @@ def test_narrower_lanes_are_tried_where_wider_ones_are_slower(toy, paced):
 def test_what_is_far_too_wide_for_a_cache_is_not_tried(toy, paced, monkeypatch):
     paced["of"] = lambda chunk: 1 / chunk  # the wider the faster, if it were tried
     prepared = runner(toy, Plan(32, 16))._prepared
-    its_bytes = chunks.bytes_of_one(prepared)
+    its_bytes = program.cost_of_one(prepared).bytes
     assert chunks.side_by_side(prepared) == chunks.CACHED // its_bytes
     monkeypatch.setattr(chunks, "CACHED", 16 * its_bytes)
     assert runner(toy, Plan(32, 16)).tuned(np.arange(100_000)).plan.lanes == 64
+
+
+def test_seeds_that_cost_much_are_written_in_small_chunks(toy, monkeypatch):
+    def product_of(size):
+        def run(key, hyper):
+            return {"first": jnp.sum(jnp.ones((size, size)) @ jnp.ones((size, size))) * hyper["scale"]}
+
+        study = dataclasses.replace(toy, make_run=lambda config, data: run, chunk=None)
+        return program.prepare(study, study.config, study.hyper, [], 0, "float32")
+
+    assert program.cost_of_one(product_of(50)).flops == 2 * 50**3
+    monkeypatch.setattr(chunks, "FLOPS", 2 * 50**3 * 7)
+    assert chunks.at_once(product_of(50)) == 7
+    assert chunks.at_once(product_of(500)) == 1
+    assert chunks.at_once(product_of(2)) == chunks.MOST
 
 
 def test_a_run_too_short_makes_no_trial(toy, paced):
