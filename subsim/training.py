@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int, Key
 from subsim.network import Params
 from subsim.options import hyper, require, require_choice
 
-OptimiserName = Literal["sgd", "momentum", "adam", "adamw"]
+OptimiserName = Literal["sgd", "momentum", "adam", "adam_l2", "adamw"]
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,8 @@ class TrainingConfig:
     batch: int = 1024
     """Examples in a step; the last step of an epoch takes what is left."""
     optimiser: OptimiserName = "adam"
-    """momentum: heavy ball. adamw: Adam with decoupled weight decay."""
+    """momentum: heavy ball. adam_l2: Adam with coupled weight decay, torch's Adam(weight_decay). \
+adamw: Adam with decoupled weight decay."""
 
 
 @hyper
@@ -38,13 +39,21 @@ class TrainingHyper:
     momentum: float = 0.9
     """Decay of the velocity (momentum only)."""
     weight_decay: float = 0.0
-    """Decoupled: the fraction of a weight that decays for each unit of learning rate (adamw only)."""
+    """adamw, decoupled: the fraction of a weight that decays for each unit of learning rate. sgd, momentum, adam_l2, \
+coupled: this times the weight is added to its gradient. adam has none."""
+
+
+def _coupled(rule: optax.GradientTransformation, numbers: TrainingHyper) -> optax.GradientTransformation:
+    """`rule` on the gradient of the loss + weight_decay / 2 |theta|^2."""
+    return optax.chain(optax.add_decayed_weights(numbers.weight_decay), rule)
 
 
 _OPTIMISERS: dict[str, Callable[[TrainingHyper], optax.GradientTransformation]] = {
-    "sgd": lambda numbers: optax.sgd(numbers.learning_rate),
-    "momentum": lambda numbers: optax.sgd(numbers.learning_rate, numbers.momentum),
+    "sgd": lambda numbers: _coupled(optax.sgd(numbers.learning_rate), numbers),
+    "momentum": lambda numbers: _coupled(optax.sgd(numbers.learning_rate, numbers.momentum), numbers),
     "adam": lambda numbers: optax.adam(numbers.learning_rate),
+    # Adam normalises what is added, too: a weight without a gradient shrinks by a whole learning rate a step.
+    "adam_l2": lambda numbers: _coupled(optax.adam(numbers.learning_rate), numbers),
     "adamw": lambda numbers: optax.adamw(numbers.learning_rate, weight_decay=numbers.weight_decay),
 }
 
@@ -62,8 +71,9 @@ def check_training(name: str, config: TrainingConfig, numbers: TrainingHyper) ->
     require(0 <= momentum < 1, f"{name}.momentum is {momentum}; it must lie in [0, 1).")
     require(decay >= 0, f"{name}.weight_decay is {decay}; it must not be negative.")
     require(
-        decay == 0 or config.optimiser == "adamw",
-        f"{name}.weight_decay is {decay}, but {name}.optimiser is {config.optimiser}: only adamw decays weights.",
+        decay == 0 or config.optimiser != "adam",
+        f"{name}.weight_decay is {decay}, but {name}.optimiser is adam, which decays no weights: choose adamw "
+        "(decoupled) or adam_l2 (coupled).",
     )
     require(
         momentum == TrainingHyper.momentum or config.optimiser == "momentum",

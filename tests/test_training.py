@@ -27,42 +27,53 @@ def descend(rows, optimiser="sgd", batch=4, steps=10, start=None, **numbers):
 
 
 def numpy_optimiser(name, gradient, x, steps, rate, momentum=0.9, decay=0.0):
-    """The four rules as their papers write them; Adam with beta 0.9 and 0.999 and 1e-8 (Kingma and Ba, algorithm 1)."""
+    """The rules as their papers write them; Adam with beta 0.9 and 0.999 and 1e-8 (Kingma and Ba, algorithm 1)."""
     velocity = first = second = np.zeros_like(x)
     for t in range(1, steps + 1):
-        g = gradient(x)
+        g = gradient(x) + (0 if name == "adamw" else decay * x)
         velocity = momentum * velocity + g
         first, second = 0.9 * first + 0.1 * g, 0.999 * second + 0.001 * g**2
         adaptive = (first / (1 - 0.9**t)) / (np.sqrt(second / (1 - 0.999**t)) + 1e-8)
-        step = {"sgd": g, "momentum": velocity, "adam": adaptive, "adamw": adaptive + decay * x}[name]
+        step = {"sgd": g, "momentum": velocity, "adamw": adaptive + decay * x}.get(name, adaptive)
         x = x - rate * step
     return x
 
 
-@pytest.mark.parametrize("name", ["sgd", "momentum", "adam", "adamw"])
-def test_optimisers_follow_their_papers(name, x64, optax_promotion):
+@pytest.mark.parametrize("decay", [0.0, 0.3])
+@pytest.mark.parametrize("name", ["sgd", "momentum", "adam", "adam_l2", "adamw"])
+def test_optimisers_follow_their_papers(name, decay, x64, optax_promotion):
     target = np.array([[1.0, -2.0, 3.0]])
     start = np.array([0.5, 0.0, -0.5])
-    numbers = {"learning_rate": 0.1} | ({"weight_decay": 0.3} if name == "adamw" else {})
-    trained = descend(target, name, batch=1, steps=12, start=jnp.asarray(start), **numbers)
-    expected = numpy_optimiser(name, lambda x: x - target[0], start, 12, 0.1, decay=0.3)
+    trained = descend(target, name, batch=1, steps=12, start=jnp.asarray(start), learning_rate=0.1, weight_decay=decay)
+    used = 0.0 if name == "adam" else decay
+    expected = numpy_optimiser(name, lambda x: x - target[0], start, 12, 0.1, decay=used)
     np.testing.assert_allclose(trained.params, expected, rtol=1e-10)
 
 
-def test_decoupled_decay_spares_what_adam_with_l2_would_erase(x64, optax_promotion):
-    """A weight without a gradient shrinks by rate * decay a step; coupled L2 would take a whole rate (trap 4)."""
-    trained = train(
+def with_an_unused_weight(optimiser, decay):
+    """Twenty steps of rate 0.01 from ones, of which one weight has no gradient."""
+    return train(
         jax.random.key(0),
         {"used": jnp.ones(()), "unused": jnp.ones(())},
         lambda params, examples: (params["used"][None] - examples) ** 2,
         lambda index: jnp.zeros(index.shape),
         4,
-        make_optimiser(TrainingConfig(optimiser="adamw"), TrainingHyper(learning_rate=0.01, weight_decay=0.1)),
+        make_optimiser(TrainingConfig(optimiser=optimiser), TrainingHyper(learning_rate=0.01, weight_decay=decay)),
         batch=4,
         steps=20,
-    )
-    np.testing.assert_allclose(trained.params["unused"], (1 - 0.01 * 0.1) ** 20, rtol=1e-12)
-    assert trained.params["used"] < 0.9
+    ).params
+
+
+@pytest.mark.parametrize("decay", [1e-5, 0.1])
+@pytest.mark.parametrize("name", ["sgd", "adam_l2", "adamw"])
+def test_only_coupled_decay_under_adam_erases_an_unused_weight(name, decay, x64, optax_promotion):
+    """By one learning rate a step, whatever the coefficient (trap 4); elsewhere by rate * decay of it."""
+    params = with_an_unused_weight(name, decay)
+    if name == "adam_l2":
+        np.testing.assert_allclose(params["unused"], 1 - 20 * 0.01, rtol=0.01)
+    else:
+        np.testing.assert_allclose(params["unused"], (1 - 0.01 * decay) ** 20, rtol=1e-12)
+    assert params["used"] < 0.9
 
 
 def test_an_epoch_takes_every_example_once_and_averages_what_is_left():
@@ -155,7 +166,7 @@ def test_the_canonical_number_of_steps():
         ({}, {"learning_rate": 0.0}, "student.learning_rate"),
         ({"optimiser": "momentum"}, {"momentum": 1.0}, "student.momentum"),
         ({}, {"momentum": 0.5}, "student.momentum"),
-        ({}, {"weight_decay": 0.1}, "student.weight_decay"),
+        ({}, {"weight_decay": 0.1}, r"student.weight_decay is 0.1.*adamw.*adam_l2"),
         ({"optimiser": "adamw"}, {"weight_decay": -0.1}, "student.weight_decay"),
     ],
 )
