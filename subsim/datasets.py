@@ -137,6 +137,14 @@ def hold_out(data: Dataset, parts: int = 6) -> Dataset:
     )
 
 
+def restricted(data: Dataset, n_class: int) -> Dataset:
+    """`data` with the images of its first `n_class` classes alone; raises `UserError` where it has not as many."""
+    require(n_class <= data.n_class, f"n_class is {n_class}, but the data has {data.n_class} classes; choose fewer.")
+    train, test = (labels < n_class for labels in (data.train_labels, data.test_labels))
+    splits = data.train_images[train], data.train_labels[train], data.test_images[test], data.test_labels[test]
+    return Dataset(*splits, n_class=n_class, brightest=data.brightest)
+
+
 def cache_folder(name: str) -> Path:
     """Where downloads of `name` are kept: a folder of the user's operating system for caches."""
     import pooch

@@ -14,7 +14,17 @@ from subsim.inputs import Bank, InputName
 from subsim.losses import IMITATION_LOSSES, LossName, task_cross_entropy
 from subsim.network import Network, Params
 from subsim.options import hyper, require, require_choice
-from subsim.training import Trained, TrainingConfig, TrainingHyper, check_training, make_optimiser, steps_of, train
+from subsim.theory.linearised import linearise
+from subsim.training import (
+    Trained,
+    TrainingConfig,
+    TrainingHyper,
+    Watch,
+    check_training,
+    make_optimiser,
+    steps_of,
+    train,
+)
 
 # One forward pass over this many examples at a time keeps the activations in cache and the memory flat.
 FORWARD_BATCH = 1024
@@ -87,6 +97,7 @@ def train_teacher(
     n_class: int,
     config: TrainingConfig,
     numbers: TrainingHyper,
+    watch: Watch | None = None,
 ) -> Trained:
     """Train `reference` on the labels of `task` by cross-entropy of the class logits; no loss sees the others."""
 
@@ -104,6 +115,7 @@ def train_teacher(
         make_optimiser(config, numbers),
         batch=config.batch,
         steps=steps_of(config, n_examples),
+        watch=watch,
     )
 
 
@@ -149,24 +161,30 @@ def train_students(
     config: StudentConfig,
     numbers: StudentHyper,
     around: Around = lambda optimiser, _start: optimiser,
+    linear: bool = False,
+    every: int | None = None,
+    see: Callable[[Network, Params], Any] = lambda _network, params: params,
 ) -> Trained:
     """Train students side by side on the teacher's `targets` for the inputs in `bank`.
 
     `starts` holds every student's initial parameters and `masks` the logits that it imitates, along a leading axis
     `student`, which the result has too. All students take the same batches in the same order, so that their first
     layers are one matrix product. `around(optimiser, start)` is the gradient transformation that takes the optimiser's
-    place: one that watches or changes it.
+    place: one that watches or changes it. `linear` students are their networks' linearisations at their own starts.
+    After every `every` steps `see(network, params)` is kept of each student, `network` being its own.
     """
     loss = IMITATION_LOSSES[config.loss].value
     n_examples = bank.values.shape[0]
 
     def imitate(start: Params, mask: Array) -> Trained:
+        own = linearised(network, start) if linear else network
+
         def example_loss(output: Array, target: Array) -> Array:
             return loss(output / numbers.temperature, target / numbers.temperature, mask)
 
         def losses(params: Params, examples: tuple[Array, Array]) -> Array:
             images, wanted = examples
-            return jax.vmap(example_loss)(_rows(network.apply(params, images)), wanted)
+            return jax.vmap(example_loss)(_rows(own.apply(params, images)), wanted)
 
         return train(
             key,
@@ -177,9 +195,15 @@ def train_students(
             around(make_optimiser(config, numbers), start),
             batch=config.batch,
             steps=steps_of(config, n_examples),
+            watch=None if every is None else Watch(every, lambda params: see(own, params)),
         )
 
     return jax.vmap(imitate)(starts, masks)
+
+
+def linearised(network: Network, start: Params) -> Network:
+    """`network` in its first-order expansion at `start`: linear in its parameters, and equal to it there."""
+    return network._replace(apply=linearise(network.apply, start))
 
 
 def stack(*networks: Params) -> Params:

@@ -91,13 +91,21 @@ def steps_of(config: TrainingConfig, n_examples: int) -> int:
     return config.epochs * -(-n_examples // config.batch) if config.steps is None else config.steps
 
 
+class Watch(NamedTuple):
+    """What to keep of a network along its training: `see(params)`, any pytree, after every `every` steps."""
+
+    every: int
+    see: Callable[[Params], Any]
+
+
 class Trained(NamedTuple):
-    """Parameters after the last step, the mean loss of each step's batch, shape (steps,), before that step, and the
-    optimiser's last state."""
+    """Parameters after the last step, the mean loss of each step's batch, shape (steps,), before that step, the
+    optimiser's last state, and what a watch saw, with a leading axis of steps // every moments."""
 
     params: Params
     losses: Float[Array, " steps"]
     state: Any
+    seen: Any = None
 
 
 def train(
@@ -110,6 +118,7 @@ def train(
     *,
     batch: int,
     steps: int,
+    watch: Watch | None = None,
 ) -> Trained:
     """Minimise the mean loss over `n_examples` examples.
 
@@ -140,6 +149,16 @@ def train(
         return (optax.apply_updates(params, updates), state, order), loss
 
     unshuffled = jnp.zeros(n_examples + unused, jnp.result_type(int))
-    carry = (params, optimiser.init(params), unshuffled)
-    (params, state, _), history = jax.lax.scan(step, carry, jnp.arange(steps))
-    return Trained(params, history, state)
+    carry, numbers = (params, optimiser.init(params), unshuffled), jnp.arange(steps)
+    if watch is None:
+        (params, state, _), history = jax.lax.scan(step, carry, numbers)
+        return Trained(params, history, state)
+
+    def stretch(carry: Any, numbers: Array) -> tuple[Any, tuple[Array, Any]]:
+        carry, history = jax.lax.scan(step, carry, numbers)
+        return carry, (history, watch.see(carry[0]))
+
+    watched = steps // watch.every * watch.every
+    carry, (history, seen) = jax.lax.scan(stretch, carry, numbers[:watched].reshape(-1, watch.every))
+    (params, state, _), rest = jax.lax.scan(step, carry, numbers[watched:])
+    return Trained(params, jnp.concatenate([history.ravel(), rest]), state, seen)

@@ -126,6 +126,25 @@ def mean_table(values: xr.DataArray, title: str) -> Table:
     return Table(title, (*dims, "mean", "95% interval", "n", "dropped"), tuple(rows))
 
 
+def grid_table(values: xr.DataArray, rows: str, title: str, columns: str = "condition") -> Table:
+    """Mean and half its 95% interval: a row for each label of `rows`, a column for each of `columns`.
+
+    `values` has these two dimensions and the seed; n and how many were dropped stand in the title.
+    """
+    summary = mean_interval(values)
+    n = sorted({int(summary.n.min()), int(summary.n.max())})
+    cells = [
+        (str(label), *(f"{float(c['mean']):.3f} ± {float(c.high - c['mean']):.3f}" for c in _along(row, columns)))
+        for label, row in zip(values[rows].values, _along(summary, rows), strict=True)
+    ]
+    counted = f"n = {' to '.join(map(str, n))}, {int(summary.dropped.max())} dropped"
+    return Table(f"{title}; {counted}", (rows, *map(str, values[columns].values)), tuple(cells))
+
+
+def _along(summary: xr.Dataset, dim: str) -> list[xr.Dataset]:
+    return [summary.isel({dim: place}) for place in range(summary.sizes[dim])]
+
+
 def report(results: xr.Dataset) -> list[Table]:
     """A table for every variable of real numbers: the report of a study that has none of its own."""
     return [

@@ -1,0 +1,231 @@
+"""The paper's protocol (section 6.2) as a study of any students: one teacher a seed, and whatever imitates it."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import tyro
+from jaxtyping import Array, Float
+
+from subsim import datasets, distillation, measures
+from subsim.distillation import StudentConfig, StudentHyper, Task
+from subsim.engine.study import Run, Study, Variable
+from subsim.network import Network, NetworkConfig, Params, imitated_logits, make_mlp
+from subsim.options import hyper, require, require_choice
+from subsim.training import TrainingConfig, TrainingHyper, check_training, steps_of
+
+
+@dataclass(frozen=True)
+class Config(NetworkConfig):
+    """What changes the program. Defaults are the paper's, or where it is silent those of its published replication."""
+
+    n_aux: Annotated[int, tyro.conf.arg(aliases=("--aux",))] = 3
+    """Number of auxiliary logits, which no task loss ever sees."""
+    data: datasets.Name = "mnist"
+    """Labelled images of the teacher's task. mnist5k and digits are embedded and need no download."""
+    n_class: int | None = None
+    """Classes of the data that are kept, the first ones; None: all."""
+    evaluate: Literal["test", "validation"] = "test"
+    """Where accuracy is measured; validation: on the last sixth of the training set, which is then not trained on."""
+    every: int | None = None
+    """Steps of the students from one record along the way to the next; None: the end is all that is recorded."""
+    teacher: TrainingConfig = field(default_factory=TrainingConfig)
+    student: StudentConfig = field(default_factory=StudentConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_choice("data", self.data, datasets.NAMES)
+        require_choice("evaluate", self.evaluate, ("test", "validation"))
+        require(self.n_class is None or self.n_class > 1, f"n_class is {self.n_class}; it must be at least 2, or None.")
+        require(self.every is None or self.every > 0, f"every is {self.every}; it must be at least 1, or None.")
+
+
+@hyper
+class Hyper:
+    """Numbers that are traced: they may differ within one compiled program."""
+
+    init_scale: float = 1.0
+    """Factor on every initial weight and bias."""
+    teacher: TrainingHyper = field(default_factory=TrainingHyper)
+    student: StudentHyper = field(default_factory=StudentHyper)
+
+
+def own(reference: Params, _stranger: Params) -> Params:
+    """Shared init: a student's start is its teacher's reference."""
+    return reference
+
+
+def anothers(_reference: Params, stranger: Params) -> Params:
+    """Cross-model: a student's start is an independent reference."""
+    return stranger
+
+
+class Student(NamedTuple):
+    """A condition. `start(reference, stranger)` makes its initial parameters of its teacher's and of another's."""
+
+    start: Callable[[Params, Params], Params] = own
+    imitates: Literal["aux", "all"] = "aux"
+    linear: bool = False
+    """Whether it is the network's first-order expansion at its own start."""
+
+
+FIGURE_10 = {
+    "student (aux. only)": Student(),
+    "student (all logits)": Student(imitates="all"),
+    "cross-model (aux. only)": Student(anothers),
+    "cross-model (all logits)": Student(anothers, imitates="all"),
+}
+AUX_ONLY = {name: student for name, student in FIGURE_10.items() if student.imitates == "aux"}
+UNTAUGHT = ["reference", "teacher"]
+
+
+class Seen(NamedTuple):
+    """A network of one seed, with all that a measure may hold it against; a student's `network` is its own."""
+
+    network: Network
+    params: Params
+    start: Params
+    reference: Params
+    teacher: Params
+    train: Task
+    test: Task
+    n_class: int
+
+
+Measure = Callable[[Seen], Array]
+
+
+def accuracy(seen: Seen) -> Float[Array, ""]:
+    """Share of test images that the class logits classify correctly."""
+    outputs = distillation.logits(seen.network, seen.params, seen.test.images)
+    return measures.accuracy(outputs[:, : seen.n_class], seen.test.labels)
+
+
+def alignment(seen: Seen) -> Float[Array, ""]:
+    """Cosine of the network's and its teacher's displacement."""
+    moved = measures.displacement(seen.params, seen.start)
+    return measures.alignment(moved, measures.displacement(seen.teacher, seen.reference))
+
+
+def run(
+    students: Mapping[str, Student],
+    measured: Mapping[str, Measure],
+    config: Config,
+    network: Network,
+    n_class: int,
+    train: Task,
+    test: Task,
+    key: Array,
+    numbers: Hyper,
+) -> dict[str, Array]:
+    """Reference, teacher and students of one seed, and every measure of them."""
+    keys = dict(zip(("own", "other", "teacher", "inputs", "student"), jax.random.split(key, 5), strict=True))
+    reference = distillation.rescaled(network.init(keys["own"]), numbers.init_scale)
+    # An independent draw for every seed: permuting references among seeds would hand some students their own.
+    stranger = distillation.rescaled(network.init(keys["other"]), numbers.init_scale)
+    teacher = distillation.train_teacher(
+        keys["teacher"], network, reference, train, n_class, config.teacher, numbers.teacher
+    ).params
+    bank = distillation.draw_inputs(keys["inputs"], config.student, numbers.student, train.images)
+    targets = distillation.logits(network, teacher, bank)
+    masks = dict(zip(("aux", "all"), imitated_logits(n_class, config.n_aux, numbers.student.n_imitated), strict=True))
+    epoch = -(-bank.values.shape[0] // config.student.batch)
+
+    def seen(network: Network, params: Params, start: Params) -> Seen:
+        return Seen(network, params, start, reference, teacher, train, test, n_class)
+
+    def imitating(these: list[Student], linear: bool) -> dict[str, Array]:
+        """Every record of students that are all linear or all not, along a leading axis."""
+        starts = distillation.stack(*(student.start(reference, stranger) for student in these))
+        trained = distillation.train_students(
+            keys["student"], network, starts, jnp.stack([masks[student.imitates] for student in these]),
+            bank, targets, config.student, numbers.student, linear=linear, every=config.every,
+            see=lambda its_own, params: accuracy(seen(its_own, params, params)),
+        )  # fmt: skip
+        found = {"imitation_loss": jnp.mean(trained.losses[:, -epoch:], axis=1)}
+        if config.every is not None:
+            moments = trained.seen.shape[1]
+            losses = trained.losses[:, : moments * config.every].reshape(-1, moments, config.every)
+            found |= {"accuracy_along": trained.seen, "imitation_loss_along": jnp.mean(losses, axis=2)}
+
+        def measure(params: Params, start: Params) -> dict[str, Array]:
+            its_own = distillation.linearised(network, start) if linear else network
+            return {name: of(seen(its_own, params, start)) for name, of in measured.items()}
+
+        return found | jax.vmap(measure)(trained.params, starts)
+
+    groups = {kind: [name for name, student in students.items() if student.linear is kind] for kind in (False, True)}
+    records = [imitating([students[name] for name in names], kind) for kind, names in groups.items() if names]
+    places = [[*groups[False], *groups[True]].index(name) for name in students]
+    record = jax.tree.map(lambda *parts: jnp.concatenate(parts)[jnp.array(places)], *records)
+    both = (seen(network, params, reference) for params in (reference, teacher))
+    untaught = distillation.stack(*({name: of(one) for name, of in measured.items()} for one in both))
+    of_all = {name: jnp.concatenate([untaught[name], record[name]]) for name in measured if name != "alignment"}
+    return record | of_all
+
+
+def make_run(students: Mapping[str, Student], measured: Mapping[str, Measure], config: Config, data: Any) -> Run:
+    """The run of `config` on `data`, with the images as arguments of the compiled program."""
+    if config.evaluate == "validation":
+        data = datasets.hold_out(data)
+    if config.n_class is not None:
+        data = datasets.restricted(data, config.n_class)
+    network = make_mlp(config, data.train_images.shape[1], data.n_class)
+    fixed = functools.partial(run, students, measured, config, network, data.n_class)
+    return jax.tree_util.Partial(fixed, *distillation.tasks(data))
+
+
+def check(config: Config, hyper: Hyper) -> None:
+    """Refuse options that contradict each other."""
+    check_training("teacher", config.teacher, hyper.teacher)
+    distillation.check_student("student", config.student, hyper.student, config.n_aux)
+    require(hyper.init_scale > 0, f"init_scale is {hyper.init_scale}; it must be positive.")
+    steps = steps_of(config.student, config.student.n_inputs)
+    require(
+        config.every is None or config.student.inputs == "images" or config.every <= steps,
+        f"every is {config.every}, but the students make {steps} steps; choose at most that.",
+    )
+
+
+def study(
+    name: str,
+    title: str | None,
+    students: Mapping[str, Student] = FIGURE_10,
+    *,
+    measured: Mapping[str, tuple[Measure, Variable]] | None = None,
+    **declared: Any,
+) -> Study:
+    """A study of `students`, by their names, under the protocol.
+
+    Its record has `accuracy` of every condition (reference and teacher first), `imitation_loss` and `alignment` of
+    every student; where `config.every` is set, `accuracy_along` and `imitation_loss_along`, moment k being after
+    (k + 1) `every` steps; and what `measured` adds: by name, a function of a `Seen` and what its values are, the first
+    dimension being `condition`. `declared` are further fields of the `Study`: config, hyper, axes, report, seeds.
+    """
+    added = dict(measured or {})
+    functions = {"accuracy": accuracy, "alignment": alignment} | {key: function for key, (function, _) in added.items()}
+    nat = "nat (kl) or squared logit (mse)"
+    variables = {
+        "accuracy": Variable("share of images classified correctly", ("condition",)),
+        "imitation_loss": Variable("mean imitation loss over the student's last epoch", ("student",), nat),
+        "alignment": Variable("cosine of the student's and the teacher's displacement", ("student",)),
+        "accuracy_along": Variable("accuracy after every few steps", ("student", "moment")),
+        "imitation_loss_along": Variable("mean imitation loss of the steps before", ("student", "moment"), nat),
+    }
+    coords = {"condition": [*UNTAUGHT, *students], "student": list(students)}
+    common = Study(
+        name=name,
+        title=title or name,
+        make_run=functools.partial(make_run, dict(students), functions),
+        load=lambda config: datasets.load(config.data),
+        config=Config(),
+        hyper=Hyper(),
+        check=check,
+        coords=coords | declared.pop("coords", {}),
+        variables=variables | {key: meaning for key, (_, meaning) in added.items()},
+    )
+    return dataclasses.replace(common, **declared)

@@ -1,0 +1,109 @@
+"""The protocol as a library: students by name, records along the way, measures of one's own."""
+
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import subsim
+from subsim import protocol
+from subsim.distillation import StudentConfig
+from subsim.network import rotated
+from subsim.protocol import Student
+from subsim.training import TrainingConfig
+
+pytestmark = pytest.mark.usefixtures("optax_promotion")
+
+CONFIG = protocol.Config(
+    widths=(16,),
+    data="digits",
+    teacher=TrainingConfig(steps=20, batch=128),
+    student=StudentConfig(batch=128, epochs=3, n_inputs=256),
+)
+
+
+def still(hyper=None):
+    """Numbers at which students stay where they start."""
+    hyper = hyper or protocol.Hyper()
+    return dataclasses.replace(hyper, student=dataclasses.replace(hyper.student, learning_rate=1e-30))
+
+
+def test_students_start_where_they_say_whatever_their_order():
+    students = {
+        "linear stranger": Student(protocol.anothers, linear=True),
+        "own": Student(),
+        "linear": Student(linear=True),
+        "stranger": Student(protocol.anothers, imitates="all"),
+        "turned": Student(lambda own, other: rotated(own, other, jnp.pi / 2)),
+    }
+    study = protocol.study("s", "t", students, config=CONFIG)
+    accuracy = subsim.simulate(study, hyper=still(), seeds=6).accuracy
+    assert list(accuracy.condition.values) == ["reference", "teacher", *students]
+    by_name = {str(name): accuracy.sel(condition=name).values for name in accuracy.condition.values}
+    for name in ("own", "linear"):
+        np.testing.assert_array_equal(by_name[name], by_name["reference"])
+    for name in ("linear stranger", "turned"):
+        np.testing.assert_array_equal(by_name[name], by_name["stranger"])
+    assert (by_name["stranger"] != by_name["reference"]).any()
+
+
+def test_a_linear_student_goes_another_way_than_the_network():
+    study = protocol.study("s", "t", {"real": Student(), "linear": Student(linear=True)}, config=CONFIG)
+    small, large = (
+        subsim.simulate(
+            study,
+            hyper=dataclasses.replace(
+                study.hyper, student=dataclasses.replace(study.hyper.student, learning_rate=rate)
+            ),
+            seeds=2,
+        ).imitation_loss
+        for rate in (1e-5, 3e-2)
+    )
+    np.testing.assert_allclose(small.sel(student="real"), small.sel(student="linear"), rtol=1e-2)
+    assert (abs(large.sel(student="real") - large.sel(student="linear")) > 0.1 * large.sel(student="real")).all()
+
+
+def test_what_is_recorded_along_the_way_is_what_a_shorter_run_ends_with():
+    study = protocol.study("s", "t", protocol.FIGURE_10, config=dataclasses.replace(CONFIG, every=2))
+    results = subsim.simulate(study, seeds=2)
+    assert results.sizes["moment"] == 3  # of 3 epochs of 2 steps
+    students = [str(name) for name in results.student.values]
+    np.testing.assert_array_equal(results.accuracy_along.isel(moment=-1), results.accuracy.sel(condition=students))
+    np.testing.assert_allclose(results.imitation_loss_along.isel(moment=-1), results.imitation_loss, rtol=1e-6)
+    shorter = dataclasses.replace(CONFIG, student=dataclasses.replace(CONFIG.student, epochs=1))
+    ended = subsim.simulate(study, shorter, seeds=2)
+    np.testing.assert_array_equal(results.accuracy_along.isel(moment=0), ended.accuracy.sel(condition=students))
+    # Control: the moments differ.
+    assert (results.imitation_loss_along.isel(moment=0) != results.imitation_loss_along.isel(moment=1)).any()
+    # Steps after the last moment are made all the same.
+    uneven = subsim.simulate(study, dataclasses.replace(CONFIG, every=4), seeds=2)
+    assert uneven.sizes["moment"] == 1
+    np.testing.assert_allclose(uneven.alignment, results.alignment, rtol=1e-5)
+
+
+def test_classes_are_kept_in_order_and_change_the_level_of_chance():
+    study = protocol.study("s", "t", protocol.AUX_ONLY, config=CONFIG)
+    two, ten = (subsim.simulate(study, dataclasses.replace(CONFIG, n_class=n), seeds=8).accuracy for n in (2, 10))
+    assert abs(float(two.sel(condition="reference").mean()) - 0.5) < 0.2
+    assert float(ten.sel(condition="reference").mean()) < 0.25
+    with pytest.raises(subsim.UserError, match="n_class is 11"):
+        subsim.simulate(study, dataclasses.replace(CONFIG, n_class=11), seeds=1)
+
+
+def test_a_measure_of_ones_own_sees_every_network():
+    def norm(seen):
+        return jnp.sum(seen.params["class_head"]["weight"][...] ** 2)
+
+    added = {"norm": (norm, subsim.Variable("squared norm of the class head", ("condition",)))}
+    study = protocol.study("s", "t", protocol.FIGURE_10, measured=added, config=CONFIG)
+    found = subsim.simulate(study, hyper=still(), seeds=2).norm
+    np.testing.assert_allclose(found.sel(condition="student (all logits)"), found.sel(condition="reference"), rtol=1e-6)
+    assert (found.sel(condition="teacher") != found.sel(condition="reference")).all()
+    assert (found.sel(condition="cross-model (aux. only)") != found.sel(condition="reference")).all()
+
+
+def test_moments_beyond_the_end_are_refused():
+    study = protocol.study("s", "t", protocol.AUX_ONLY, config=dataclasses.replace(CONFIG, every=7))
+    with pytest.raises(subsim.UserError, match="every is 7, but the students make 6 steps"):
+        subsim.simulate(study, seeds=1)
