@@ -6,11 +6,11 @@ import io
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
 
 import tyro
 
-from subsim.options import UserError, field_names
+from subsim.options import Size, UserError, field_names
 
 if TYPE_CHECKING:
     from subsim.engine.study import Study
@@ -25,6 +25,8 @@ class RunOptions:
 
     seeds: int
     """Seeds to run, 0 .. N - 1; a larger number than before adds the missing ones."""
+    size: Size = "laptop"
+    """What the defaults of all other flags are. paper: as in a paper, for a GPU, where the study has that size."""
     root_seed: int = 0
     """The key that every seed's own key is folded from."""
     precision: Literal["float32", "bfloat16", "float64"] = "float32"
@@ -57,6 +59,8 @@ class CompileOptions:
     """Kind and shape of the TPUs, such as v5e:2x2, v5e:16x16 or v5p:2x2x1."""
     seeds: int
     """Seeds of the run, of which the program takes as many at once as fit the devices' memory."""
+    size: Size = "laptop"
+    """As in a run: what the defaults of all other flags are."""
     precision: Literal["float32", "bfloat16", "float64"] = "float32"
     """bfloat16: matrix products only; parameters and sums stay float32."""
     sweep: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
@@ -65,6 +69,21 @@ class CompileOptions:
     """Seeds that one call of the program runs, on all devices; None: as many as fit."""
     lanes: int | None = None
     """Seeds that advance side by side on each device; None: its whole share of the chunk."""
+
+
+def asked_size(words: Sequence[str]) -> Size:
+    """The size that the command line asks for, read before all other flags, whose defaults it decides.
+
+    What is no size counts as the default here: the parser refuses it.
+    """
+    sizes: tuple[Size, ...] = get_args(Size)
+    asked = re.findall(r"^--size[=\n](.*)$", "\n".join(words), flags=re.MULTILINE)
+    return next((size for size in sizes if asked and size == asked[-1]), sizes[0])
+
+
+def results_folder(study: str, size: Size = "laptop") -> Path:
+    """Where the results of the study with this name or path go unless a run is told otherwise, apart for each size."""
+    return RESULTS / (Path(study).stem + ("" if size == "laptop" else f"-{size}"))
 
 
 @contextlib.contextmanager

@@ -15,7 +15,16 @@ import tyro
 from rich.console import Console
 
 from subsim import catalogue
-from subsim.arguments import RESULTS, CompileOptions, RunOptions, one_sentence, parse_options, parse_sweep
+from subsim.arguments import (
+    RESULTS,
+    CompileOptions,
+    RunOptions,
+    asked_size,
+    one_sentence,
+    parse_options,
+    parse_sweep,
+    results_folder,
+)
 from subsim.options import UserError
 from subsim.terminal import complain, print_table, progress_of, say
 
@@ -98,8 +107,10 @@ def run(name: str, words: Sequence[str]) -> None:
     """Run the study with this name or path, with the options in `words`."""
     from subsim.engine.hosts import joined
 
-    study, out = catalogue.load_study(name), RESULTS / Path(name).stem
-    options, config, hyper = parse_options(study, words, f"subsim run {name}", RunOptions, out=out)
+    size = asked_size(words)
+    study = catalogue.load_study(name).at_size(size)
+    own = {"size": size, "out": results_folder(name, size)}
+    options, config, hyper = parse_options(study, words, f"subsim run {name}", RunOptions, **own)
     sweep = parse_sweep(options.sweep)
     one_of_several = (options.hosts, options.coordinator, options.processes, options.process)
     with joined(options.out, *one_of_several, complain) as team:
@@ -122,7 +133,8 @@ def run(name: str, words: Sequence[str]) -> None:
     print_report(study, results)
     say(f"Results: {options.out}")
     if catalogue.has_figure(name) and has_axes_of(study, results):
-        say(f"Draw them: subsim figure {name}" + ("" if options.out == out else f" --out {options.out}"))
+        elsewhere = "" if options.out == results_folder(name) else f" --out {options.out}"
+        say(f"Draw them: subsim figure {name}{elsewhere}")
 
 
 def compile_anything(study: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="STUDY")]) -> None:
@@ -139,10 +151,10 @@ def compile_ahead(name: str, words: Sequence[str]) -> None:
     from subsim.engine import ahead
 
     ahead.use_no_device()
-    study = catalogue.load_study(name)
-    options, config, hyper = parse_options(
-        study, words, f"subsim compile {name}", CompileOptions, topology=tyro.MISSING
-    )
+    size = asked_size(words)
+    study = catalogue.load_study(name).at_size(size)
+    own = {"size": size, "topology": tyro.MISSING}
+    options, config, hyper = parse_options(study, words, f"subsim compile {name}", CompileOptions, **own)
     mesh = ahead.topology_mesh(options.topology)
     with Console(stderr=True).status(f"{study.name}: compiling") as status:
         for label, program in ahead.compile_ahead(
@@ -171,8 +183,8 @@ def simulate(study: "Study", config: Any, hyper: Any, **options: Any) -> "xr.Dat
 
 
 def has_axes_of(study: "Study", results: "xr.Dataset") -> bool:
-    """Whether the results have no axes but those that the study's report and figure know."""
-    return set(results.attrs["sweep"]) <= set(study.axes)
+    """Whether the results have no axes but those that the study's report and figure know, at whatever size."""
+    return set(results.attrs["sweep"]) <= set(study.axes) | set(study.paper.get("axes", ()))
 
 
 def print_report(study: "Study", results: "xr.Dataset") -> None:
@@ -219,7 +231,7 @@ def figure(
     from subsim.engine.store import load_results
 
     its_study = catalogue.load_study(study)
-    folder = out or RESULTS / Path(study).stem
+    folder = out or results_folder(study)
     results = load_results(folder)
     if results.attrs.get("study") != its_study.name:
         held = results.attrs.get("study")

@@ -2,9 +2,10 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, TypeVar, dataclass_transform
+from typing import Any, Literal, TypeVar, dataclass_transform
 
 T = TypeVar("T")
+Size = Literal["laptop", "paper"]  # of a study; the first is what a run takes unless it is told otherwise
 
 
 class UserError(Exception):

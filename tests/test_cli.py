@@ -26,6 +26,11 @@ study = subsim.Study(name="mine", title=__doc__, make_run=lambda config, data: r
                      variables={"number": subsim.Variable("a number")})
 """
 
+SIZED = TOY.replace("jax.random.normal(key)", 'hyper["scale"] * jax.random.normal(key)').replace(
+    "seeds=3,",
+    'seeds=3, hyper={"scale": 1.0}, paper={"seeds": 5, "hyper": {"scale": 7.0}, "axes": {"scale": [2.0, 4.0]}},',
+)
+
 
 @pytest.fixture
 def command(capsys):
@@ -132,6 +137,46 @@ def test_a_study_of_ones_own_runs_by_path_and_resumes(command, tmp_path):
     assert "number: a number" in printed
     assert command("run", "./mine.py", "--seeds", "5")[0] == 0
     assert subsim.load_results("results/mine").sizes["seed"] == 5
+
+
+def test_the_papers_size_decides_the_defaults_of_all_other_flags(command, tmp_path):
+    (tmp_path / "mine.py").write_text(SIZED)
+    assert command("run", "./mine.py")[0] == 0
+    assert command("run", "./mine.py", "--size", "paper")[0] == 0
+    small, large = subsim.load_results("results/mine"), subsim.load_results("results/mine-paper")
+    assert small.number.shape == (3,)
+    assert small.attrs["hyper"] == {"scale": 1.0}
+    assert large.sizes == {"seed": 5, "scale": 2}
+    assert large.attrs["hyper"] == {"scale": 7.0}
+    status, printed, _ = command("run", "./mine.py", "--seeds", "2", "--size=paper", "--scale", "8", "--out", "r")
+    assert status == 0
+    assert "Results: r" in printed
+    assert subsim.load_results("r").sizes == {"seed": 2, "scale": 2}
+    assert subsim.load_results("r").attrs["hyper"] == {"scale": 8.0}
+
+
+def test_the_help_shows_the_sizes_and_the_defaults_of_the_one_that_is_asked_for(command, tmp_path):
+    (tmp_path / "mine.py").write_text(SIZED)
+    for words, seeds, out in ((["--size", "paper"], 5, "results/mine-paper"), ([], 3, "results/mine")):
+        status, printed, _ = command("run", "./mine.py", "--help", *words)
+        flat = " ".join(printed.replace("│", " ").split())
+        assert status == 0
+        assert "--size {laptop,paper}" in flat
+        assert f"(default: {seeds})" in flat
+        assert f"(default: {out})" in flat
+
+
+@pytest.mark.parametrize(
+    ("text", "size", "complaint"),
+    [
+        (TOY, "paper", ["size", "mine", "no paper size"]),
+        (SIZED, "huge", ["--size", "huge", "laptop"]),
+        (SIZED.replace('"seeds": 5', '"seed": 5'), "laptop", ["'seed'", "no field"]),
+    ],
+)
+def test_sizes_that_are_not_there_are_refused(command, tmp_path, text, size, complaint):
+    (tmp_path / "mine.py").write_text(text)
+    assert refused(command("run", "./mine.py", "--size", size), *complaint)
 
 
 def test_any_kind_of_options_become_flags(command, tmp_path):

@@ -1,12 +1,12 @@
 """What a study declares: how to make its run, what the run's record means, and how to report it."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, NamedTuple
 
 import xarray as xr
 
-from subsim.options import require
+from subsim.options import Size, require
 
 Precision = Literal["float32", "bfloat16", "float64"]
 # (key, hyper) -> Record: a mapping or NamedTuple of arrays, for one seed. On the host, its number stands for the key.
@@ -76,11 +76,24 @@ class Study:
     on_host: bool = False
     """Whether the run is an ordinary function of the seed's number, called once a seed and never traced, whose record
     holds a float64 for every label in `coords`. What is measured is then no matter of keys: a timing, say."""
+    paper: Mapping[str, Any] = field(default_factory=dict)
+    """Names of these fields, each with what it is at the paper's size, for a GPU: {"seeds": 100, "config": ...}."""
+    cost: str = ""
+    """What the laptop size takes: "8 minutes on 2 cores". `subsim list` reads it where the file has it literally."""
 
     def __post_init__(self) -> None:
+        unknown = set(self.paper) - {declared.name for declared in fields(self)}
+        require(not unknown, f"The study's paper size names {min(unknown, default='')!r}, no field of a Study.")
         for name in ("seeds", "chunk", "lanes"):
             value = getattr(self, name)
             require(value is None or value > 0, f"The study's {name} is {value}; it must be at least 1.")
+
+    def at_size(self, size: Size) -> "Study":
+        """The study at this size; raises `UserError` where it has none of the paper's."""
+        if size == "laptop":
+            return self
+        require(len(self.paper) > 0, f"size: the study {self.name} has no paper size; leave --size out.")
+        return replace(self, **self.paper)
 
     def sweep(self, told: Mapping[str, Iterable[Any]] | None) -> dict[str, Iterable[Any]]:
         """Name -> values of the axes of a run that is `told` these, beside or in place of the study's own."""

@@ -187,6 +187,20 @@ def test_the_command_says_what_a_program_takes(capsys):
     assert re.fullmatch(r"[\d.]+ (bytes|KiB|MiB)", rows["temporaries"])
 
 
+@pytest.mark.usefixtures("here")
+def test_the_papers_size_is_compiled_too(capsys, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "import jax, subsim\n"
+        "run = lambda key, hyper: {'number': jax.random.normal(key)}\n"
+        "study = subsim.Study('mine', '', lambda config, data: run, {'number': subsim.Variable('')}, seeds=2, \n"
+        "                     paper={'seeds': 12, 'precision': 'float64'})\n"
+    )
+    for size, title, seeds in (("laptop", "mine, float32", 2), ("paper", "mine, float64", 12)):
+        printed = compiled(capsys, "./mine.py", "--topology", "v5e:2x2", "--size", size)
+        assert title in printed
+        assert f"({seeds} on all devices)" in printed
+
+
 @pytest.mark.parametrize(
     ("study", "words", "complaint"),
     [

@@ -24,12 +24,12 @@ import dataclasses, jax, jax.numpy as jnp, subsim
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    size: int = 96
+    side: int = 96
 
 def make_run(config, data):
     def run(key, hyper):
-        a = jax.random.normal(key, (config.size, config.size)) / config.size**0.5
-        b = jax.lax.fori_loop(0, hyper["loops"], lambda _, b: jnp.tanh(a @ b), jnp.eye(config.size))
+        a = jax.random.normal(key, (config.side, config.side)) / config.side**0.5
+        b = jax.lax.fori_loop(0, hyper["loops"], lambda _, b: jnp.tanh(a @ b), jnp.eye(config.side))
         return {"trace": jnp.trace(b), "row": b[0, :4]}
     return run
 
@@ -126,7 +126,7 @@ def is_sentence(complaint, *words):
 
 
 def test_two_processes_make_the_store_of_one(start, run, tmp_path):
-    options = ("--seeds", 22, "--chunk", 4, "--sweep", "size=8,9")
+    options = ("--seeds", 22, "--chunk", 4, "--sweep", "side=8,9")
     ((status, report, _),) = run(1, *options, "--out", "one")
     assert status == 0
     first, second = map(ended, by_slurm(start, 2, *options, "--out", "two"))
