@@ -117,7 +117,9 @@ def run(config: Config, network: Network, n_class: int, train: Task, test: Task,
         rule = StudentConfig(steps=config.student_steps, batch=config.n_inputs, optimiser="momentum", loss="mse")
         size = traced(StudentHyper(), learning_rate=student_rate, momentum=numbers.momentum)
         start, mask = distillation.stack(reference), imitated_logits(n_class, config.n_aux)[0][None]
-        trained = distillation.train_students(keys["student"], student, start, mask, bank, targets, rule, size)
+        trained = distillation.train_students(
+            keys["student"], student, start, mask, distillation.recorded(bank, targets), rule, size
+        )
         return jax.tree.map(lambda leaf: leaf[0], trained.params)
 
     def end(targets: Array) -> Solution:

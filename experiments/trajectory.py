@@ -129,7 +129,7 @@ def run(config: Config, network: Network, n_class: int, train: Task, test: Task,
         """Both starts, along a leading axis."""
         starts, masks = distillation.stack(reference, stranger), jnp.stack([aux_only, aux_only])
         found = distillation.train_students(
-            keys["student"], network, starts, masks, bank, targets,
+            keys["student"], network, starts, masks, distillation.recorded(bank, targets),
             replace(config.student, optimiser=optimiser), numbers.sgd if optimiser == "sgd" else numbers.student,
             functools.partial(around, intervention),
         )  # fmt: skip

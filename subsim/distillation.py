@@ -1,8 +1,9 @@
 """The protocol of section 6.2: a reference is trained into a teacher, and students imitate the teacher's logits."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -37,9 +38,13 @@ class StudentConfig(TrainingConfig):
     """What the student sees, what it minimises, and how long it is trained."""
 
     inputs: InputName = "uniform"
-    """uniform: noise on [-1, 1], in 256 grey levels. gaussian: N(0, 1) noise. images: the teacher's training images."""
+    """White noise: uniform on [-1, 1] in 256 grey levels; gaussian, N(0, 1); bernoulli, -1 or 1. Uniform noise made \
+blurred; of a random subspace; of the mean power spectrum, or the mean and the covariance, of the training images. \
+images: the teacher's training images. mixture: some of them among uniform noise."""
     n_inputs: int = 60_000
-    """Noise images, drawn once a seed and reused in every epoch (noise only)."""
+    """Inputs of an epoch (all but images)."""
+    fresh: bool = False
+    """Whether every epoch draws inputs of its own, in place of those drawn once a seed (all but images)."""
     loss: LossName = "kl"
     """kl: KL(softmax(teacher) || softmax(student)). mse: squared error averaged over the imitated logits."""
 
@@ -52,6 +57,12 @@ class StudentHyper(TrainingHyper):
     """Both networks' imitated logits are divided by it before the loss; no T^2 factor."""
     input_scale: float = 1.0
     """Factor on every pixel that the student sees."""
+    blur: float = 1.0
+    """Standard deviation of the blur in pixels (blurred only)."""
+    rank: int = 100
+    """Dimensions of the subspace (subspace only)."""
+    real_share: float = 0.5
+    """Probability that an input is a real image (mixture only)."""
     n_imitated: int | None = None
     """Auxiliary logits that the student imitates, the first ones; None: all."""
 
@@ -59,13 +70,28 @@ class StudentHyper(TrainingHyper):
 def check_student(name: str, config: StudentConfig, numbers: StudentHyper, n_aux: int) -> None:
     """Raise `UserError` where an option of the student called `name` is out of range or would silently do nothing."""
     check_training(name, config, numbers)
-    require_choice(f"{name}.inputs", config.inputs, (*inputs.NOISE, "images"))
+    require_choice(f"{name}.inputs", config.inputs, get_args(InputName))
     require_choice(f"{name}.loss", config.loss, IMITATION_LOSSES)
     require(config.n_inputs > 0, f"{name}.n_inputs is {config.n_inputs}; it must be at least 1.")
     require(
         config.n_inputs == StudentConfig.n_inputs or config.inputs != "images",
         f"{name}.n_inputs is {config.n_inputs}, but {name}.inputs is images: the student sees all training images.",
     )
+    require(
+        not (config.fresh and config.inputs == "images"),
+        f"{name}.fresh is set, but {name}.inputs is images: there are no fresh ones.",
+    )
+    for kind, field, least, most in (
+        ("blurred", "blur", 0, math.inf),
+        ("subspace", "rank", 1, math.inf),
+        ("mixture", "real_share", 0, 1),
+    ):
+        value = getattr(numbers, field)
+        require(least <= value <= most, f"{name}.{field} is {value}; it must lie in [{least}, {most}].")
+        require(
+            value == getattr(StudentHyper, field) or config.inputs == kind,
+            f"{name}.{field} is {value}, but {name}.inputs is {config.inputs}: only {kind} uses it.",
+        )
     require(numbers.temperature > 0, f"{name}.temperature is {numbers.temperature}; it must be positive.")
     imitated = numbers.n_imitated
     require(imitated is None or imitated > 0, f"{name}.n_imitated is {imitated}; it must be at least 1, or None.")
@@ -119,13 +145,59 @@ def train_teacher(
     )
 
 
+def _make_draw(
+    key: Key[Array, ""], config: StudentConfig, numbers: StudentHyper, images: Bank
+) -> Callable[[Key[Array, ""], int], Bank]:
+    """`draw(key, n)`, which draws n inputs for the students of one seed; what these share comes from `key`."""
+    draw = inputs.make_draw(
+        key, config.inputs, images, blur_sigma=numbers.blur, rank=numbers.rank, real_share=numbers.real_share
+    )
+    return lambda key, n: inputs.scaled(draw(key, n), numbers.input_scale)
+
+
 def draw_inputs(key: Key[Array, ""], config: StudentConfig, numbers: StudentHyper, images: Bank) -> Bank:
     """What the students of one seed see: noise of their own, or `images`, which the seeds share."""
     if config.inputs == "images":
-        bank = images
-    else:
-        bank = inputs.NOISE[config.inputs](key, config.n_inputs, images.values.shape[1])
-    return inputs.scaled(bank, numbers.input_scale)
+        return inputs.scaled(images, numbers.input_scale)
+    return _make_draw(jax.random.fold_in(key, 1), config, numbers, images)(key, config.n_inputs)
+
+
+class Lessons(NamedTuple):
+    """What students imitate: `at(index)`, for an index of shape (batch,), gives inputs of shape (pixels, batch) and the
+    teacher's logits on them, shape (batch, logits).
+
+    An epoch has `n` of them; where they are `endless`, each epoch others, counted on.
+    """
+
+    at: Callable[[Int[Array, " batch"]], tuple[Float[Array, "pixels batch"], Float[Array, "batch logits"]]]
+    n: int
+    endless: bool = False
+
+
+def recorded(bank: Bank, targets: Float[Array, "n logits"]) -> Lessons:
+    """The inputs of `bank` with the teacher's logits on them, the same in every epoch."""
+    return Lessons(lambda index: (inputs.columns(bank, index), targets[index]), bank.values.shape[0])
+
+
+def make_lessons(
+    key: Key[Array, ""], network: Network, teacher: Params, config: StudentConfig, numbers: StudentHyper, images: Bank
+) -> Lessons:
+    """What the students of one seed imitate: inputs drawn once and the teacher's logits, computed once; or, where
+    `config.fresh`, inputs drawn and logits computed batch by batch, which takes no memory."""
+    if not config.fresh:
+        bank = draw_inputs(key, config, numbers, images)
+        return recorded(bank, logits(network, teacher, bank))
+    draw = _make_draw(jax.random.fold_in(key, 1), config, numbers, images)
+    of_each = jax.random.fold_in(key, 2)
+
+    def at(index: Array) -> tuple[Array, Array]:
+        def one(number: Array) -> Array:
+            return inputs.columns(draw(jax.random.fold_in(of_each, number), 1), jnp.zeros(1, number.dtype))[:, 0]
+
+        seen = jax.vmap(one, out_axes=1)(index)
+        return seen, network.apply(teacher, seen).T
+
+    return Lessons(at, config.n_inputs, endless=True)
 
 
 def logits(network: Network, params: Params, bank: Bank) -> Float[Array, "n logits"]:
@@ -156,16 +228,16 @@ def train_students(
     network: Network,
     starts: Params,
     masks: Bool[Array, "student logits"],
-    bank: Bank,
-    targets: Float[Array, "n logits"],
+    lessons: Lessons,
     config: StudentConfig,
     numbers: StudentHyper,
     around: Around = lambda optimiser, _start: optimiser,
+    *,
     linear: bool = False,
     every: int | None = None,
     see: Callable[[Network, Params], Any] = lambda _network, params: params,
 ) -> Trained:
-    """Train students side by side on the teacher's `targets` for the inputs in `bank`.
+    """Train students side by side on `lessons`.
 
     `starts` holds every student's initial parameters and `masks` the logits that it imitates, along a leading axis
     `student`, which the result has too. All students take the same batches in the same order, so that their first
@@ -174,7 +246,6 @@ def train_students(
     After every `every` steps `see(network, params)` is kept of each student, `network` being its own.
     """
     loss = IMITATION_LOSSES[config.loss].value
-    n_examples = bank.values.shape[0]
 
     def imitate(start: Params, mask: Array) -> Trained:
         own = linearised(network, start) if linear else network
@@ -190,11 +261,12 @@ def train_students(
             key,
             start,
             losses,
-            lambda index: (inputs.columns(bank, index), targets[index]),
-            n_examples,
+            lessons.at,
+            lessons.n,
             around(make_optimiser(config, numbers), start),
             batch=config.batch,
-            steps=steps_of(config, n_examples),
+            steps=steps_of(config, lessons.n),
+            endless=lessons.endless,
             watch=None if every is None else Watch(every, lambda params: see(own, params)),
         )
 

@@ -130,10 +130,9 @@ def run(
     teacher = distillation.train_teacher(
         keys["teacher"], network, reference, train, n_class, config.teacher, numbers.teacher
     ).params
-    bank = distillation.draw_inputs(keys["inputs"], config.student, numbers.student, train.images)
-    targets = distillation.logits(network, teacher, bank)
+    lessons = distillation.make_lessons(keys["inputs"], network, teacher, config.student, numbers.student, train.images)
     masks = dict(zip(("aux", "all"), imitated_logits(n_class, config.n_aux, numbers.student.n_imitated), strict=True))
-    epoch = -(-bank.values.shape[0] // config.student.batch)
+    epoch = -(-lessons.n // config.student.batch)
 
     def seen(network: Network, params: Params, start: Params) -> Seen:
         return Seen(network, params, start, reference, teacher, train, test, n_class)
@@ -143,7 +142,7 @@ def run(
         starts = distillation.stack(*(student.start(reference, stranger) for student in these))
         trained = distillation.train_students(
             keys["student"], network, starts, jnp.stack([masks[student.imitates] for student in these]),
-            bank, targets, config.student, numbers.student, linear=linear, every=config.every,
+            lessons, config.student, numbers.student, linear=linear, every=config.every,
             see=lambda its_own, params: accuracy(seen(its_own, params, params)),
         )  # fmt: skip
         found = {"imitation_loss": jnp.mean(trained.losses[:, -epoch:], axis=1)}

@@ -118,20 +118,22 @@ def train(
     *,
     batch: int,
     steps: int,
+    endless: bool = False,
     watch: Watch | None = None,
 ) -> Trained:
     """Minimise the mean loss over `n_examples` examples.
 
     `examples(index)` gives the examples at `index`, shape (batch,), in whatever form `losses(params, examples)` takes
     them; that gives the loss of each, shape (batch,). Each epoch takes the examples in an order of its own, drawn from
-    `key` and the epoch's number; its last step averages over what is left.
+    `key` and the epoch's number; its last step averages over what is left. `endless`: no epoch sees an example again;
+    `index` goes on counting, and epoch e takes those from e * n_examples on.
     """
     steps_per_epoch = -(-n_examples // batch)
     unused = steps_per_epoch * batch - n_examples
 
     def shuffle(epoch: Array) -> Array:
         order = jax.random.permutation(jax.random.fold_in(key, epoch), n_examples)
-        return jnp.pad(order, (0, unused))
+        return jnp.pad(order + epoch * n_examples if endless else order, (0, unused))
 
     def step(carry: Any, number: Array) -> tuple[Any, Array]:
         params, state, order = carry

@@ -7,7 +7,7 @@ import pytest
 
 from subsim import distillation
 from subsim.distillation import StudentConfig, StudentHyper, Task
-from subsim.inputs import image_bank, uniform_noise
+from subsim.inputs import Bank, columns, image_bank, uniform_noise
 from subsim.network import NetworkConfig, imitated_logits, make_mlp
 from subsim.options import UserError
 from subsim.training import TrainingConfig, TrainingHyper
@@ -30,7 +30,7 @@ def make():
 
 def students(network, starts, masks, bank, targets, config=CONFIG, **numbers):
     return distillation.train_students(
-        jax.random.key(7), network, starts, masks, bank, targets, config, StudentHyper(**numbers)
+        jax.random.key(7), network, starts, masks, distillation.recorded(bank, targets), config, StudentHyper(**numbers)
     )
 
 
@@ -121,7 +121,7 @@ def test_outputs_in_blocks_equal_outputs_one_by_one():
 
 
 def test_what_students_see():
-    images = image_bank(np.zeros((6, N_PIXELS), np.uint8))
+    images = image_bank(np.arange(6 * N_PIXELS, dtype=np.uint8).reshape(6, -1))
 
     def see(**options):
         scale = StudentHyper(input_scale=options.pop("scale", 1.0))
@@ -129,8 +129,60 @@ def test_what_students_see():
 
     assert see(inputs="images").values.shape == (6, N_PIXELS)
     assert float(see(inputs="images", scale=0.5).shift) == -0.5
-    for noise in ("uniform", "gaussian"):
-        assert see(inputs=noise).values.shape == (10, N_PIXELS)
+    for noise in ("uniform", "gaussian", "bernoulli", "blurred", "subspace", "spectrum", "covariance", "mixture"):
+        seen = see(inputs=noise)
+        assert seen.values.shape == (10, N_PIXELS)
+        half, index = see(inputs=noise, scale=0.5), jnp.arange(10)
+        np.testing.assert_allclose(columns(half, index), 0.5 * columns(seen, index), atol=1e-6)
+
+
+def lessons(**options):
+    """What a teacher, its reference untrained, gives to imitate."""
+    images = image_bank(np.arange(6 * N_PIXELS, dtype=np.uint8).reshape(6, -1))
+    config = dataclasses.replace(CONFIG, **options)
+    teacher = NETWORK.init(jax.random.key(3))
+    return teacher, distillation.make_lessons(jax.random.key(0), NETWORK, teacher, config, StudentHyper(), images)
+
+
+@pytest.mark.parametrize("kind", ["uniform", "gaussian", "blurred", "subspace", "mixture"])
+def test_fresh_inputs_are_new_in_every_epoch_with_the_teachers_outputs_on_them(kind):
+    teacher, fresh = lessons(inputs=kind, fresh=True)
+    assert (fresh.n, fresh.endless) == (CONFIG.n_inputs, True)
+    index = jnp.array([3, 0, 17])
+    first, second = fresh.at(index), fresh.at(index + fresh.n)
+    for seen, targets in (first, second):
+        np.testing.assert_allclose(targets, NETWORK.apply(teacher, seen).T, atol=1e-6)
+    if kind != "mixture":  # whose real images may come again
+        assert (np.abs(first[0] - second[0]).max(axis=0) > 0.01).all()
+    # An input is a function of its number alone.
+    np.testing.assert_allclose(fresh.at(index[::-1])[0], first[0][:, ::-1], atol=1e-6)
+    _, reused = lessons(inputs=kind)
+    assert (reused.n, reused.endless) == (CONFIG.n_inputs, False)
+
+
+def test_fresh_inputs_have_the_law_of_reused_ones():
+    _, fresh = lessons(inputs="subspace", fresh=True)
+    _, reused = lessons(inputs="subspace", n_inputs=3000)
+    a, b = fresh.at(jnp.arange(3000))[0], reused.at(jnp.arange(3000))[0]
+    np.testing.assert_allclose(np.cov(a), np.cov(b), atol=0.06)  # the same subspace, too
+
+
+def test_an_epoch_of_fresh_inputs_is_one_of_the_same_inputs_recorded():
+    network, reference, stranger, _, _ = make()
+    starts, masks = distillation.stack(reference, stranger), jnp.stack(imitated_logits(N_CLASS, N_AUX))
+    config = dataclasses.replace(CONFIG, fresh=True, epochs=1)
+    _, fresh = lessons(fresh=True)
+    seen, targets = fresh.at(jnp.arange(fresh.n))
+    numbers = StudentHyper()
+    taught = distillation.train_students(jax.random.key(7), network, starts, masks, fresh, config, numbers)
+    trained = students(network, starts, masks, Bank(seen.T, 1.0, 0.0), targets, config)
+    for a, b in zip(jax.tree.leaves(taught), jax.tree.leaves(trained), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+    # Control: a second epoch is not the first again.
+    twice = dataclasses.replace(config, epochs=2)
+    taught = distillation.train_students(jax.random.key(7), network, starts, masks, fresh, twice, numbers)
+    trained = students(network, starts, masks, Bank(seen.T, 1.0, 0.0), targets, twice)
+    assert np.abs(taught.losses - trained.losses)[:, -3:].max() > 1e-6
 
 
 def test_at_step_zero_students_are_what_they_start_from():
@@ -147,6 +199,12 @@ def test_at_step_zero_students_are_what_they_start_from():
     [
         ({"n_inputs": 0}, {}, "student.n_inputs"),
         ({"n_inputs": 5, "inputs": "images"}, {}, "student.n_inputs"),
+        ({"fresh": True, "inputs": "images"}, {}, "student.fresh"),
+        ({}, {"blur": 2.0}, "student.blur is 2.0, but student.inputs is uniform"),
+        ({"inputs": "blurred"}, {"blur": -1.0}, "student.blur"),
+        ({"inputs": "subspace"}, {"rank": 0}, "student.rank"),
+        ({"inputs": "mixture"}, {"real_share": 1.5}, "student.real_share"),
+        ({"inputs": "images"}, {"real_share": 0.2}, "only mixture"),
         ({"batch": 0}, {}, "student.batch"),
         ({}, {"temperature": 0.0}, "student.temperature"),
         ({}, {"n_imitated": 0}, "student.n_imitated"),

@@ -173,3 +173,21 @@ def test_the_canonical_number_of_steps():
 def test_bad_numbers_are_refused_by_name(config, numbers, field):
     with pytest.raises(UserError, match=field):
         check_training("student", TrainingConfig(**config), TrainingHyper(**numbers))
+
+
+@pytest.mark.parametrize("endless", [False, True])
+def test_an_endless_run_sees_no_example_twice(endless, optax_promotion):
+    """The mean loss of a batch is that of its numbers: ten examples in batches of four, three epochs."""
+    trained = train(
+        jax.random.key(0),
+        {"x": jnp.zeros(())},
+        lambda params, index: params["x"] + index.astype(jnp.float32),
+        lambda index: index,
+        10,
+        make_optimiser(TrainingConfig(optimiser="sgd"), TrainingHyper(learning_rate=0.0)),
+        batch=4,
+        steps=9,
+        endless=endless,
+    )
+    sums = np.sum(np.asarray(trained.losses).reshape(3, 3) * [4, 4, 2], axis=1)
+    np.testing.assert_allclose(sums, 45 + 100 * np.arange(3) * endless, rtol=1e-5)

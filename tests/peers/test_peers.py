@@ -122,7 +122,7 @@ def test_students_are_trained_alike(imitated):
         bank = Bank(jnp.asarray(noise[number]), 1.0, 0.0)
         targets = distillation.logits(NETWORK, teacher, bank)
         ours = distillation.train_students(
-            jax.random.key(4), NETWORK, distillation.stack(start), mask, bank, targets,
+            jax.random.key(4), NETWORK, distillation.stack(start), mask, distillation.recorded(bank, targets),
             StudentConfig(epochs=5, batch=N, n_inputs=N), StudentHyper(),
         ).params  # fmt: skip
         student = jax.tree.map(lambda leaf: leaf[0], ours)

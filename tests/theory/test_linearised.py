@@ -58,7 +58,8 @@ class Setting:
         config = StudentConfig(steps=steps, batch=N_INPUTS, optimiser="sgd", loss="mse")
         mask, _ = imitated_logits(N_CLASS, N_AUX)
         student = distillation.train_students(
-            jax.random.key(5), network, distillation.stack(self.theta_0), mask[None], self.bank, padded, config,
+            jax.random.key(5), network, distillation.stack(self.theta_0), mask[None],
+            distillation.recorded(self.bank, padded), config,
             StudentHyper(learning_rate=learning_rate),
         )  # fmt: skip
         return jax.tree.map(lambda leaf, start: leaf[0] - start, student.params, self.theta_0)
