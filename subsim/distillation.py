@@ -202,10 +202,17 @@ def make_lessons(
 
 def logits(network: Network, params: Params, bank: Bank) -> Float[Array, "n logits"]:
     """The network's outputs on every input of `bank`."""
+    return forward(network.apply, params, bank)
+
+
+def forward(
+    function: Callable[[Params, Float[Array, "pixels batch"]], Float[Array, "out batch"]], params: Params, bank: Bank
+) -> Float[Array, "n out"]:
+    """A network's outputs, or features, on every input of `bank`, one a row; `function` takes examples in columns."""
     n = bank.values.shape[0]
 
     def block(index: Array) -> Array:
-        return network.apply(params, inputs.columns(bank, index)).T
+        return function(params, inputs.columns(bank, index)).T
 
     # Blocks of equal size, the last one filled up: nothing is computed twice but its few fillers.
     blocks = -(-n // FORWARD_BATCH)

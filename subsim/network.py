@@ -145,11 +145,24 @@ class MLP(nnx.Module):
         self.class_head = Layer(config.init, sizes[-1], n_class, rngs=rngs)
         self.aux_head = Layer(config.init, sizes[-1], config.n_aux, rngs=rngs)
 
-    def __call__(self, x: Float[Array, "pixels *n"]) -> Float[Array, "logits *n"]:
-        """Logits of one example, or of examples in columns; class logits first."""
+    def features(self, x: Float[Array, "pixels *n"]) -> Float[Array, "width *n"]:
+        """Units of the last hidden layer, of one example or of examples in columns."""
         for layer in self.hidden:
             x = _ACTIVATIONS[self.activation](_affine([layer], x))
-        return _affine([self.class_head, self.aux_head], x)
+        return x
+
+    def __call__(self, x: Float[Array, "pixels *n"]) -> Float[Array, "logits *n"]:
+        """Logits of one example, or of examples in columns; class logits first."""
+        return _affine([self.class_head, self.aux_head], self.features(x))
+
+
+def _mlp(config: NetworkConfig, n_pixels: int, n_class: int) -> tuple[Callable[[Array], MLP], Any]:
+    """The MLP of `config` as a function of its key, and its structure: all but the parameters."""
+
+    def build(key: Array) -> MLP:
+        return MLP(config, n_pixels, n_class, rngs=nnx.Rngs(params=key))
+
+    return build, nnx.graphdef(nnx.eval_shape(lambda: build(jax.random.key(0))))
 
 
 def make_mlp(config: NetworkConfig, n_pixels: int, n_class: int) -> Network:
@@ -158,11 +171,7 @@ def make_mlp(config: NetworkConfig, n_pixels: int, n_class: int) -> Network:
     Parameters are float32, or float64 where 64-bit mode is enabled; with the keys `hidden` (a layer by its number),
     `class_head` and `aux_head`, each holding `weight` (fan_out, fan_in) and `bias` (fan_out,).
     """
-
-    def build(key: Array) -> MLP:
-        return MLP(config, n_pixels, n_class, rngs=nnx.Rngs(params=key))
-
-    structure = nnx.graphdef(nnx.eval_shape(lambda: build(jax.random.key(0))))
+    build, structure = _mlp(config, n_pixels, n_class)
 
     def init(key: Key[Array, ""]) -> Params:
         return nnx.state(build(key), nnx.Param)
@@ -171,6 +180,21 @@ def make_mlp(config: NetworkConfig, n_pixels: int, n_class: int) -> Network:
         return nnx.merge(structure, params)(x)
 
     return Network(init, apply)
+
+
+def make_features(
+    config: NetworkConfig, n_pixels: int, n_class: int
+) -> Callable[[Params, Float[Array, "pixels *n"]], Float[Array, "width *n"]]:
+    """features(params, x): the last hidden layer of the MLP that `make_mlp` makes; its logits are affine in it.
+
+    `x` is one example of shape (pixels,), or examples in columns, shape (pixels, n); so are the features.
+    """
+    _, structure = _mlp(config, n_pixels, n_class)
+
+    def features(params: Params, x: Float[Array, "pixels *n"]) -> Float[Array, "width *n"]:
+        return nnx.merge(structure, params).features(x)
+
+    return features
 
 
 def initial_variances(scheme: InitScheme, params: Params) -> Params:

@@ -10,6 +10,7 @@ from subsim.network import (
     NetworkConfig,
     imitated_logits,
     initial_variances,
+    make_features,
     make_mlp,
     mixed,
     rotated,
@@ -32,6 +33,21 @@ def test_forward_pass_is_the_textbook_one(activation, x64):
         h = ACTIVATIONS[activation](params["hidden"][layer]["weight"][...] @ h + params["hidden"][layer]["bias"][...])
     heads = [params[head]["weight"][...] @ h + params[head]["bias"][...] for head in ("class_head", "aux_head")]
     np.testing.assert_allclose(network.apply(params, jnp.asarray(x)), np.concatenate(heads), rtol=1e-12)
+
+
+@pytest.mark.parametrize("n", [None, 3])
+def test_logits_are_the_heads_on_the_features(n, x64):
+    config = NetworkConfig(widths=(7, 5), n_aux=2, init="torch")
+    params = make_mlp(config, 6, 4).init(jax.random.key(0))
+    x = jax.random.normal(jax.random.key(1), (6,) if n is None else (6, n))
+    features = make_features(config, 6, 4)(params, x)
+    assert features.shape == ((5,) if n is None else (5, n))
+    assert (features >= 0).all()
+    assert (features > 0).any()
+    heads = [np.asarray(params[head]["weight"][...]) @ np.asarray(features) for head in ("class_head", "aux_head")]
+    bias = np.concatenate([params[head]["bias"][...] for head in ("class_head", "aux_head")])
+    outputs = make_mlp(config, 6, 4).apply(params, x)
+    np.testing.assert_allclose(outputs, (np.concatenate(heads).T + bias).T, rtol=1e-12)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float64"])

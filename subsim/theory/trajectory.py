@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-from subsim.measures import alignment
+from subsim.measures import alignment, by_layer
 
 Params = Any  # any pytree of arrays
 Loss = Callable[[Params], Float[Array, ""]]
@@ -38,27 +38,17 @@ class Moment(NamedTuple):
     update_cosine: Float[Array, ""]
 
 
-def layers(params: Params) -> dict[str, list[Array]]:
-    """The arrays of each layer by its name, in the order of the pytree: the path to its arrays less their last part."""
-    found: dict[str, list[Array]] = {}
-    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        named = tuple(part for part in path if not isinstance(part, jax.tree_util.GetAttrKey))
-        found.setdefault(jax.tree_util.keystr(named[:-1], simple=True, separator="."), []).append(leaf)
-    return found
-
-
 def moment(
     value: Float[Array, ""], trait: Params, gradient: Params, update: Params, running_sum: Float[Array, ""]
 ) -> Moment:
     """What `Moment` says of a step: L_T and its gradient `trait`, the imitation gradient, the update and the sum."""
-    pairs = list(zip(layers(gradient).values(), layers(trait).values(), strict=True))
     return Moment(
         trait_loss=value,
         running_sum=running_sum,
         inner_product=optax.tree.vdot(gradient, trait),
         cosine=alignment(gradient, trait),
-        products=jnp.stack([optax.tree.vdot(g, t) for g, t in pairs]),
-        cosines=jnp.stack([alignment(g, t) for g, t in pairs]),
+        products=jnp.stack(list(by_layer(optax.tree.vdot, gradient, trait).values())),
+        cosines=jnp.stack(list(by_layer(alignment, gradient, trait).values())),
         update_product=-optax.tree.vdot(update, trait),
         update_cosine=-alignment(update, trait),
     )

@@ -94,7 +94,7 @@ def test_moments_are_what_their_names_say():
     np.testing.assert_allclose(now.update_cosine, -measures.alignment(update, trait), rtol=1e-12)
     np.testing.assert_allclose(now.update_product, -optax.tree.vdot(update, trait), rtol=1e-12)
     np.testing.assert_allclose(moments.trait_loss[0], setting.trait_loss(setting.start), rtol=1e-12)
-    assert list(trajectory.layers(setting.start)) == ["aux_head", "class_head", "hidden.0", "hidden.1"]
+    assert list(measures.layers(setting.start)) == ["aux_head", "class_head", "hidden.0", "hidden.1"]
     np.testing.assert_allclose(now.products.sum(), now.inner_product, rtol=1e-12)
     np.testing.assert_allclose(now.inner_product, optax.tree.vdot(gradient, trait), rtol=1e-12)
     last = gradient["hidden"][1], trait["hidden"][1]
