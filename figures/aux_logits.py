@@ -17,25 +17,18 @@ def draw(results: xr.Dataset) -> Figure:
     drawn, panels = plotting.figure(len(kinds), width=4.3 * len(kinds), height=3.8, sharey=True, squeeze=False)
     for axes, kind in zip(panels[0], kinds, strict=True):
         for condition in map(str, results.condition.values):
-            colour = plotting.CROSS if "cross" in condition else plotting.SHARED
-            colour = colour if "(" in condition else plotting.NEUTRAL
             here = summary.sel({"student.inputs": kind, "condition": condition})
-            m = here["student.n_imitated"]
             line = "--" if "all" in condition or condition == "reference" else "-"
-            plotting.band(axes, m, here, colour, f"{line}o", condition)
-        axes.set_xscale("log")
-        axes.set_xticks(m.values, [f"{int(value)}" for value in m.values])
-        axes.minorticks_off()
+            plotting.band(axes, here["student.n_imitated"], here, plotting.colour_of(condition), f"{line}o", condition)
+        plotting.tick_all(axes, results["student.n_imitated"].values)
+        width = results.attrs["config"]["widths"][-1]
+        if width < results["student.n_imitated"].max():
+            axes.axvline(width, color=plotting.NEUTRAL, linestyle=":", linewidth=1)
+            axes.text(width * 0.95, 0.03, "width", rotation=90, ha="right", fontsize=8, color=plotting.NEUTRAL)
         axes.set_xlabel("auxiliary logits imitated, m")
-        axes.set_title(f"students see {INPUTS[kind]}")
+        axes.set_title(f"students see {INPUTS.get(kind, kind)}")
     panels[0, 0].set_ylim(0, 1)
     panels[0, 0].set_ylabel("accuracy")
-    panels[0, -1].legend(fontsize=7.5, loc="center right")
-    config, dropped = results.attrs["config"], int(summary.dropped.max())
-    plotting.caption(
-        drawn,
-        f"{config['data']}, {config['evaluate']} set. Mean over n = {int(summary.n.min())} seeds with Student t 95% "
-        f"interval, {dropped} dropped.\nMLP {'-'.join(map(str, config['widths']))}, {config['init']} init; "
-        f"one teacher a seed for every m; loss {config['student']['loss']}.",
-    )
+    panels[0, -1].legend(fontsize=7.5, loc="center left")
+    plotting.protocol_caption(drawn, results, summary, "One teacher a seed for every m.")
     return drawn

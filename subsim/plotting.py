@@ -75,6 +75,25 @@ def band(axes: Axes, x: Any, summary: xr.Dataset, colour: str, line: str, label:
     axes.fill_between(x, summary.low, summary.high, color=colour, alpha=0.2, linewidth=0)
 
 
+def colour_of(condition: str) -> str:
+    """The colour of a condition by its name: a stranger's, a student's, or that of the untaught."""
+    if "cross" in condition or condition == "independent":
+        return CROSS
+    return NEUTRAL if condition in ("reference", "teacher") else SHARED
+
+
+def chance(axes: Axes, level: float) -> None:
+    """A dotted line at the accuracy of guessing."""
+    axes.axhline(level, color=NEUTRAL, linestyle=":", linewidth=1, zorder=1)
+
+
+def tick_all(axes: Axes, values: Any) -> None:
+    """A logarithmic x axis with a tick at each of `values` and no other."""
+    axes.set_xscale("log")
+    axes.set_xticks(list(values), [f"{value:g}" for value in values])
+    axes.minorticks_off()
+
+
 def in_words(summary: xr.Dataset) -> str:
     """Mean and half-width of its interval, as `mean_interval` gives them; no half-width where there is none."""
     mean, high = float(summary["mean"]), float(summary["high"])
@@ -86,6 +105,23 @@ def in_words(summary: xr.Dataset) -> str:
 def caption(drawn: Figure, text: str) -> None:
     """Text below the axes: what is shown, which interval, and n."""
     drawn.supxlabel(text, fontsize=8, color="#333333", ha="left", x=0.01, wrap=True)
+
+
+def protocol_caption(drawn: Figure, results: xr.Dataset, summary: xr.Dataset, words: str = "") -> None:
+    """The caption of a study of the protocol: data, intervals, n, the network, its students, and then `words`."""
+    config, swept = results.attrs["config"], results.attrs["sweep"]
+    student, fewest, n = config["student"], int(summary.n.min()), int(summary.n.max())
+    data = " and ".join(swept.get("data", [config["data"]]))
+    shape = "" if "widths" in swept else f"MLP {'-'.join(map(str, config['widths']))}, "
+    init = "" if "init" in swept else f"{config['init']} init; "
+    loss = "" if "student.loss" in swept else f"loss {student['loss']}; "
+    counted = f"{n}" if n == fewest else f"{fewest} to {n}"
+    caption(
+        drawn,
+        f"{data}, {config['evaluate']} set. Means over n = {counted} seeds with Student t 95% intervals; "
+        f"{int(summary.dropped.max())} dropped at most.\n{shape}{init}{loss}students' batch {student['batch']}. "
+        + words,
+    )
 
 
 @styled

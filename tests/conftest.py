@@ -56,6 +56,25 @@ _PROTOCOL = {
 SMOKE = {
     "mnist_aux_logits": {**_PROTOCOL, "--student.n-inputs": "256"},
     "aux_logits": _PROTOCOL,
+    "init_sharing": {**_PROTOCOL, "--student.n-inputs": "256", "--sweep": "student.loss=kl"},
+    "width_depth": {**_PROTOCOL, "--student.n-inputs": "256", "--every": "1", "--sweep": "widths=8,16-8"},
+    "epochs": {**_PROTOCOL, "--student.epochs": "20", "--student.n-inputs": "7552"},
+    "losses_and_optimisers": {
+        **_PROTOCOL,
+        "--student.n-inputs": "256",
+        "--sweep": "student.optimiser=adam_l2,adamw --sweep student.loss=kl",
+    },
+    "classes_and_data": {
+        **_PROTOCOL,
+        "--student.n-inputs": "256",
+        "--sweep": "data=digits --sweep n_class=2,10",
+    },
+    "reconcile": {
+        **_PROTOCOL,
+        "--student.n-inputs": "256",
+        "--every": "1",
+        "--sweep": "init=torch --sweep widths=8,16-8 --sweep student.loss=kl",
+    },
     "linearised": {
         "--sweep": "widths=8-8,16-16",
         "--teacher-steps": "5",

@@ -36,6 +36,25 @@ def paired_contrast(a: xr.DataArray, b: xr.DataArray, dim: str = "seed", level: 
     return mean_interval(a.reset_coords(drop=True) - b.reset_coords(drop=True), dim, level)
 
 
+def matched(values: xr.DataArray, along: xr.DataArray, dim: str, level: float) -> xr.DataArray:
+    """`values` where `along` first falls to `level` on its way down `dim`, both linear in between; NaN where it never
+    does, or is there before the first."""
+    y, x = (np.moveaxis(array.values, array.get_axis_num(dim), -1) for array in (values, along))
+    below = x <= level
+    after = below.argmax(-1)
+    crosses = below.any(-1) & (after > 0)
+    places = np.maximum(after, 1)[..., None]
+
+    def at(array: np.ndarray, place: np.ndarray) -> np.ndarray:
+        return np.take_along_axis(array, place, -1)[..., 0]
+
+    x0, x1, y0, y1 = at(x, places - 1), at(x, places), at(y, places - 1), at(y, places)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        part = (x0 - level) / (x0 - x1)
+    found = np.where(crosses, y0 + part * (y1 - y0), np.nan)
+    return values.isel({dim: 0}, drop=True).copy(data=found.astype(values.dtype))
+
+
 def median_interval(values: xr.DataArray, dim: str = "seed", level: float = 0.95) -> xr.Dataset:
     """Median over `dim` with its distribution-free interval: variables `median`, `low`, `high`, `n` and `dropped`.
 

@@ -123,3 +123,11 @@ def test_a_positive_rate_leaves_out_what_is_not_finite_and_says_its_interval():
     assert nothing.n == 0
     assert np.isnan(nothing.rate)
     assert (nothing.low, nothing.high) == (0, 1)
+
+
+def test_values_are_matched_between_moments():
+    along = xr.DataArray([[4.0, 2.0, 1.0, 3.0], [4.0, 3.0, 3.0, 3.0], [0.5, 0.4, 0.3, 0.2]], dims=("seed", "moment"))
+    values = xr.DataArray([[0.0, 1.0, 3.0, 9.0]] * 3, dims=("seed", "moment"))
+    found = matched(values, along, "moment", 1.5)
+    assert found.dims == ("seed",)
+    np.testing.assert_array_equal(found, [2.0, np.nan, np.nan])  # halfway; never; before the first

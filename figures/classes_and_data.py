@@ -1,0 +1,40 @@
+"""Transfer against the number of classes, on every data set, with m fixed and with m half the number of classes."""
+
+import numpy as np
+import xarray as xr
+from matplotlib.figure import Figure
+
+from subsim import plotting
+from subsim.engine.summary import mean_interval
+
+LINES = {"student (aux. only)": "-o", "cross-model (aux. only)": "-^", "teacher": "--s"}
+
+
+@plotting.styled
+def draw(results: xr.Dataset) -> Figure:
+    """Accuracy, m = 3 above and m = K / 2 below, with the level of chance; a column for each data set."""
+    classes, sets = results.n_class.values, results.data.values
+    halves = xr.DataArray(np.maximum(1, classes // 2), dims="n_class", coords={"n_class": classes})
+    chosen = {
+        "m = 3": results.accuracy.sel({"student.n_imitated": 3}),
+        "m = K / 2": results.accuracy.sel({"student.n_imitated": halves}),
+    }
+    drawn, panels = plotting.figure(
+        len(sets), rows=2, width=3.6 * len(sets), height=5.6, sharex=True, sharey=True, squeeze=False
+    )
+    for row, (name, accuracy) in enumerate(chosen.items()):
+        summary = mean_interval(accuracy)
+        for axes, data in zip(panels[row], sets, strict=True):
+            for condition, line in LINES.items():
+                here = summary.sel(data=data, condition=condition)
+                plotting.band(axes, classes, here, plotting.colour_of(condition), line, condition)
+            axes.plot(classes, 1 / classes, ":", color=plotting.NEUTRAL, linewidth=1, label="chance")
+            axes.set_xticks(classes)
+            axes.set_title(f"{data}, {name}")
+        panels[row, 0].set_ylabel("accuracy")
+    for axes in panels[-1]:
+        axes.set_xlabel("classes, K")
+    panels[0, 0].set_ylim(0, 1)
+    panels[0, -1].legend(fontsize=7.5)
+    plotting.protocol_caption(drawn, results, mean_interval(results.accuracy))
+    return drawn

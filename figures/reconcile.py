@@ -1,0 +1,47 @@
+"""Every cell of the factorial beside the published accuracies, and what each factor explains."""
+
+import xarray as xr
+from matplotlib.figure import Figure
+
+from subsim import plotting
+from subsim.engine.factorial import variance_shares
+from subsim.engine.summary import mean_interval
+
+PUBLISHED = (0.27, 0.46, 0.54, 0.70, 0.77)
+FACTORS = {
+    "init": "init scheme", "student.learning_rate": "learning rate", "steps": "steps", "widths": "hidden layers",
+    "student.loss": "loss",
+}  # fmt: skip
+COLOURS = {"torch": plotting.CROSS, "lecun": plotting.SHARED, "he": plotting.OTHER}
+
+
+@plotting.styled
+def draw(results: xr.Dataset) -> Figure:
+    """Left, the cells in the order of their means, by init scheme; right, shares of variance, the largest first."""
+    along = results.accuracy_along.sel(student="student (aux. only)").rename(moment="steps")
+    drawn, (left, right) = plotting.figure(2, width=11, height=4.2, width_ratios=[1.3, 1])
+    cells = mean_interval(along).stack(cell=list(FACTORS))
+    cells = cells.isel(cell=cells["mean"].argsort().values)
+    for scheme, colour in COLOURS.items():
+        for place in (cells["init"].values == scheme).nonzero()[0]:
+            one = cells.isel(cell=place)
+            left.plot([place, place], [one.low, one.high], color=colour, alpha=0.4, linewidth=1)
+            left.plot(place, one["mean"], "o", color=colour, markersize=2.5)
+        left.plot([], [], "o", color=colour, label=f"{scheme} init")
+    for level in PUBLISHED:
+        left.axhline(level, color=plotting.NEUTRAL, linestyle=":", linewidth=1)
+    left.text(0, PUBLISHED[-1] + 0.01, "published: .27, .46, .54, .70 to .77", fontsize=8, color=plotting.NEUTRAL)
+    left.set_ylim(0, 1)
+    left.set_xlabel("cell of the factorial, by its mean")
+    left.set_ylabel("accuracy of student (aux. only)")
+    left.legend(fontsize=8, loc="lower right")
+    shares = variance_shares(along, list(FACTORS))
+    ordered = [*sorted((group for group in shares if group), key=lambda group: -float(shares[group]["mean"])), ()]
+    for place, group in enumerate(ordered):
+        plotting.interval(right, place, shares[group], plotting.SHARED if len(group) == 1 else plotting.NEUTRAL)
+    names = [" x ".join(FACTORS[factor] for factor in group) or "larger interactions" for group in ordered]
+    right.set_yticks(range(len(names)), names, fontsize=7.5)
+    right.invert_yaxis()
+    right.set_xlabel("share of a seed's variance over the factorial")
+    plotting.protocol_caption(drawn, results, cells)
+    return drawn
