@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             return
         commands: dict[str, Callable[..., None]] = {
             "demo": demo, "run": run_anything, "figure": figure, "list": list_studies, "data": data,
-            "verify": verify, "compile": compile_anything,
+            "verify": verify, "compile": compile_anything, "report": report_page,
         }  # fmt: skip
         with one_sentence():
             chosen = tyro.extras.subcommand_cli_from_dict(
@@ -107,6 +107,7 @@ def run_anything(study: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metav
 def run(name: str, words: Sequence[str]) -> None:
     """Run the study with this name or path, with the options in `words`."""
     from subsim.engine.hosts import joined
+    from subsim.report import has_axes_of
 
     size = asked_size(words)
     study = catalogue.load_study(name).at_size(size)
@@ -183,23 +184,16 @@ def simulate(study: "Study", config: Any, hyper: Any, **options: Any) -> "xr.Dat
         return sweep.simulate(study, config, hyper, progress=show, notice=note, **options)
 
 
-def has_axes_of(study: "Study", results: "xr.Dataset") -> bool:
-    """Whether the results have no axes but those that the study's report and figure know, at whatever size."""
-    return set(results.attrs["sweep"]) <= set(study.axes) | set(study.paper.get("axes", ()))
-
-
 def print_report(study: "Study", results: "xr.Dataset") -> None:
-    """Print the study's tables; of another sweep, mean and interval of every variable at every value."""
-    from subsim.engine import summary
-    from subsim.engine.store import DIVERGED
+    """Print the study's tables, and which seeds diverged."""
+    from subsim import report
 
-    report = summary.report if study.report is None or not has_axes_of(study, results) else study.report
-    for table in report(results):
+    for table in report.tables(study, results):
         print_table(table)
-    diverged = results.seed.values[(results.status == DIVERGED).any(set(results.status.dims) - {"seed"}).values]
-    if len(diverged):
-        some = ", ".join(map(str, diverged[:5])) + (", ..." if len(diverged) > 5 else "")
-        count = f"{len(diverged)} of {results.sizes['seed']} seeds diverged ({some})"
+    lost = report.diverged(results)
+    if len(lost):
+        some = ", ".join(map(str, lost[:5])) + (", ..." if len(lost) > 5 else "")
+        count = f"{len(lost)} of {results.sizes['seed']} seeds diverged ({some})"
         say(f"{count}: numbers that are not finite are left out.")
 
 
@@ -255,6 +249,7 @@ def figure_of(study: str, folder: Path, to: Path | None) -> None:
     Raises `UserError` where there are none, or none that the figure of the study draws.
     """
     from subsim.engine.store import load_results
+    from subsim.report import has_axes_of
 
     catalogue.study_file(study)
     results = load_results(folder)
@@ -266,6 +261,28 @@ def figure_of(study: str, folder: Path, to: Path | None) -> None:
         held, drawn = (", ".join(axes) or "nothing" for axes in (results.attrs["sweep"], its_study.axes))
         raise UserError(f"{folder} holds a sweep over {held}, and the figure draws {drawn}; choose with --out.")
     draw(study, results, to or folder)
+
+
+def report_page(results: Annotated[Path, tyro.conf.Positional] = RESULTS, to: Path | None = None) -> None:
+    """Write one HTML page of all results in a folder: figures, tables, options, versions, commands; readable offline.
+
+    Args:
+        results: the folder.
+        to: file for the page (default: report.html in the folder).
+    """
+    from subsim import report
+
+    to = to or results / "report.html"
+    with Console(stderr=True).status("") as status:
+        text, passed_over = report.whole_page(results, lambda folder: status.update(f"reading {folder}"))
+    try:
+        to.parent.mkdir(parents=True, exist_ok=True)
+        to.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"to: cannot write {to} ({error.strerror}); choose another file.") from None
+    for reason in passed_over:
+        say(f"Passed over: {reason}")
+    say(f"Report: {to}")
 
 
 def list_studies() -> None:
