@@ -73,7 +73,7 @@ def entry(folder: Path) -> page.Entry:
             its_tables = _attempt(notes, "tables", lambda: tables(study, results))
         command = repeating(study, Made.of(folder, results.attrs))
         if command is None:
-            notes.append("No command repeats it: its options are none that the study has today.")
+            notes.append("No command repeats it: the study has other options today.")
     if its_tables is None:
         its_tables = _short_tables(notes, results)
     return page.Entry(folder.as_posix(), results.attrs, _seeds(folder, results), its_tables, drawn, command, notes)
