@@ -64,7 +64,7 @@ def entry(folder: Path) -> page.Entry:
     drawn, its_tables, command = None, None, None
     if study is not None:
         if source_fingerprint(study.make_run) != results.attrs["study_sha256"]:
-            notes.append("The code in the study's file has changed since this was run.")
+            notes.append("The code that makes the run has changed since.")
         if not has_axes_of(study, results):
             notes.append("Its axes are not those that the study's figure draws.")
         elif catalogue.has_figure(name):
