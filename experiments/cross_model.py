@@ -146,6 +146,7 @@ study = Study(
         "terms": Variable("what both terms of the trait contribute to d_S . d_T", ("loss", "imitated", "term")),
     },
     seeds=1000,
+    cost="20 seconds on 2 cores",
     precision="float64",
     precisions=("float64", "float32"),  # signs at small eps mean nothing in bfloat16
 )

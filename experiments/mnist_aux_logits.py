@@ -14,7 +14,9 @@ def report(results: xr.Dataset) -> list[Table]:
     return [mean_table(results.accuracy, f"Accuracy on {results.attrs['config']['data']}")]
 
 
-study = protocol.study("mnist_aux_logits", __doc__, protocol.FIGURE_10, report=report, seeds=100)
+study = protocol.study(
+    "mnist_aux_logits", __doc__, protocol.FIGURE_10, report=report, seeds=100, cost="18 minutes on 2 cores"
+)
 
 if __name__ == "__main__":
     from subsim.cli import main

@@ -116,6 +116,7 @@ study = Study(
         "predicted_trait_change": Variable("-eps alpha A, its leading term for a shared init", ("loss", "init"), "nat"),
     },
     seeds=1000,
+    cost="15 seconds on 2 cores",
     precision="float64",
     precisions=("float64", "float32"),  # signs at small eps mean nothing in bfloat16
 )

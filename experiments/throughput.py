@@ -355,6 +355,7 @@ study = Study(
         ),
     },
     seeds=5,
+    cost="15 minutes on 2 cores",
     precisions=("float32",),
     on_host=True,
 )

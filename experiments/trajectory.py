@@ -218,6 +218,7 @@ study = Study(
         "update_cosine": Variable("cosine of -update and the trait gradient", MOMENTS),
     },
     seeds=8,
+    cost="12 minutes on 2 cores",
     precisions=("float32", "float64"),
 )
 

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from subsim.options import UserError, require
 
@@ -61,17 +61,36 @@ def _named(kind: str, name: str, otherwise: str) -> Path:
     raise UserError(f"{otherwise}, or give the path of a .py file.")
 
 
-def available() -> dict[str, str]:
-    """Name -> sentence of every study at hand, read without running it."""
-    studies: dict[str, str] = {}
+class Entry(NamedTuple):
+    """What the list of studies says of one: its sentence and what it costs."""
+
+    sentence: str
+    cost: str = ""
+
+
+def available() -> dict[str, Entry]:
+    """Name -> entry of every study at hand, read without running it."""
+    studies: dict[str, Entry] = {}
     for folder in reversed(_folders("experiments")):
         for path in sorted(folder.glob("*.py")):
             try:
-                sentence = ast.get_docstring(ast.parse(path.read_text())) or ""
+                code = ast.parse(path.read_text())
+                studies[path.stem] = Entry((ast.get_docstring(code) or "").split("\n")[0], _cost(code))
             except (SyntaxError, ValueError):
-                sentence = "(cannot be read: it is no valid Python)"
-            studies[path.stem] = sentence.split("\n")[0]
+                studies[path.stem] = Entry("(cannot be read: it is no valid Python)")
     return dict(sorted(studies.items()))
+
+
+def _cost(code: ast.Module) -> str:
+    """The text that the call in `study = ...(..., cost="...")` gives, where it gives it as it is."""
+    for node in code.body:
+        match node:
+            case ast.Assign(targets=[ast.Name(id="study")], value=ast.Call(keywords=keywords)):
+                for keyword in keywords:
+                    match keyword:
+                        case ast.keyword(arg="cost", value=ast.Constant(value=str(cost))):
+                            return cost
+    return ""
 
 
 def _module(path: Path, kind: str) -> ModuleType:

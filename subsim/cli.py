@@ -9,7 +9,7 @@ import threading
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import tyro
 from rich.console import Console
@@ -25,8 +25,9 @@ from subsim.arguments import (
     parse_sweep,
     results_folder,
 )
-from subsim.options import UserError
-from subsim.terminal import complain, print_table, progress_of, say
+from subsim.engine import glance
+from subsim.options import Size, UserError, require
+from subsim.terminal import complain, print_catalogue, print_table, progress_of, say
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -50,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             return
         commands: dict[str, Callable[..., None]] = {
             "demo": demo, "run": run_anything, "figure": figure, "list": list_studies, "data": data,
-            "verify": verify, "compile": compile_anything,
+            "verify": verify, "compile": compile_anything, "report": report_page,
         }  # fmt: skip
         with one_sentence():
             chosen = tyro.extras.subcommand_cli_from_dict(
@@ -106,6 +107,7 @@ def run_anything(study: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metav
 def run(name: str, words: Sequence[str]) -> None:
     """Run the study with this name or path, with the options in `words`."""
     from subsim.engine.hosts import joined
+    from subsim.report import has_axes_of
 
     size = asked_size(words)
     study = catalogue.load_study(name).at_size(size)
@@ -182,57 +184,76 @@ def simulate(study: "Study", config: Any, hyper: Any, **options: Any) -> "xr.Dat
         return sweep.simulate(study, config, hyper, progress=show, notice=note, **options)
 
 
-def has_axes_of(study: "Study", results: "xr.Dataset") -> bool:
-    """Whether the results have no axes but those that the study's report and figure know, at whatever size."""
-    return set(results.attrs["sweep"]) <= set(study.axes) | set(study.paper.get("axes", ()))
-
-
 def print_report(study: "Study", results: "xr.Dataset") -> None:
-    """Print the study's tables; of another sweep, mean and interval of every variable at every value."""
-    from subsim.engine import summary
-    from subsim.engine.store import DIVERGED
+    """Print the study's tables, and which seeds diverged."""
+    from subsim import report
 
-    report = summary.report if study.report is None or not has_axes_of(study, results) else study.report
-    for table in report(results):
+    for table in report.tables(study, results):
         print_table(table)
-    diverged = results.seed.values[(results.status == DIVERGED).any(set(results.status.dims) - {"seed"}).values]
-    if len(diverged):
-        some = ", ".join(map(str, diverged[:5])) + (", ..." if len(diverged) > 5 else "")
-        count = f"{len(diverged)} of {results.sizes['seed']} seeds diverged ({some})"
+    lost = report.diverged(results)
+    if len(lost):
+        some = ", ".join(map(str, lost[:5])) + (", ..." if len(lost) > 5 else "")
+        count = f"{len(lost)} of {results.sizes['seed']} seeds diverged ({some})"
         say(f"{count}: numbers that are not finite are left out.")
 
 
 def draw(study: str, results: "xr.Dataset", folder: Path) -> None:
-    """Draw the study's figure into `folder` and say where it is."""
-    from subsim import plotting
+    """Draw the study's figure and write its table of means into `folder`, and say where they are."""
+    from subsim import plotting, tidy
 
     figure = catalogue.load_figure(study)(results)
+    table, too_long = tidy.summary_csv(results)
+    means = folder / f"{Path(study).stem}.csv"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         paths = plotting.save(figure, folder, Path(study).stem)
+        means.write_text(table)
     except OSError as error:
         raise UserError(f"to: cannot write to {folder} ({error.strerror}); choose another folder.") from None
     for path in paths:
         say(f"Figure: {path}")
+    say(f"Means: {means}" + (f" (too long for it: {', '.join(too_long)})" if too_long else ""))
 
 
 def figure(
     study: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="STUDY")],
     out: Path | None = None,
     to: Path | None = None,
+    size: Size = "laptop",
 ) -> None:
-    """Draw the figure of a study from its results, as PNG and PDF.
+    """Draw the figure of a study from its results, as PNG and PDF, and write its means beside it, as CSV.
 
     Args:
-        study: a name that `subsim list` shows, or the path of a .py file.
+        study: a name that `subsim list` shows, the path of a .py file, or all: of every study that has results.
         out: folder that holds the results (default: results/STUDY).
         to: folder for the figure (default: beside the results).
+        size: of the results; paper: those in results/STUDY-paper.
+    """
+    if study != "all":
+        figure_of(study, out or results_folder(study, size), to)
+        return
+    require(out is None, "out: it names the results of one study; leave it out to draw all.")
+    drawn = 0
+    for name in catalogue.available():
+        try:
+            figure_of(name, results_folder(name, size), to)
+            drawn += 1
+        except UserError as reason:
+            say(f"Passed over {name}: {reason}")
+    require(drawn > 0, f"There is nothing to draw in {RESULTS}; run a study first.")
+
+
+def figure_of(study: str, folder: Path, to: Path | None) -> None:
+    """Draw the results of the study in `folder` into the folder `to`, or beside them.
+
+    Raises `UserError` where there are none, or none that the figure of the study draws.
     """
     from subsim.engine.store import load_results
+    from subsim.report import has_axes_of
 
-    its_study = catalogue.load_study(study)
-    folder = out or results_folder(study)
+    catalogue.study_file(study)
     results = load_results(folder)
+    its_study = catalogue.load_study(study)
     if results.attrs.get("study") != its_study.name:
         held = results.attrs.get("study")
         raise UserError(f"{folder} holds results of {held}, not of {its_study.name}; choose with --out.")
@@ -242,11 +263,42 @@ def figure(
     draw(study, results, to or folder)
 
 
+def report_page(results: Annotated[Path, tyro.conf.Positional] = RESULTS, to: Path | None = None) -> None:
+    """Write one HTML page of all results in a folder: figures, tables, options, versions, commands; readable offline.
+
+    Args:
+        results: the folder.
+        to: file for the page (default: report.html in the folder).
+    """
+    from subsim import report
+
+    to = to or results / "report.html"
+    with Console(stderr=True).status("") as status:
+        text, passed_over = report.whole_page(results, lambda folder: status.update(f"reading {folder}"))
+    try:
+        to.parent.mkdir(parents=True, exist_ok=True)
+        to.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"to: cannot write {to} ({error.strerror}); choose another file.") from None
+    for reason in passed_over:
+        say(f"Passed over: {reason}")
+    say(f"Report: {to}")
+
+
 def list_studies() -> None:
-    """List the studies at hand, each with its sentence."""
-    width = max(map(len, catalogue.available()), default=0)
-    for name, sentence in catalogue.available().items():
-        say(f"{name:<{width}}  {sentence}")
+    """List the studies at hand, each with its sentence, what it costs, and the results that are in ./results."""
+    print_catalogue([(name, *entry, _at_hand(name)) for name, entry in catalogue.available().items()])
+
+
+def _at_hand(study: str) -> str:
+    """The seeds of the study's results, in words, a line for each size; of a run that was stopped, about how many."""
+    lines = []
+    for size in get_args(Size):
+        begun, room = glance.seeds(results_folder(study, size))
+        count = f"{room:,} seeds" if begun == room else f"{begun:,} of {room:,} seeds"
+        if room:
+            lines.append(count if size == "laptop" else f"{size}: {count}")
+    return "\n".join(lines)
 
 
 def data(name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]) -> None:

@@ -1,6 +1,7 @@
 """The one figure style, and what every figure uses."""
 
 import functools
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -125,9 +126,17 @@ def protocol_caption(drawn: Figure, results: xr.Dataset, summary: xr.Dataset, wo
 
 
 @styled
+def as_png(drawn: Figure) -> bytes:
+    """The figure as a PNG, the same bytes for the same figure."""
+    image = io.BytesIO()
+    drawn.savefig(image, format="png", metadata={"Software": None})
+    return image.getvalue()
+
+
+@styled
 def save(drawn: Figure, folder: Path, name: str) -> list[Path]:
     """Write NAME.png and NAME.pdf into `folder`, the same bytes for the same figure; returns their paths."""
     paths = [folder / f"{name}.png", folder / f"{name}.pdf"]
-    drawn.savefig(paths[0], metadata={"Software": None})
+    paths[0].write_bytes(as_png(drawn))
     drawn.savefig(paths[1], metadata={"CreationDate": None})
     return paths

@@ -3,7 +3,7 @@
 import contextlib
 import itertools
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
@@ -38,6 +38,17 @@ def as_drawn(table: "Table") -> RichTable:
     for row in table.rows:
         drawn.add_row(*map(Text, row))
     return drawn
+
+
+def print_catalogue(rows: Sequence[tuple[str, str, str, str]]) -> None:
+    """Print name, sentence, cost and results of every study, sentences wrapped, in at most 100 columns."""
+    drawn = RichTable(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for column in ("study", "what it asks", "cost", "results"):
+        drawn.add_column(column, no_wrap=column == "study", max_width=24 if column == "cost" else None)
+    for row in rows:
+        drawn.add_row(*map(Text, row))
+    width = min(100, Console().width) if sys.stdout.isatty() else 100
+    Console(width=width).print(drawn)
 
 
 def print_table(table: "Table") -> None:

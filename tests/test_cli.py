@@ -1,3 +1,4 @@
+import csv
 import dataclasses
 import io
 import os
@@ -232,6 +233,21 @@ def test_a_sweep_from_the_command_line(command):
         assert refused(command("run", "mnist_aux_logits", "--data", "digits", "--sweep", bad), complaint)
 
 
+def test_all_figures_are_drawn_from_what_is_there(command):
+    words = ["--seeds", "2", "--widths", "8", "--batch", "8"]
+    assert refused(command("figure", "all"), "nothing to draw in results")
+    command("run", "single_step", *words)
+    command("run", "cross_model", *words, "--sweep", "eps=0.1,1")
+    status, printed, _ = command("figure", "all", "--to", "drawn")
+    assert status == 0
+    assert sorted(os.listdir("drawn")) == ["single_step.csv", "single_step.pdf", "single_step.png"]
+    assert "Passed over sharedness: results/sharedness holds no results" in printed
+    assert "Passed over cross_model: results/cross_model holds a sweep over eps" in printed
+    assert printed.count("Passed over") == len(catalogue.available()) - 1
+    assert refused(command("figure", "all", "--out", "results/single_step"), "out", "leave it out")
+    assert refused(command("figure", "all", "--size", "paper"), "nothing to draw")
+
+
 def test_a_figure_of_other_results_is_refused(command, tmp_path):
     (tmp_path / "mine.py").write_text(TOY)
     assert command("run", "./mine.py", "--out", "r")[0] == 0
@@ -280,6 +296,11 @@ def test_every_study_runs_and_draws_at_smoke_size(command, study):
     with open(f"drawn/{study}.png", "rb") as png, open(f"drawn/{study}.pdf", "rb") as pdf:
         assert png.read(4) == b"\x89PNG"
         assert pdf.read(4) == b"%PDF"
+    with open(f"drawn/{study}.csv", newline="") as means:
+        rows = list(csv.DictReader(means))
+    assert {row["variable"] for row in rows} <= set(results.data_vars)
+    assert all(int(row["n"]) + int(row["dropped"]) == 3 for row in rows)
+    assert len(rows) > 0
 
 
 @pytest.mark.parametrize("study", SMOKE)
@@ -323,12 +344,41 @@ def test_help_names_every_knob(command, monkeypatch):
         assert flag in printed
 
 
-def test_list_names_every_study(command):
+def test_list_names_every_study_in_a_hundred_columns(command):
     status, printed, _ = command("list")
     assert status == 0
-    for study, sentence in catalogue.available().items():
-        assert study in printed
-        assert sentence.endswith((".", "?"))
+    assert max(map(len, printed.splitlines())) <= 100
+    words = " ".join(printed.split())
+    for study, entry in catalogue.available().items():
+        assert study in words
+        assert entry.sentence.endswith((".", "?"))
+        assert all(word in words for word in entry.sentence.split())
+
+
+def test_list_says_cost_and_results_and_reads_them_without_jax(command, tmp_path):
+    """Of a run that was stopped, the seeds of the chunks that it wrote, out of those it was asked for."""
+    (tmp_path / "experiments").mkdir()
+    (tmp_path / "experiments" / "mine.py").write_text(SIZED.replace("seeds=3", "cost='a blink of 2 cores', seeds=3"))
+    (tmp_path / "experiments" / "other.py").write_text(TOY.replace("seeds=3", "cost=f'{1} s', seeds=3"))
+    assert catalogue.available()["mine"].cost == "a blink of 2 cores"
+    assert catalogue.available()["other"].cost == ""  # known only to who runs the file
+    command("run", "mine", "--seeds", "9", "--chunk", "4")
+    command("run", "mine", "--size", "paper")
+    check = "from subsim.cli import main; main(['list']); import sys; print(sorted({'jax', 'zarr'} & set(sys.modules)))"
+
+    def lines():
+        done = subprocess.run([sys.executable, "-c", check], check=True, capture_output=True, text=True)
+        return done.stdout.splitlines()
+
+    *table, imported = lines()
+    assert imported == "[]"
+    row = next(number for number, line in enumerate(table) if line.strip().startswith("mine "))
+    assert " ".join(table[row].split()) == "mine Draws one number a seed. a blink of 2 cores 9 seeds"
+    assert table[row + 1].strip() == "paper: 5 seeds"
+    (tmp_path / "results" / "mine" / "run.zarr" / "status" / "1").unlink()
+    assert "5 of 9 seeds" in lines()[row]
+    (tmp_path / "results" / "mine" / "run.zarr" / "status" / ".zarray").write_text("{}")
+    assert "9 seeds" not in lines()[row]
 
 
 def test_data_counts_classes(command):

@@ -84,18 +84,19 @@ def digest(identity: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
-def _flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """`nested` without its nesting: dotted name -> value."""
+    found: dict[str, Any] = {}
     for name, value in nested.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
-    return flat
+        found |= flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+    return found
 
 
 def differences(here: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
     """What tells two identities apart, as words: the study where that differs, else every option that does."""
     if here["study"] != wanted["study"]:
         return f"the study {here['study']} and not {wanted['study']}"
-    ours, theirs = _flat(here), _flat(wanted)
+    ours, theirs = flat(here), flat(wanted)
     words = {"study_sha256": "other code in the study's file", "data_sha256": "other data"}
     return ", ".join(
         words.get(name)

@@ -15,6 +15,7 @@ import zarr
 
 from subsim.engine import integrity, lock, provenance, resume
 from subsim.engine.axes import Axis
+from subsim.engine.glance import FILE
 from subsim.engine.integrity import DIVERGED, FINISHED, MISSING
 from subsim.engine.program import Plan
 from subsim.engine.study import Study
@@ -23,7 +24,6 @@ from subsim.options import UserError, require
 P = ParamSpec("P")
 T = TypeVar("T")
 
-FILE = "run.zarr"
 _STATUS = {
     "description": "whether the seed's record is on disk, and whether all of it is finite",
     "flag_values": [MISSING, FINISHED, DIVERGED],

@@ -15,7 +15,7 @@ import pytest
 
 import subsim
 from subsim import UserError
-from subsim.engine import hosts, store, team
+from subsim.engine import glance, hosts, store, team
 from subsim.engine.program import Plan
 
 STUDY = """
@@ -259,7 +259,7 @@ def test_all_processes_keep_the_plan_that_was_measured(toy, tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         subsim.simulate(toy, seeds=40, out=tmp_path, progress=stop)
-    store.Store(tmp_path / store.FILE).keep_plan(Plan(16, 4))
+    store.Store(tmp_path / glance.FILE).keep_plan(Plan(16, 4))
     notices = []
     results = subsim.simulate(toy, seeds=40, out=tmp_path, team=Second(tmp_path, 1, 2, print), notice=notices.append)
     assert notices == ["chunk 16, 8 at once"]  # on two devices

@@ -1,0 +1,63 @@
+import csv
+import io
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import subsim
+from subsim import tidy
+
+
+def read(text):
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+@pytest.fixture
+def results():
+    """Two variables of different dimensions, one that is no real number, and a seed that diverged at one label."""
+    random = np.random.default_rng(0)
+    accuracy = random.random((6, 2, 3))
+    accuracy[4, 1, 2] = np.nan
+    return xr.Dataset(
+        {
+            "loss": (("seed", "student"), random.random((6, 2)).astype(np.float32)),
+            "accuracy": (("seed", "student", "student.n_imitated"), accuracy),
+            "met": (("seed",), np.ones(6, bool)),
+        },
+        {"student": ["own, aux.", 'a "stranger"'], "student.n_imitated": [1, 3, 10]},
+    )
+
+
+def test_a_row_is_a_variable_at_its_labels_with_its_interval(results):
+    text, left_out = tidy.summary_csv(results)
+    rows = read(text)
+    assert text.splitlines()[0] == "variable,student,student.n_imitated,mean,low,high,n,dropped"
+    assert left_out == []
+    assert [row["variable"] for row in rows] == ["accuracy"] * 6 + ["loss"] * 2
+    assert rows[6]["student.n_imitated"] == ""
+    for row in rows[:6]:
+        at = {"student": row["student"], "student.n_imitated": int(row["student.n_imitated"])}
+        wanted = subsim.mean_interval(results.accuracy.sel(at))
+        for name in tidy.NUMBERS:
+            np.testing.assert_allclose(float(row[name]), float(wanted[name]), rtol=1e-5)
+    assert (rows[5]["n"], rows[5]["dropped"]) == ("5", "1")
+    assert tidy.summary_csv(results)[0] == text
+
+
+def test_one_seed_has_no_interval(results):
+    rows = read(tidy.summary_csv(results.isel(seed=slice(1)))[0])
+    assert {(row["low"], row["high"], row["n"]) for row in rows} == {("nan", "nan", "1")}
+
+
+def test_what_is_too_long_is_left_out_and_named(results):
+    curve = xr.DataArray(np.random.default_rng(1).random((2, 3000)), dims=("seed", "step"))
+    results = results.isel(seed=slice(2)).assign(curve=curve)
+    text, left_out = tidy.summary_csv(results)
+    assert left_out == ["curve"]
+    assert {row["variable"] for row in read(text)} == {"accuracy", "loss"}
+    # A curve that fits has a row for each of its steps, which have no labels but their numbers.
+    short, left_out = tidy.summary_csv(results.isel(step=slice(500)))
+    assert left_out == []
+    assert [row["step"] for row in read(short) if row["variable"] == "curve"] == [str(step) for step in range(500)]
+    assert len(short.encode()) <= tidy.MOST_BYTES
