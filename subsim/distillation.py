@@ -281,8 +281,11 @@ def train_students(
 
 
 def linearised(network: Network, start: Params) -> Network:
-    """`network` in its first-order expansion at `start`: linear in its parameters, and equal to it there."""
-    return network._replace(apply=linearise(network.apply, start))
+    """`network` in its first-order expansion at `start`: linear in its parameters, and equal to it there.
+
+    Its logits are affine in its parameters, but not in any units: it has no `features`.
+    """
+    return Network(network.init, linearise(network.apply, start))
 
 
 def stack(*networks: Params) -> Params:

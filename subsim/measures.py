@@ -21,8 +21,17 @@ def accuracy(class_logits: Float[Array, "n classes"], labels: Int[Array, " n"]) 
 
 
 def displacement(params: Params, reference: Params) -> Params:
-    """theta - theta_0, a pytree like its arguments."""
-    return optax.tree.sub(params, reference)
+    """theta - theta_0, a pytree like its arguments; exactly 0 where it is within the rounding of theta_0.
+
+    A compiler may compute theta_0 anew, with other rounding, where it is subtracted: a layer that no gradient reaches
+    would seem to move, in a direction of its own.
+    """
+
+    def moved(now: Array, then: Array) -> Array:
+        change = now - then
+        return jnp.where(jnp.abs(change) <= jnp.finfo(change.dtype).eps * jnp.abs(then), 0.0, change)
+
+    return jax.tree.map(moved, params, reference)
 
 
 def _ratio(part: Array, whole: Array) -> Array:

@@ -43,16 +43,23 @@ torch: the default of PyTorch's nn.Linear, weights and biases uniform on +-1/sqr
         require_choice("activation", self.activation, _ACTIVATIONS)
 
 
+def _no_features(_params: Params, _x: Array) -> Array:
+    raise NotImplementedError("This network does not say which of its units are the last hidden layer.")
+
+
 class Network(NamedTuple):
-    """A network as two pure functions; neither knows of batches, seeds or students.
+    """A network as pure functions; none knows of batches, seeds or students.
 
     `init(key)` gives the initial parameters of one network. `apply(params, x)` maps one example, `x` of shape
     (pixels,), to its logits of shape (n_class + n_aux,): the class logits first. Several examples may come as the
-    columns of `x`, shape (pixels, n); their logits are then the columns of the result.
+    columns of `x`, shape (pixels, n); their logits are then the columns of the result. `features(params, x)` gives the
+    units of the last hidden layer alike, in which the logits are affine; it raises NotImplementedError where nobody
+    said which they are.
     """
 
     init: Callable[[Key[Array, ""]], Params]
     apply: Callable[[Params, Float[Array, "pixels *n"]], Float[Array, "logits *n"]]
+    features: Callable[[Params, Float[Array, "pixels *n"]], Float[Array, "width *n"]] = _no_features
 
 
 def _normal(variance: float) -> Callable[..., Array]:
@@ -156,22 +163,17 @@ class MLP(nnx.Module):
         return _affine([self.class_head, self.aux_head], self.features(x))
 
 
-def _mlp(config: NetworkConfig, n_pixels: int, n_class: int) -> tuple[Callable[[Array], MLP], Any]:
-    """The MLP of `config` as a function of its key, and its structure: all but the parameters."""
-
-    def build(key: Array) -> MLP:
-        return MLP(config, n_pixels, n_class, rngs=nnx.Rngs(params=key))
-
-    return build, nnx.graphdef(nnx.eval_shape(lambda: build(jax.random.key(0))))
-
-
 def make_mlp(config: NetworkConfig, n_pixels: int, n_class: int) -> Network:
-    """The MLP of `config` on `n_pixels` inputs with `n_class` class logits, as a pair of pure functions.
+    """The MLP of `config` on `n_pixels` inputs with `n_class` class logits, as pure functions.
 
     Parameters are float32, or float64 where 64-bit mode is enabled; with the keys `hidden` (a layer by its number),
     `class_head` and `aux_head`, each holding `weight` (fan_out, fan_in) and `bias` (fan_out,).
     """
-    build, structure = _mlp(config, n_pixels, n_class)
+
+    def build(key: Array) -> MLP:
+        return MLP(config, n_pixels, n_class, rngs=nnx.Rngs(params=key))
+
+    structure = nnx.graphdef(nnx.eval_shape(lambda: build(jax.random.key(0))))
 
     def init(key: Key[Array, ""]) -> Params:
         return nnx.state(build(key), nnx.Param)
@@ -179,22 +181,10 @@ def make_mlp(config: NetworkConfig, n_pixels: int, n_class: int) -> Network:
     def apply(params: Params, x: Float[Array, "pixels *n"]) -> Float[Array, "logits *n"]:
         return nnx.merge(structure, params)(x)
 
-    return Network(init, apply)
-
-
-def make_features(
-    config: NetworkConfig, n_pixels: int, n_class: int
-) -> Callable[[Params, Float[Array, "pixels *n"]], Float[Array, "width *n"]]:
-    """features(params, x): the last hidden layer of the MLP that `make_mlp` makes; its logits are affine in it.
-
-    `x` is one example of shape (pixels,), or examples in columns, shape (pixels, n); so are the features.
-    """
-    _, structure = _mlp(config, n_pixels, n_class)
-
     def features(params: Params, x: Float[Array, "pixels *n"]) -> Float[Array, "width *n"]:
         return nnx.merge(structure, params).features(x)
 
-    return features
+    return Network(init, apply, features)
 
 
 def initial_variances(scheme: InitScheme, params: Params) -> Params:

@@ -43,6 +43,17 @@ def test_alignment_by_layer_adds_up_to_the_total_with_norms_as_weights(x64):
     np.testing.assert_allclose(cosines["hidden.1"], measures.alignment(a["hidden"][1], b["hidden"][1]), rtol=1e-12)
 
 
+def test_a_layer_that_no_gradient_reaches_is_not_displaced_even_where_its_init_is_computed_anew():
+    def moved(key):
+        start = jax.random.normal(key, (50, 8)) * 0.3
+        still = jax.lax.fori_loop(0, 3, lambda _, w: w + 0 * jnp.sin(w), start)
+        return measures.displacement(still, start), measures.displacement(start * (1 + 1e-6), start)
+
+    nothing, little = jax.jit(moved)(jax.random.key(0))
+    assert (nothing == 0).all()
+    assert (little != 0).all()
+
+
 def gaussian(n, width, seed=0):
     return jax.random.normal(jax.random.key(seed), (n, width))
 

@@ -7,15 +7,16 @@ import scipy.stats
 from subsim.engine.program import arithmetic
 from subsim.network import (
     LAYER_GROUPS,
+    Network,
     NetworkConfig,
     imitated_logits,
     initial_variances,
-    make_features,
     make_mlp,
     mixed,
     rotated,
 )
 
+HEADS = ("class_head", "aux_head")
 ACTIVATIONS = {
     "relu": lambda x: np.maximum(x, 0),
     "tanh": np.tanh,
@@ -31,23 +32,27 @@ def test_forward_pass_is_the_textbook_one(activation, x64):
     h = x
     for layer in (0, 1):
         h = ACTIVATIONS[activation](params["hidden"][layer]["weight"][...] @ h + params["hidden"][layer]["bias"][...])
-    heads = [params[head]["weight"][...] @ h + params[head]["bias"][...] for head in ("class_head", "aux_head")]
+    heads = [params[head]["weight"][...] @ h + params[head]["bias"][...] for head in HEADS]
     np.testing.assert_allclose(network.apply(params, jnp.asarray(x)), np.concatenate(heads), rtol=1e-12)
 
 
 @pytest.mark.parametrize("n", [None, 3])
 def test_logits_are_the_heads_on_the_features(n, x64):
-    config = NetworkConfig(widths=(7, 5), n_aux=2, init="torch")
-    params = make_mlp(config, 6, 4).init(jax.random.key(0))
+    network = make_mlp(NetworkConfig(widths=(7, 5), n_aux=2, init="torch"), 6, 4)
+    params = network.init(jax.random.key(0))
     x = jax.random.normal(jax.random.key(1), (6,) if n is None else (6, n))
-    features = make_features(config, 6, 4)(params, x)
+    features = np.asarray(network.features(params, x))
     assert features.shape == ((5,) if n is None else (5, n))
     assert (features >= 0).all()
     assert (features > 0).any()
-    heads = [np.asarray(params[head]["weight"][...]) @ np.asarray(features) for head in ("class_head", "aux_head")]
-    bias = np.concatenate([params[head]["bias"][...] for head in ("class_head", "aux_head")])
-    outputs = make_mlp(config, 6, 4).apply(params, x)
-    np.testing.assert_allclose(outputs, (np.concatenate(heads).T + bias).T, rtol=1e-12)
+    weight, bias = (np.concatenate([params[head][part][...] for head in HEADS]) for part in ("weight", "bias"))
+    np.testing.assert_allclose(network.apply(params, x), ((weight @ features).T + bias).T, rtol=1e-12)
+
+
+def test_a_network_that_names_no_hidden_layer_says_so():
+    network = make_mlp(NetworkConfig(widths=(7,)), 6, 4)
+    with pytest.raises(NotImplementedError, match="last hidden layer"):
+        Network(network.init, network.apply).features({}, jnp.ones(6))
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float64"])

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.special
+import scipy.stats
 import xarray as xr
 
 from subsim.engine.study import Table
@@ -123,6 +124,25 @@ def positive_rate(values: xr.DataArray) -> Rate:
     finite = values.values[np.isfinite(values.values)]
     positive, n = int((finite > 0).sum()), len(finite)
     return Rate(positive / n if n else np.nan, *rate_interval(positive, n), n)
+
+
+def rank_correlation(a: xr.DataArray, b: xr.DataArray, dim: str = "seed") -> xr.DataArray:
+    """Spearman's rank correlation of `a` and `b` over all dimensions but `dim`: one number for each of its labels.
+
+    Both have the same dimensions. Pairs of which one is not finite are left out; ties share their mean rank; NaN where
+    one of them is constant or fewer than two pairs are left.
+    """
+    columns = [
+        np.moveaxis(x.values, x.get_axis_num(dim), 0).reshape(x.sizes[dim], -1) for x in (a, b.transpose(*a.dims))
+    ]
+    found = []
+    for x, y in zip(*columns, strict=True):
+        both = np.isfinite(x) & np.isfinite(y)
+        ranks = np.stack([scipy.stats.rankdata(each[both]) for each in (x, y)])
+        ranks -= ranks.mean(axis=1, keepdims=True) if both.any() else 0.0
+        norms = np.sqrt((ranks**2).sum(axis=1)).prod()
+        found.append((ranks[0] * ranks[1]).sum() / norms if norms > 0 else np.nan)
+    return xr.DataArray(found, dims=[dim], coords={dim: a[dim]} if dim in a.coords else None)
 
 
 def _number(value: xr.DataArray) -> str:
