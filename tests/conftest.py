@@ -56,6 +56,12 @@ _PROTOCOL = {
 SMOKE = {
     "mnist_aux_logits": {**_PROTOCOL, "--student.n-inputs": "256"},
     "aux_logits": _PROTOCOL,
+    "student_inputs": {
+        **_PROTOCOL,
+        "--teacher.steps": "2",
+        "--student.steps": "2",
+        "--student.n-inputs": "256",
+    },
     "linearised": {
         "--sweep": "widths=8-8,16-16",
         "--teacher-steps": "5",
