@@ -170,15 +170,19 @@ def random_subspace(key: Key[Array, ""], rank: Any, n_pixels: int) -> Colour:
 
 
 def moments(bank: Bank) -> Moments:
-    """Mean and covariance (over n, not n - 1) of all inputs in `bank`, summed block by block."""
-    n = bank.values.shape[0]
-    centre = jnp.mean(columns(bank, jnp.arange(min(n, BLOCK))), axis=1)
+    """Mean and covariance (over n, not n - 1) of all inputs in `bank`."""
+    return moments_of(lambda index: columns(bank, index), bank.values.shape[0])
+
+
+def moments_of(see: Callable[[Int[Array, " batch"]], Float[Array, "pixels batch"]], n: int) -> Moments:
+    """Mean and covariance (over n, not n - 1) of `n` inputs, summed block by block: `see(index)` gives columns."""
+    centre = jnp.mean(see(jnp.arange(min(n, BLOCK))), axis=1)
     blocks = -(-n // BLOCK)
 
     def add(sums: tuple[Array, Array], block: Array) -> tuple[tuple[Array, Array], None]:
         index = block * BLOCK + jnp.arange(BLOCK)
         # About a mean that is nearly right nothing cancels.
-        x = jnp.where((index < n)[None], columns(bank, jnp.minimum(index, n - 1)) - centre[:, None], 0.0)
+        x = jnp.where((index < n)[None], see(jnp.minimum(index, n - 1)) - centre[:, None], 0.0)
         return (sums[0] + jnp.sum(x, axis=1), sums[1] + _exact_product(x, x.T)), None
 
     nothing = jnp.zeros_like(centre), jnp.zeros((centre.size, centre.size), centre.dtype)

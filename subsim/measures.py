@@ -156,3 +156,13 @@ def linear_probe(
     one = jnp.ones((), features.dtype)
     (weight, bias), _, _, slope, _ = jax.lax.while_loop(unfinished, step, (start, start, one, jnp.inf * one, 0))
     return Probe(weight, bias - weight @ mean, slope)
+
+
+def effective_rank(covariance: Float[Array, "n n"]) -> Float[Array, ""]:
+    """Participation ratio (sum of eigenvalues)^2 / sum of their squares: n where all are alike, 1 where one is."""
+    return jnp.trace(covariance) ** 2 / jnp.sum(jnp.square(covariance))
+
+
+def top_share(covariance: Float[Array, "n n"]) -> Float[Array, ""]:
+    """The largest eigenvalue's share of the sum of all."""
+    return jnp.linalg.eigvalsh(covariance)[-1] / jnp.trace(covariance)

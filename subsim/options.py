@@ -1,7 +1,8 @@
 """What a user can set: options that refuse bad values in one sentence, and numbers that can be traced."""
 
+import copy
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeVar, dataclass_transform
 
 T = TypeVar("T")
@@ -28,6 +29,14 @@ def field_names(options: Any) -> Sequence[str]:
     if dataclasses.is_dataclass(options):
         return [field.name for field in dataclasses.fields(options)]
     return list(getattr(options, "_fields", options if isinstance(options, dict) else ()))
+
+
+def told(options: T, values: Mapping[str, Any]) -> T:
+    """A copy of a frozen dataclass with those of `values` that name its fields, unchecked: they may be traced."""
+    changed = copy.copy(options)
+    for name in set(field_names(options)) & set(values):
+        object.__setattr__(changed, name, values[name])
+    return changed
 
 
 @dataclass_transform(frozen_default=True)

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
@@ -12,10 +13,10 @@ import tyro
 from jaxtyping import Array, Float
 
 from subsim import datasets, distillation, measures
-from subsim.distillation import StudentConfig, StudentHyper, Task
+from subsim.distillation import Lessons, StudentConfig, StudentHyper, Task
 from subsim.engine.study import Run, Study, Variable
 from subsim.network import Network, NetworkConfig, Params, imitated_logits, make_mlp
-from subsim.options import hyper, require, require_choice
+from subsim.options import field_names, hyper, require, require_choice, told
 from subsim.training import TrainingConfig, TrainingHyper, check_training, steps_of
 
 
@@ -71,6 +72,8 @@ class Student(NamedTuple):
     imitates: Literal["aux", "all"] = "aux"
     linear: bool = False
     """Whether it is the network's first-order expansion at its own start."""
+    options: Mapping[str, Any] = MappingProxyType({})
+    """Its own options of `StudentConfig` and `StudentHyper`, in place of the run's."""
 
 
 FIGURE_10 = {
@@ -94,9 +97,12 @@ class Seen(NamedTuple):
     train: Task
     test: Task
     n_class: int
+    lessons: Lessons | None = None
+    """What a student imitated; of reference and teacher None."""
 
 
 Measure = Callable[[Seen], Array]
+Options = tuple[tuple[str, Any], ...]
 
 
 def accuracy(seen: Seen) -> Float[Array, ""]:
@@ -114,6 +120,7 @@ def alignment(seen: Seen) -> Float[Array, ""]:
 def run(
     students: Mapping[str, Student],
     measured: Mapping[str, Measure],
+    of_students: frozenset[str],
     config: Config,
     network: Network,
     n_class: int,
@@ -122,7 +129,7 @@ def run(
     key: Array,
     numbers: Hyper,
 ) -> dict[str, Array]:
-    """Reference, teacher and students of one seed, and every measure of them."""
+    """Reference, teacher and students of one seed, and every measure of them; those in `of_students` of these alone."""
     keys = dict(zip(("own", "other", "teacher", "inputs", "student"), jax.random.split(key, 5), strict=True))
     reference = distillation.rescaled(network.init(keys["own"]), numbers.init_scale)
     # An independent draw for every seed: permuting references among seeds would hand some students their own.
@@ -130,21 +137,33 @@ def run(
     teacher = distillation.train_teacher(
         keys["teacher"], network, reference, train, n_class, config.teacher, numbers.teacher
     ).params
-    lessons = distillation.make_lessons(keys["inputs"], network, teacher, config.student, numbers.student, train.images)
-    masks = dict(zip(("aux", "all"), imitated_logits(n_class, config.n_aux, numbers.student.n_imitated), strict=True))
-    epoch = -(-lessons.n // config.student.batch)
+    groups: dict[tuple[bool, Options], list[str]] = {}
+    for name, student in students.items():
+        groups.setdefault((student.linear, tuple(sorted(student.options.items()))), []).append(name)
 
-    def seen(network: Network, params: Params, start: Params) -> Seen:
-        return Seen(network, params, start, reference, teacher, train, test, n_class)
+    def trained_by(options: Options) -> tuple[StudentConfig, StudentHyper]:
+        return told(config.student, dict(options)), told(numbers.student, dict(options))
 
-    def imitating(these: list[Student], linear: bool) -> dict[str, Array]:
-        """Every record of students that are all linear or all not, along a leading axis."""
+    # Drawn from one key whatever they are: students of different inputs share all the randomness that they can.
+    lessons = {
+        options: distillation.make_lessons(keys["inputs"], network, teacher, *trained_by(options), train.images)
+        for options in dict.fromkeys(options for _, options in groups)
+    }
+
+    def seen(network: Network, params: Params, start: Params, lessons: Lessons | None = None) -> Seen:
+        return Seen(network, params, start, reference, teacher, train, test, n_class, lessons)
+
+    def imitating(these: list[Student], linear: bool, options: Options) -> dict[str, Array]:
+        """Every record of students that differ in their start and what they imitate only, along a leading axis."""
+        its_config, its_numbers = trained_by(options)
+        masks = imitated_logits(n_class, config.n_aux, its_numbers.n_imitated)
         starts = distillation.stack(*(student.start(reference, stranger) for student in these))
         trained = distillation.train_students(
-            keys["student"], network, starts, jnp.stack([masks[student.imitates] for student in these]),
-            lessons, config.student, numbers.student, linear=linear, every=config.every,
+            keys["student"], network, starts, jnp.stack([masks[student.imitates == "all"] for student in these]),
+            lessons[options], its_config, its_numbers, linear=linear, every=config.every,
             see=lambda its_own, params: accuracy(seen(its_own, params, params)),
         )  # fmt: skip
+        epoch = -(-lessons[options].n // its_config.batch)
         found = {"imitation_loss": jnp.mean(trained.losses[:, -epoch:], axis=1)}
         if config.every is not None:
             moments = trained.seen.shape[1]
@@ -153,41 +172,65 @@ def run(
 
         def measure(params: Params, start: Params) -> dict[str, Array]:
             its_own = distillation.linearised(network, start) if linear else network
-            return {name: of(seen(its_own, params, start)) for name, of in measured.items()}
+            return {name: of(seen(its_own, params, start, lessons[options])) for name, of in measured.items()}
 
         return found | jax.vmap(measure)(trained.params, starts)
 
-    groups = {kind: [name for name, student in students.items() if student.linear is kind] for kind in (False, True)}
-    records = [imitating([students[name] for name in names], kind) for kind, names in groups.items() if names]
-    places = [[*groups[False], *groups[True]].index(name) for name in students]
-    record = jax.tree.map(lambda *parts: jnp.concatenate(parts)[jnp.array(places)], *records)
+    records = [imitating([students[name] for name in names], *group) for group, names in groups.items()]
+    order = [name for names in groups.values() for name in names]
+    places = jnp.array([order.index(name) for name in students])
+    record = jax.tree.map(lambda *parts: jnp.concatenate(parts)[places], *records)
     both = (seen(network, params, reference) for params in (reference, teacher))
-    untaught = distillation.stack(*({name: of(one) for name, of in measured.items()} for one in both))
-    of_all = {name: jnp.concatenate([untaught[name], record[name]]) for name in measured if name != "alignment"}
-    return record | of_all
+    of_all = {name: of for name, of in measured.items() if name not in of_students}
+    untaught = distillation.stack(*({name: of(one) for name, of in of_all.items()} for one in both))
+    return record | {name: jnp.concatenate([untaught[name], record[name]]) for name in of_all}
 
 
-def make_run(students: Mapping[str, Student], measured: Mapping[str, Measure], config: Config, data: Any) -> Run:
+def make_run(
+    students: Mapping[str, Student],
+    measured: Mapping[str, Measure],
+    of_students: frozenset[str],
+    config: Config,
+    data: Any,
+) -> Run:
     """The run of `config` on `data`, with the images as arguments of the compiled program."""
     if config.evaluate == "validation":
         data = datasets.hold_out(data)
     if config.n_class is not None:
         data = datasets.restricted(data, config.n_class)
     network = make_mlp(config, data.train_images.shape[1], data.n_class)
-    fixed = functools.partial(run, students, measured, config, network, data.n_class)
+    fixed = functools.partial(run, students, measured, of_students, config, network, data.n_class)
     return jax.tree_util.Partial(fixed, *distillation.tasks(data))
 
 
-def check(config: Config, hyper: Hyper) -> None:
-    """Refuse options that contradict each other."""
+def check(students: Mapping[str, Student], config: Config, hyper: Hyper) -> None:
+    """Refuse options that contradict each other, or that no student would follow."""
     check_training("teacher", config.teacher, hyper.teacher)
-    distillation.check_student("student", config.student, hyper.student, config.n_aux)
     require(hyper.init_scale > 0, f"init_scale is {hyper.init_scale}; it must be positive.")
-    steps = steps_of(config.student, config.student.n_inputs)
-    require(
-        config.every is None or config.student.inputs == "images" or config.every <= steps,
-        f"every is {config.every}, but the students make {steps} steps; choose at most that.",
-    )
+    moments = set()
+    for name, student in students.items():
+        known = {*field_names(config.student), *field_names(hyper.student)}
+        unknown = set(student.options) - known
+        require(
+            not unknown, f"students: {name} has its own {min(unknown, default='')}, which is no option of a student."
+        )
+        its_config, its_numbers = told(config.student, student.options), told(hyper.student, student.options)
+        distillation.check_student("student" if not student.options else name, its_config, its_numbers, config.n_aux)
+        if config.every is not None and its_config.inputs != "images":
+            steps = steps_of(its_config, its_config.n_inputs)
+            require(
+                config.every <= steps,
+                f"every is {config.every}, but the students make {steps} steps; choose at most that.",
+            )
+            moments.add(steps // config.every)
+    require(len(moments) < 2, "every needs students that make equally many steps; set student.steps.")
+    for option in set.intersection(*(set(student.options) for student in students.values())):
+        of = config.student if option in field_names(config.student) else hyper.student
+        value = getattr(of, option)
+        require(
+            value == getattr(type(of), option),
+            f"student.{option} is {value}, but every student of this study has its own; leave it out.",
+        )
 
 
 def study(
@@ -203,10 +246,12 @@ def study(
     Its record has `accuracy` of every condition (reference and teacher first), `imitation_loss` and `alignment` of
     every student; where `config.every` is set, `accuracy_along` and `imitation_loss_along`, moment k being after
     (k + 1) `every` steps; and what `measured` adds: by name, a function of a `Seen` and what its values are, the first
-    dimension being `condition`. `declared` are further fields of the `Study`: config, hyper, axes, report, seeds.
+    dimension being `condition`, or `student` for what only students have. `declared` are further fields of the
+    `Study`: config, hyper, axes, report, seeds.
     """
     added = dict(measured or {})
     functions = {"accuracy": accuracy, "alignment": alignment} | {key: function for key, (function, _) in added.items()}
+    of_students = {"alignment"} | {key for key, (_, meaning) in added.items() if meaning.dims[0] == "student"}
     nat = "nat (kl) or squared logit (mse)"
     variables = {
         "accuracy": Variable("share of images classified correctly", ("condition",)),
@@ -219,11 +264,11 @@ def study(
     common = Study(
         name=name,
         title=title or name,
-        make_run=functools.partial(make_run, dict(students), functions),
+        make_run=functools.partial(make_run, dict(students), functions, frozenset(of_students)),
         load=lambda config: datasets.load(config.data),
         config=Config(),
         hyper=Hyper(),
-        check=check,
+        check=functools.partial(check, dict(students)),
         coords=coords | declared.pop("coords", {}),
         variables=variables | {key: meaning for key, (_, meaning) in added.items()},
     )

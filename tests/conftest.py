@@ -74,6 +74,11 @@ SMOKE = {
         "--student.n-inputs": "256",
         "--every": "1",
         "--sweep": "init=torch --sweep widths=8,16-8 --sweep student.loss=kl",
+    "student_inputs": {
+        **_PROTOCOL,
+        "--teacher.steps": "2",
+        "--student.steps": "2",
+        "--student.n-inputs": "256",
     },
     "linearised": {
         "--sweep": "widths=8-8,16-16",

@@ -150,3 +150,15 @@ def test_a_probe_that_runs_out_of_steps_says_so():
     features, labels = clusters()
     assert measures.linear_probe(features, labels, 4, 1e-3, max_steps=3).slope > 1e-5
     assert jnp.isnan(measures.linear_probe(features * jnp.nan, labels, 4, 1e-3).slope)
+
+
+def test_effective_rank_counts_directions():
+    turned, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(6, 6)))
+    for variances, rank, share in (
+        ([1, 1, 1, 0, 0, 0], 3, 1 / 3),
+        ([2, 0, 0, 0, 0, 0], 1, 1),
+        ([4, 1, 1, 0, 0, 0], 2, 2 / 3),
+    ):
+        covariance = jnp.asarray(turned * np.array(variances) @ turned.T, jnp.float32)
+        np.testing.assert_allclose(measures.effective_rank(covariance), rank, rtol=1e-5)
+        np.testing.assert_allclose(measures.top_share(covariance), share, rtol=1e-5)

@@ -10,6 +10,7 @@ import subsim
 from subsim import protocol
 from subsim.distillation import StudentConfig
 from subsim.network import rotated
+from subsim.options import told
 from subsim.protocol import Student
 from subsim.training import TrainingConfig
 
@@ -107,3 +108,57 @@ def test_moments_beyond_the_end_are_refused():
     study = protocol.study("s", "t", protocol.AUX_ONLY, config=dataclasses.replace(CONFIG, every=7))
     with pytest.raises(subsim.UserError, match="every is 7, but the students make 6 steps"):
         subsim.simulate(study, seeds=1)
+
+
+def test_students_with_options_of_their_own_are_those_of_a_run_with_these_options():
+    """Beside others, whatever their order, and one teacher serves all of them."""
+    own = {"blurred": {"inputs": "blurred", "blur": 2.0, "epochs": 2}, "fresh": {"fresh": True}}
+    students = {"plain": Student()} | {name: Student(options=options) for name, options in own.items()}
+    students |= {"linear": Student(linear=True, options=own["blurred"]), "stranger": Student(protocol.anothers)}
+    together = subsim.simulate(protocol.study("s", "t", students, config=CONFIG), seeds=2)
+    losses = []
+    for name, options in own.items():
+        config = dataclasses.replace(CONFIG, student=told(CONFIG.student, options))
+        hyper = dataclasses.replace(protocol.Hyper(), student=told(protocol.Hyper().student, options))
+        alone = subsim.simulate(protocol.study("s", "t", {name: Student()}, config=config, hyper=hyper), seeds=2)
+        for variable in ("imitation_loss", "alignment"):
+            np.testing.assert_allclose(together[variable].sel(student=[name]), alone[variable], rtol=1e-3, atol=1e-5)
+        losses.append(alone.imitation_loss.values)
+    assert len(np.unique(np.round([together.imitation_loss.sel(student="plain"), *np.squeeze(losses)], 7))) == 6
+
+
+def test_a_measure_of_students_sees_what_they_imitated():
+    def mean_input(seen):
+        return jnp.mean(seen.lessons.at(jnp.arange(seen.lessons.n))[0])
+
+    students = {"noise": Student(), "images": Student(options={"inputs": "images", "n_inputs": 60_000})}
+    meaning = subsim.Variable("mean pixel", ("student",))
+    study = protocol.study("s", "t", students, config=CONFIG, measured={"mean_input": (mean_input, meaning)})
+    found = subsim.simulate(study, seeds=1).mean_input
+    assert found.dims == ("seed", "student")
+    images = subsim.datasets.load("digits").train_images
+    np.testing.assert_allclose(found.sel(student="images"), 2 * images.mean() / 16 - 1, rtol=1e-4)
+    np.testing.assert_allclose(found.sel(student="noise"), 0, atol=0.03)
+
+
+@pytest.mark.parametrize(
+    ("options", "changed", "sentence"),
+    [
+        ({"blurr": 1.0}, {}, "a has its own blurr"),
+        ({"blur": 1.5}, {}, "a.blur is 1.5"),
+        ({"inputs": "gaussian"}, {"inputs": "bernoulli"}, "student.inputs is bernoulli.*leave it out"),
+        ({"epochs": 1}, {"n_inputs": 0}, "a.n_inputs is 0"),
+    ],
+)
+def test_students_options_are_checked(options, changed, sentence):
+    study = protocol.study("s", "t", {"a": Student(options=options)}, config=CONFIG)
+    config = dataclasses.replace(CONFIG, student=dataclasses.replace(CONFIG.student, **changed))
+    with pytest.raises(subsim.UserError, match=sentence):
+        study.check(config, study.hyper)
+
+
+def test_moments_of_students_must_be_equally_many():
+    students = {"a": Student(), "b": Student(options={"epochs": 1})}
+    study = protocol.study("s", "t", students, config=dataclasses.replace(CONFIG, every=1))
+    with pytest.raises(subsim.UserError, match="equally many"):
+        study.check(study.config, study.hyper)

@@ -1,0 +1,80 @@
+"""What must the student see? Accuracy by kind, scale, blur, rank, number and share of real images of its inputs."""
+
+import sys
+from typing import Any
+
+import jax.numpy as jnp
+import xarray as xr
+from jaxtyping import Array, Float
+
+from subsim import inputs, measures, protocol
+from subsim.distillation import StudentConfig
+from subsim.engine.study import Table, Variable
+from subsim.engine.summary import grid_table
+from subsim.protocol import Seen, Student
+from subsim.training import TrainingConfig
+
+# All of a seed's inputs are made of one draw of white noise, and imitated from one teacher.
+INPUTS: dict[str, dict[str, Any]] = {
+    "uniform": {"inputs": "uniform"},
+    "Gaussian": {"inputs": "gaussian"},
+    "Bernoulli": {"inputs": "bernoulli"},
+    "their spectrum": {"inputs": "spectrum"},
+    "their covariance": {"inputs": "covariance"},
+    "real": {"inputs": "images", "n_inputs": StudentConfig.n_inputs},
+    **{f"scale {scale:g}": {"inputs": "uniform", "input_scale": scale} for scale in (0.25, 0.5, 2.0)},
+    **{f"blur {sigma:g}": {"inputs": "blurred", "blur": sigma} for sigma in (0.5, 1.0, 2.0)},
+    **{f"rank {rank}": {"inputs": "subspace", "rank": rank} for rank in (10, 30, 100, 300)},
+    **{f"real share {share:g}": {"inputs": "mixture", "real_share": share} for share in (0.25, 0.5, 0.75)},
+    **{f"images {n}": {"inputs": "uniform", "n_inputs": n} for n in (60, 600, 6000)},
+    "fresh": {"inputs": "uniform", "fresh": True},
+}
+KINDS = list(INPUTS)[:6]
+M = (3, 50)
+STUDENTS = {name: Student(options=options) for name, options in INPUTS.items()}
+STRANGERS = {f"{kind}, cross-model": Student(protocol.anothers, options=INPUTS[kind]) for kind in KINDS}
+
+
+def covariance(seen: Seen) -> Float[Array, " quantity"]:
+    """Of what the student sees: the spread of its covariance over directions, and its mean square."""
+    assert seen.lessons is not None
+    at, n = seen.lessons.at, seen.lessons.n
+    mean, covariance = inputs.moments_of(lambda index: at(index)[0], n)
+    square = jnp.mean(jnp.diag(covariance) + jnp.square(mean))
+    return jnp.stack([measures.effective_rank(covariance), measures.top_share(covariance), square])
+
+
+def report(results: xr.Dataset) -> list[Table]:
+    """Mean accuracy with its 95% interval: a row for every kind of input, a column for every m."""
+    m, data = "student.n_imitated", results.attrs["config"]["data"]
+    return [
+        grid_table(results.accuracy.sel(condition=list(names)), "condition", f"Accuracy on {data}, {who}", m)
+        for who, names in (("student (aux. only)", STUDENTS), ("cross-model (aux. only)", STRANGERS))
+    ]
+
+
+study = protocol.study(
+    "student_inputs",
+    __doc__,
+    STUDENTS | STRANGERS,
+    measured={
+        "input_covariance": (covariance, Variable("of the student's inputs", ("student", "quantity"), "see quantity"))
+    },
+    coords={"quantity": ["effective rank", "top eigenvalue's share", "mean square"]},
+    config=protocol.Config(
+        n_aux=max(M),
+        data="mnist5k",
+        teacher=TrainingConfig(steps=295),
+        student=StudentConfig(steps=295, batch=128, n_inputs=20_000),
+    ),
+    axes={"student.n_imitated": M},
+    report=report,
+    seeds=8,
+    cost="8 minutes on 2 cores",
+    paper={"seeds": 100, "config": protocol.Config(n_aux=max(M), student=StudentConfig(steps=295))},
+)
+
+if __name__ == "__main__":
+    from subsim.cli import main
+
+    main(["run", __file__, *sys.argv[1:]])

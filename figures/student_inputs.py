@@ -1,0 +1,73 @@
+"""Accuracy against what the student sees: its kind, and along every axis of it."""
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from matplotlib.figure import Figure
+
+from subsim import plotting
+from subsim.engine.summary import mean_interval
+
+KINDS = ("uniform", "Gaussian", "Bernoulli", "their spectrum", "their covariance", "real")
+# Axis -> its name, and the conditions at its ends, where one of another name stands.
+AXES = {
+    "scale": ("factor on the pixels", {"uniform": 1.0}),
+    "blur": ("blur, standard deviation in pixels", {"uniform": 0.0}),
+    "rank": ("dimensions of the noise's subspace", {"uniform": 784.0}),
+    "real share": ("share of real images among uniform noise", {"uniform": 0.0, "real": 1.0}),
+    "images": ("noise images; farthest right, fresh in every step", {}),
+}
+COLOURS = (plotting.SHARED, plotting.OTHER)
+
+
+def along(name: str, students: list[str], student: dict[str, Any]) -> dict[str, float]:
+    """Condition -> its place on the axis called `name`, in order."""
+    counts = {"uniform": float(student["n_inputs"]), "fresh": float(student["batch"] * student["steps"])}
+    ends = counts if name == "images" else AXES[name][1]
+    places = ends | {each: float(each.split()[-1]) for each in students if each.startswith(name + " ")}
+    return dict(sorted(places.items(), key=lambda item: item[1]))
+
+
+@plotting.styled
+def draw(results: xr.Dataset) -> Figure:
+    """A panel for kinds, one for each axis, and one for the effective rank of all of them."""
+    config, students = results.attrs["config"], [str(name) for name in results.student.values]
+    summary, m = mean_interval(results.accuracy), results["student.n_imitated"].values
+    drawn, panels = plotting.figure(4, rows=2, width=15, height=7, squeeze=False)
+    first, *others, last = panels.ravel()[:7]
+    panels[1, 3].remove()
+    for colour, shift, count in zip(COLOURS, (0.12, -0.12), m, strict=False):
+        here = summary.sel({"student.n_imitated": count})
+        for place, kind in enumerate(reversed(KINDS)):
+            plotting.interval(first, place + shift, here.sel(condition=kind), colour)
+            plotting.interval(first, place + shift, here.sel(condition=f"{kind}, cross-model"), plotting.CROSS)
+        for axes, name in zip(others, AXES, strict=True):
+            places = along(name, students, config["student"])
+            if name in ("scale", "rank", "images"):
+                axes.set_xscale("log")
+            axes.set_xticks(list(places.values()), [f"{place:g}" for place in places.values()])
+            axes.minorticks_off()
+            label = f"student (aux. only), m = {count}"
+            plotting.band(axes, list(places.values()), here.sel(condition=list(places)), colour, "o-", label)
+        shared = [name for name in students if "cross-model" not in name]
+        rank = results.input_covariance.sel(student=shared, quantity="effective rank").mean("seed")
+        last.plot(rank.sel({"student.n_imitated": count}), here["mean"].sel(condition=shared), "o", color=colour)
+    first.set_yticks(np.arange(len(KINDS)), reversed(KINDS))
+    first.set_xlabel("accuracy; orange: cross-model (aux. only)")
+    first.set_xlim(0, 1)
+    for axes, name in zip([*others, last], [*AXES, "effective rank"], strict=True):
+        axes.set(
+            ylim=(0, 1), ylabel="accuracy", xlabel=AXES[name][0] if name in AXES else "effective rank of the inputs"
+        )
+    last.set_xscale("log")
+    others[0].legend(fontsize=8, loc="upper left")
+    dropped = int(summary.dropped.max())
+    plotting.caption(
+        drawn,
+        f"{config['data']}, {config['evaluate']} set. Mean over n = {int(summary.n.min())} seeds with Student t 95% "
+        f"interval, {dropped} dropped. MLP {'-'.join(map(str, config['widths']))}, {config['init']} init; loss "
+        f"{config['student']['loss']}; {config['student']['steps']} steps of {config['student']['batch']} inputs. "
+        "One teacher a seed for all inputs.",
+    )
+    return drawn
