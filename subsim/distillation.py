@@ -149,18 +149,19 @@ def train_students(
     config: StudentConfig,
     numbers: StudentHyper,
     around: Around = lambda optimiser, _start: optimiser,
+    kept: Bool[Array, "student n"] | None = None,
 ) -> Trained:
     """Train students side by side on the teacher's `targets` for the inputs in `bank`.
 
     `starts` holds every student's initial parameters and `masks` the logits that it imitates, along a leading axis
     `student`, which the result has too. All students take the same batches in the same order, so that their first
     layers are one matrix product. `around(optimiser, start)` is the gradient transformation that takes the optimiser's
-    place: one that watches or changes it.
+    place: one that watches or changes it. `kept` picks the inputs that count for each student, None all of them.
     """
     loss = IMITATION_LOSSES[config.loss].value
     n_examples = bank.values.shape[0]
 
-    def imitate(start: Params, mask: Array) -> Trained:
+    def imitate(start: Params, mask: Array, kept: Array | None) -> Trained:
         def example_loss(output: Array, target: Array) -> Array:
             return loss(output / numbers.temperature, target / numbers.temperature, mask)
 
@@ -177,9 +178,10 @@ def train_students(
             around(make_optimiser(config, numbers), start),
             batch=config.batch,
             steps=steps_of(config, n_examples),
+            kept=kept,
         )
 
-    return jax.vmap(imitate)(starts, masks)
+    return jax.vmap(imitate)(starts, masks, kept)
 
 
 def stack(*networks: Params) -> Params:

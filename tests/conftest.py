@@ -67,6 +67,12 @@ SMOKE = {
     "sharedness": {"--widths": "8", "--batch": "8"},
     "single_step": {"--widths": "8", "--batch": "8"},
     "violations": {"--eps": "0.01"},
+    "traits": {
+        "--data": "digits",
+        "--widths": "16",
+        **{f"--{who}.steps": "5" for who in ("base", "teacher", "student")},
+        "--student.n-inputs": "256",
+    },
     "trajectory": {
         **_PROTOCOL,
         "--widths": "16 8",
