@@ -240,6 +240,7 @@ def train_students(
     numbers: StudentHyper,
     around: Around = lambda optimiser, _start: optimiser,
     *,
+    kept: Bool[Array, "student n"] | None = None,
     linear: bool = False,
     every: int | None = None,
     see: Callable[[Network, Params], Any] = lambda _network, params: params,
@@ -249,12 +250,13 @@ def train_students(
     `starts` holds every student's initial parameters and `masks` the logits that it imitates, along a leading axis
     `student`, which the result has too. All students take the same batches in the same order, so that their first
     layers are one matrix product. `around(optimiser, start)` is the gradient transformation that takes the optimiser's
-    place: one that watches or changes it. `linear` students are their networks' linearisations at their own starts.
-    After every `every` steps `see(network, params)` is kept of each student, `network` being its own.
+    place: one that watches or changes it. `kept` picks the inputs that count for each student, None all of them.
+    `linear` students are their networks' linearisations at their own starts. After every `every` steps
+    `see(network, params)` is kept of each student, `network` being its own.
     """
     loss = IMITATION_LOSSES[config.loss].value
 
-    def imitate(start: Params, mask: Array) -> Trained:
+    def imitate(start: Params, mask: Array, kept: Array | None) -> Trained:
         own = linearised(network, start) if linear else network
 
         def example_loss(output: Array, target: Array) -> Array:
@@ -274,10 +276,11 @@ def train_students(
             batch=config.batch,
             steps=steps_of(config, lessons.n),
             endless=lessons.endless,
+            kept=kept,
             watch=None if every is None else Watch(every, lambda params: see(own, params)),
         )
 
-    return jax.vmap(imitate)(starts, masks)
+    return jax.vmap(imitate)(starts, masks, kept)
 
 
 def linearised(network: Network, start: Params) -> Network:

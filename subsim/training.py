@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from subsim.network import Params
 from subsim.options import hyper, require, require_choice
@@ -119,6 +119,7 @@ def train(
     batch: int,
     steps: int,
     endless: bool = False,
+    kept: Bool[Array, " n"] | None = None,
     watch: Watch | None = None,
 ) -> Trained:
     """Minimise the mean loss over `n_examples` examples.
@@ -127,6 +128,10 @@ def train(
     them; that gives the loss of each, shape (batch,). Each epoch takes the examples in an order of its own, drawn from
     `key` and the epoch's number; its last step averages over what is left. `endless`: no epoch sees an example again;
     `index` goes on counting, and epoch e takes those from e * n_examples on.
+
+    `kept`, which may be traced, picks the examples that count, None all of them: the others keep their place in the
+    order, and a step averages over those of its batch that are kept. One that keeps none has the loss 0, and no
+    gradient. It goes with examples that come again, not with `endless` ones.
     """
     steps_per_epoch = -(-n_examples // batch)
     unused = steps_per_epoch * batch - n_examples
@@ -141,10 +146,12 @@ def train(
         order = jax.lax.cond(place == 0, lambda: shuffle(epoch), lambda: order)
         index = jax.lax.dynamic_slice(order, (place * batch,), (batch,))
         counts = place * batch + jnp.arange(batch) < n_examples
+        counts = counts if kept is None else counts & kept[index]
         chosen = examples(index)
 
         def mean_loss(params: Params) -> Array:
-            return jnp.mean(losses(params, chosen), where=counts)
+            each = losses(params, chosen)
+            return jnp.sum(each, where=counts) / jnp.maximum(jnp.sum(counts, dtype=each.dtype), 1)
 
         loss, gradient = jax.value_and_grad(mean_loss)(params)
         updates, state = optimiser.update(gradient, state, params)

@@ -74,6 +74,7 @@ SMOKE = {
         "--student.n-inputs": "256",
         "--every": "1",
         "--sweep": "init=torch --sweep widths=8,16-8 --sweep student.loss=kl",
+    },
     "student_inputs": {
         **_PROTOCOL,
         "--teacher.steps": "2",
@@ -99,6 +100,12 @@ SMOKE = {
     "sharedness": {"--widths": "8", "--batch": "8"},
     "single_step": {"--widths": "8", "--batch": "8"},
     "violations": {"--eps": "0.01"},
+    "traits": {
+        "--data": "digits",
+        "--widths": "16",
+        **{f"--{who}.steps": "5" for who in ("base", "teacher", "student")},
+        "--student.n-inputs": "256",
+    },
     "trajectory": {
         **_PROTOCOL,
         "--widths": "16 8",

@@ -28,9 +28,16 @@ def make():
     return network, reference, stranger, bank, distillation.logits(network, teacher, bank)
 
 
-def students(network, starts, masks, bank, targets, config=CONFIG, **numbers):
+def students(network, starts, masks, bank, targets, config=CONFIG, kept=None, **numbers):
     return distillation.train_students(
-        jax.random.key(7), network, starts, masks, distillation.recorded(bank, targets), config, StudentHyper(**numbers)
+        jax.random.key(7),
+        network,
+        starts,
+        masks,
+        distillation.recorded(bank, targets),
+        config,
+        StudentHyper(**numbers),
+        kept=kept,
     )
 
 
@@ -75,6 +82,26 @@ def test_students_side_by_side_equal_each_alone():
         alone = students(network, distillation.stack(start), mask[None], bank, targets)
         for a, b in zip(jax.tree.leaves(both), jax.tree.leaves(alone), strict=True):
             np.testing.assert_allclose(a[place], b[0], atol=1e-6)
+
+
+def test_each_student_sees_the_inputs_it_keeps():
+    network, reference, _, bank, targets = make()
+    masks = jnp.stack([imitated_logits(N_CLASS, N_AUX)[1]] * 3)
+    starts = distillation.stack(*[reference] * 3)
+    everything = jnp.ones(CONFIG.n_inputs, bool)
+    kept = jnp.stack([everything, everything.at[::2].set(False), ~everything])
+    found = students(network, starts, masks, bank, targets, kept=kept).params
+    # What a student does not keep may say anything.
+    other = jnp.where(kept[1][:, None], targets, 1.0)
+    of_others = students(network, starts, masks, bank, other, kept=kept).params
+    plain = students(network, starts, masks, bank, targets).params
+    for start, all_three, others, unfiltered in zip(
+        *map(jax.tree.leaves, (starts, found, of_others, plain)), strict=True
+    ):
+        np.testing.assert_allclose(all_three[0], unfiltered[0], atol=1e-6)
+        np.testing.assert_allclose(all_three[1], others[1], atol=1e-6)
+        assert (jnp.abs(all_three[0] - others[0]) > 1e-4).any()
+        assert (all_three[2] == start[2]).all()  # exactly
 
 
 def test_imitating_m_of_n_logits_is_the_network_with_m():

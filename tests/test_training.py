@@ -12,7 +12,7 @@ def square(params, rows):
     return 0.5 * jnp.sum((params[None] - rows) ** 2, axis=1)
 
 
-def descend(rows, optimiser="sgd", batch=4, steps=10, start=None, **numbers):
+def descend(rows, optimiser="sgd", batch=4, steps=10, start=None, kept=None, **numbers):
     examples = jnp.asarray(rows)
     return train(
         jax.random.key(0),
@@ -23,6 +23,7 @@ def descend(rows, optimiser="sgd", batch=4, steps=10, start=None, **numbers):
         make_optimiser(TrainingConfig(optimiser=optimiser), TrainingHyper(**numbers)),
         batch=batch,
         steps=steps,
+        kept=kept,
     )
 
 
@@ -91,6 +92,41 @@ def test_an_epoch_takes_every_example_once_and_averages_what_is_left():
     )
     weights = -np.asarray(trained.params)
     assert sorted(weights.round(6).tolist()) == [0.25] * 8 + [0.5] * 2
+
+
+def test_keeping_all_examples_is_keeping_no_record_of_it():
+    rows = np.random.default_rng(0).normal(size=(10, 2))
+    plain, kept = descend(rows, learning_rate=0.1), descend(rows, learning_rate=0.1, kept=jnp.ones(10, bool))
+    assert (plain.params == kept.params).all()
+    assert (plain.losses == kept.losses).all()
+
+
+def test_in_one_batch_those_kept_are_all_there_is(x64, optax_promotion):
+    rows = np.random.default_rng(0).normal(size=(9, 2))
+    kept = np.arange(9) % 3 > 0
+    filtered = descend(rows, "adam", batch=9, learning_rate=0.1, kept=jnp.asarray(kept))
+    alone = descend(rows[kept], "adam", batch=6, learning_rate=0.1)
+    np.testing.assert_allclose(filtered.params, alone.params, rtol=1e-10)
+    np.testing.assert_allclose(filtered.losses, alone.losses, rtol=1e-10)
+    assert not np.allclose(alone.params, descend(rows, "adam", batch=9, learning_rate=0.1).params)
+
+
+def test_what_is_not_kept_holds_its_place_and_a_batch_of_none_holds_still():
+    """The gradient of this loss counts, per example, its weight in the step's mean."""
+    kept = jnp.arange(10) == 3
+    trained = train(
+        jax.random.key(3),
+        jnp.zeros(10),
+        lambda params, examples: params[examples],
+        lambda index: index,
+        10,
+        make_optimiser(TrainingConfig(optimiser="sgd"), TrainingHyper(learning_rate=1.0)),
+        batch=4,
+        steps=6,
+        kept=kept,
+    )
+    np.testing.assert_array_equal(trained.params, jnp.where(kept, -2.0, 0.0))  # once an epoch, alone in its batch
+    assert (trained.losses != 0).sum() == 1  # the second epoch's; before the first the loss is 0
 
 
 def test_epochs_come_in_fresh_orders():
