@@ -19,7 +19,7 @@ def draw(results: xr.Dataset) -> Figure:
     """Rotation, perturbation and scale in a panel each, and the layers that are shared in another."""
     summary = mean_interval(results.accuracy)
     names = [str(name) for name in results.condition.values]
-    drawn, panels = plotting.figure(4, width=13, height=3.6, width_ratios=[1, 1, 1, 1.7])
+    drawn, panels = plotting.figure(4, width=13.0, height=3.6, width_ratios=[1, 1, 1, 1.7])
     for axes, (kind, label) in zip(panels[:3], KINDS.items(), strict=True):
         places = {float(name.split()[1]): name for name in names if name.startswith(kind)}
         places[1.0 if kind == "scaled" else 0.0] = "shared"
@@ -36,7 +36,7 @@ def draw(results: xr.Dataset) -> Figure:
     panels[0].legend(fontsize=8)
     layers = ["shared", *[name for name in names if "hidden" in name or "head" in name], "independent"]
     for place, name in enumerate(layers):
-        for nudge, loss in zip((-0.13, 0.13), results["student.loss"].values, strict=True):
+        for nudge, loss in zip((-0.13, 0.13), results["student.loss"].values, strict=False):
             here = summary.sel({"student.loss": loss, "condition": name})
             plotting.interval(panels[3], place + nudge, here, LOSSES[str(loss)][0])
     panels[3].set_yticks(range(len(layers)), [name.replace("_", " ") for name in layers])

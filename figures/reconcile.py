@@ -19,7 +19,7 @@ COLOURS = {"torch": plotting.CROSS, "lecun": plotting.SHARED, "he": plotting.OTH
 def draw(results: xr.Dataset) -> Figure:
     """Left, the cells in the order of their means, by init scheme; right, shares of variance, the largest first."""
     along = results.accuracy_along.sel(student="student (aux. only)").rename(moment="steps")
-    drawn, (left, right) = plotting.figure(2, width=11, height=4.2, width_ratios=[1.3, 1])
+    drawn, (left, right) = plotting.figure(2, width=11.0, height=4.2, width_ratios=[1.3, 1])
     cells = mean_interval(along).stack(cell=list(FACTORS))
     cells = cells.isel(cell=cells["mean"].argsort().values)
     for scheme, colour in COLOURS.items():
