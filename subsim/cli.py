@@ -263,7 +263,9 @@ def figure_of(study: str, folder: Path, to: Path | None) -> None:
     draw(study, results, to or folder)
 
 
-def report_page(results: Annotated[Path, tyro.conf.Positional] = RESULTS, to: Path | None = None) -> None:
+def report_page(
+    results: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="[RESULTS]")] = RESULTS, to: Path | None = None
+) -> None:
     """Write one HTML page of all results in a folder: figures, tables, options, versions, commands; readable offline.
 
     Args:

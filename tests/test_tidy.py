@@ -4,6 +4,7 @@ import io
 import numpy as np
 import pytest
 import xarray as xr
+from conftest import ROOT
 
 import subsim
 from subsim import tidy
@@ -61,3 +62,12 @@ def test_what_is_too_long_is_left_out_and_named(results):
     assert left_out == []
     assert [row["step"] for row in read(short) if row["variable"] == "curve"] == [str(step) for step in range(500)]
     assert len(short.encode()) <= tidy.MOST_BYTES
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "figures").glob("*.csv")), ids=lambda path: path.stem)
+def test_the_tables_beside_the_figures_are_such_tables(path):
+    assert path.stat().st_size <= tidy.MOST_BYTES
+    assert path.with_suffix(".py").exists()
+    rows = read(path.read_text())
+    assert tuple(rows[0])[-len(tidy.NUMBERS) :] == tidy.NUMBERS
+    assert all(int(row["n"]) < 2 or float(row["low"]) <= float(row["mean"]) <= float(row["high"]) for row in rows)
