@@ -151,3 +151,28 @@ def test_cross_model_study_tells_its_conditions_apart():
             low, high = subsim.rate_interval(int(positive.sel(imitated=imitated)), 200, 0.999)
             assert low < 0.5 < high
     assert (plain.inner_product != results.sel(bias_scale=1.0).inner_product).all()
+
+
+def test_representations_study_compares_with_the_teacher():
+    study = subsim.load_study("representations")
+    config = dataclasses.replace(
+        study.config,
+        data="digits",
+        widths=(16, 8),
+        teacher=TrainingConfig(steps=20, batch=128),
+        student=dataclasses.replace(study.config.student, steps=4, batch=128, n_inputs=256),
+    )
+    results = subsim.simulate(study, config, seeds=4, sweep={"student.inputs": ["uniform"]})
+    compared = results.compared.isel({"student.inputs": 0})
+    assert np.isfinite(compared).all()
+    itself = compared.sel(condition="teacher")
+    np.testing.assert_allclose(itself.sel(measure=["CKA", "cosine", *study.coords["measure"][4:]]), 1, rtol=1e-5)
+    accuracy = results.accuracy.isel({"student.inputs": 0})
+    np.testing.assert_array_equal(itself.sel(measure="teacher's head"), accuracy.sel(condition="teacher"))
+    # No gradient of an auxiliary logit reaches the class head.
+    heads = compared.sel(measure="class_head")
+    assert (heads.sel(condition=[name for name in results.student.values if "aux" in str(name)]) == 0).all()
+    assert (heads.sel(condition=[name for name in results.student.values if "all" in str(name)]) != 0).all()
+    # A probe reads what no class head does: the untrained network's features.
+    assert (compared.sel(condition="reference", measure="probe") > accuracy.sel(condition="reference")).all()
+    assert (compared.sel(condition="cross-model (aux. only)", measure="CKA") < 0.95).all()

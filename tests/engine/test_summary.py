@@ -9,6 +9,7 @@ from subsim.engine.summary import (
     median_interval,
     paired_contrast,
     positive_rate,
+    rank_correlation,
     rate_interval,
     report,
 )
@@ -131,3 +132,23 @@ def test_values_are_matched_between_moments():
     found = matched(values, along, "moment", 1.5)
     assert found.dims == ("seed",)
     np.testing.assert_array_equal(found, [2.0, np.nan, np.nan])  # halfway; never; before the first
+
+
+def test_rank_correlation_is_spearmans_over_all_but_the_seed():
+    random = np.random.default_rng(3)
+    a = xr.DataArray(random.integers(0, 6, (4, 5, 3)).astype(float), dims=["seed", "m", "run"])  # with ties
+    b = a + random.normal(size=a.shape)
+    b[0, 1, 2] = np.nan
+    found = rank_correlation(a, b.transpose("run", "seed", "m"))
+    assert found.dims == ("seed",)
+    for seed in range(4):
+        x, y = a[seed].values.ravel(), b[seed].values.ravel()
+        kept = np.isfinite(y)
+        np.testing.assert_allclose(found[seed], scipy.stats.spearmanr(x[kept], y[kept])[0], rtol=1e-12)
+
+
+def test_rank_correlation_with_a_constant_is_no_number():
+    a = xr.DataArray(np.arange(6.0).reshape(2, 3), dims=["seed", "run"])
+    assert np.isnan(rank_correlation(a, xr.zeros_like(a))).all()
+    assert np.isnan(rank_correlation(a, a * np.nan)).all()
+    np.testing.assert_allclose(rank_correlation(a, -a), -1)
