@@ -16,7 +16,6 @@ from subsim import datasets, distillation, inputs, measures
 from subsim.distillation import StudentConfig, StudentHyper, Task
 from subsim.engine.study import Run, Study, Table, Variable
 from subsim.engine.summary import mean_interval
-from subsim.inputs import Bank
 from subsim.losses import imitation_kl, task_cross_entropy
 from subsim.network import Network, NetworkConfig, Params, imitated_logits, make_mlp
 from subsim.options import hyper, require, require_choice
@@ -82,11 +81,6 @@ class Record(NamedTuple):
     update_cosine: Float[Array, "optimiser intervention init moment"]
 
 
-def first(bank: Bank, n: int) -> Array:
-    """The first `n` inputs of `bank`, one a column."""
-    return inputs.columns(bank, jnp.arange(n))
-
-
 def run(config: Config, network: Network, n_class: int, train: Task, test: Task, key: Array, numbers: Hyper) -> Record:
     """A teacher, and its students of both starts by every optimiser under every intervention."""
     keys = dict(zip(("own", "other", "teacher", "inputs", "student"), jax.random.split(key, 5), strict=True))
@@ -94,13 +88,13 @@ def run(config: Config, network: Network, n_class: int, train: Task, test: Task,
     teacher = distillation.train_teacher(
         keys["teacher"], network, reference, train, n_class, config.teacher, numbers.teacher
     ).params
-    bank = distillation.draw_inputs(keys["inputs"], config.student, numbers.student, train.images)
-    targets = distillation.logits(network, teacher, bank)
+    lessons = distillation.make_lessons(keys["inputs"], network, teacher, config.student, numbers.student, train.images)
     aux_only, all_logits = imitated_logits(n_class, config.n_aux, numbers.student.n_imitated)
     n = min(config.trait_images, train.labels.shape[0])
-    images, labels, probe = first(train.images, n), train.labels[:n], first(bank, n)
-    steps = steps_of(config.student, bank.values.shape[0])
-    epoch = -(-bank.values.shape[0] // config.student.batch)
+    first = jnp.arange(n)
+    images, labels, probe = inputs.columns(train.images, first), train.labels[:n], lessons.at(first)[0]
+    steps = steps_of(config.student, lessons.n)
+    epoch = -(-lessons.n // config.student.batch)
 
     def trait_loss(params: Params) -> Array:
         return jnp.mean(jax.vmap(task_cross_entropy)(network.apply(params, images)[:n_class].T, labels))
@@ -129,7 +123,7 @@ def run(config: Config, network: Network, n_class: int, train: Task, test: Task,
         """Both starts, along a leading axis."""
         starts, masks = distillation.stack(reference, stranger), jnp.stack([aux_only, aux_only])
         found = distillation.train_students(
-            keys["student"], network, starts, masks, distillation.recorded(bank, targets),
+            keys["student"], network, starts, masks, lessons,
             replace(config.student, optimiser=optimiser), numbers.sgd if optimiser == "sgd" else numbers.student,
             functools.partial(around, intervention),
         )  # fmt: skip
