@@ -234,6 +234,17 @@ def test_validation_is_held_out_of_training():
     assert len(held.test_labels) == 240
 
 
+def test_the_first_classes_alone_are_kept():
+    data = datasets.load("digits")
+    few = datasets.restricted(data, 3)
+    assert few.n_class == 3
+    assert set(few.train_labels.tolist()) == set(few.test_labels.tolist()) == {0, 1, 2}
+    assert len(few.train_labels) == (data.train_labels < 3).sum()
+    np.testing.assert_array_equal(few.test_images, data.test_images[data.test_labels < 3])
+    with pytest.raises(UserError, match="n_class is 11, but the data has 10"):
+        datasets.restricted(data, 11)
+
+
 def test_an_unknown_name_is_refused():
     with pytest.raises(UserError, match=r"imagenet.*mnist5k"):
         datasets.load("imagenet")

@@ -4,6 +4,8 @@ import scipy.stats
 import xarray as xr
 
 from subsim.engine.summary import (
+    grid_table,
+    matched,
     mean_interval,
     mean_table,
     median_interval,
@@ -152,3 +154,17 @@ def test_rank_correlation_with_a_constant_is_no_number():
     assert np.isnan(rank_correlation(a, xr.zeros_like(a))).all()
     assert np.isnan(rank_correlation(a, a * np.nan)).all()
     np.testing.assert_allclose(rank_correlation(a, -a), -1)
+
+
+def test_a_grid_has_a_row_and_a_column_for_each_label_and_tells_what_was_dropped():
+    values = xr.DataArray(
+        [[[1.0, 2.0], [3.0, 4.0]], [[3.0, 4.0], [5.0, np.nan]]],
+        dims=("seed", "m", "condition"),
+        coords={"m": [1, 2], "condition": ["a", "b"]},
+    )
+    table = grid_table(values, "m", "Accuracy")
+    assert table.title == "Accuracy; n = 1 to 2, 1 dropped"
+    assert table.columns == ("m", "a", "b")
+    half = scipy.stats.t.ppf(0.975, 1)
+    assert table.rows[0] == ("1", f"2.000 ± {half:.3f}", f"3.000 ± {half:.3f}")
+    assert table.rows[1][2] == "4.000 ± nan"
