@@ -31,6 +31,11 @@ study = protocol.study(
     config=protocol.Config(n_aux=max(M)),
     axes={"student.inputs": INPUTS, "student.n_imitated": M},
     report=report,
+    paper={
+        "seeds": 100,
+        "config": protocol.Config(n_aux=300),
+        "axes": {"student.inputs": INPUTS, "student.n_imitated": (*M, 100, 300)},
+    },
     seeds=8,
 )
 

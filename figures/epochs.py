@@ -3,6 +3,7 @@
 import numpy as np
 import xarray as xr
 from matplotlib import colormaps
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from subsim import plotting
@@ -13,7 +14,7 @@ from subsim.engine.summary import mean_interval
 def draw(results: xr.Dataset) -> Figure:
     """Left, students with a shared init; in the middle, strangers; right, teacher and students at the last epoch."""
     summary, teachers = mean_interval(results.accuracy), results.teacher_epoch.values
-    colours = colormaps["viridis"](np.linspace(0, 0.85, len(teachers)))
+    colours = [to_hex(colour) for colour in colormaps["viridis"](np.linspace(0, 0.85, len(teachers)))]
     drawn, panels = plotting.figure(3, width=11.5, height=3.8, sharey=True)
     for axes, student in zip(panels, map(str, results.student.values), strict=False):
         for colour, teacher in zip(colours, teachers, strict=True):
