@@ -1,5 +1,6 @@
 """What hidden layers tell of transfer: probes, similarity to the teacher and displacements, against accuracy."""
 
+import itertools
 import sys
 
 import jax.numpy as jnp
@@ -16,7 +17,7 @@ from subsim.training import TrainingConfig
 
 STUDENTS = {**FIGURE_10, "turned by 45° (aux. only)": Student(lambda own, other: rotated(own, other, jnp.pi / 4))}
 INPUTS, M = ("uniform", "images"), (3, 50)
-OF_FEATURES = ["probe", "teacher's head", "CKA", "cosine"]
+OF_FEATURES = ["probe", "probe at start", "teacher's head", "CKA", "cosine"]
 # The teacher's auxiliary head never moves, and the class head of a student of auxiliary logits alone does not either.
 OF_DISPLACEMENTS = ["class_head", "hidden.0", "hidden.1", "all layers"]
 # Of the probe, as a share of the mean variance of a unit: the scale of the features decides nothing.
@@ -24,23 +25,24 @@ PENALTY = 1e-2
 
 
 def of_features(seen: Seen) -> list[Float[Array, ""]]:
-    """Of the last hidden layer: test accuracy of a linear probe trained on the training images, and of the teacher's
-    class head; linear CKA and centred cosine to the teacher's hidden layer, on the test images."""
+    """Of the last hidden layer: test accuracy of a linear probe trained on the training images, at the end and at the
+    network's own start, and of the teacher's class head; CKA and centred cosine to the teacher's on test images."""
 
     def features(params: Params, task: Task) -> Array:
         return distillation.forward(seen.network.features, params, task.images)
 
-    train, test = features(seen.params, seen.train), features(seen.params, seen.test)
-    taught = features(seen.teacher, seen.test)
-    penalty = PENALTY * jnp.mean(jnp.var(train, axis=0))
-    probe = measures.linear_probe(train, seen.train.labels, seen.n_class, penalty, tolerance=1e-4)
+    def probed(params: Params) -> Array:
+        train = features(params, seen.train)
+        penalty = PENALTY * jnp.mean(jnp.var(train, axis=0))
+        probe = measures.linear_probe(train, seen.train.labels, seen.n_class, penalty, tolerance=1e-4)
+        return measures.accuracy(probe.logits(features(params, seen.test)), seen.test.labels)
+
     but_the_class_head = jnp.array([group != "class_head" for group in LAYER_GROUPS])
-    return [
-        measures.accuracy(probe.logits(test), seen.test.labels),
-        protocol.accuracy(seen._replace(params=mixed(seen.params, seen.teacher, but_the_class_head))),
-        measures.linear_cka(test, taught),
-        measures.feature_cosine(measures.centred(test), measures.centred(taught)),
-    ]
+    borrowing = seen._replace(params=mixed(seen.params, seen.teacher, but_the_class_head))
+    own, taught = features(seen.params, seen.test), features(seen.teacher, seen.test)
+    cosine = measures.feature_cosine(measures.centred(own), measures.centred(taught))
+    readouts = [probed(seen.params), probed(seen.start), protocol.accuracy(borrowing)]
+    return [*readouts, measures.linear_cka(own, taught), cosine]
 
 
 def of_displacements(seen: Seen) -> list[Float[Array, ""]]:
@@ -56,17 +58,18 @@ def compared(seen: Seen) -> Float[Array, " measure"]:
 
 
 def report(results: xr.Dataset) -> list[Table]:
-    """Every measure where students see noise and imitate fewest logits; and its rank correlation with accuracy."""
-    students = results.sel(condition=results.student.values)
-    rho = [rank_correlation(students.accuracy, students.compared.sel(measure=name)) for name in results.measure]
-    runs = students.accuracy.isel(seed=0).size
-    few = results.compared.isel({"student.inputs": 0, "student.n_imitated": 0})
-    where = f"inputs {few['student.inputs'].item()}, m = {few['student.n_imitated'].item()}"
-    return [
-        mean_table(results.accuracy, "Accuracy"),
-        grid_table(few, "measure", f"Hidden layers and displacements, {where}"),
-        mean_table(xr.concat(rho, results.measure), f"Rank correlation with accuracy over {runs} students of a seed"),
-    ]
+    """Every measure in every setting; and its rank correlation with accuracy over the students that see no label, and
+    over all of them: a class logit that is imitated is taught, whatever the hidden layers do."""
+    tables = [mean_table(results.accuracy, "Accuracy")]
+    for inputs, m in itertools.product(results["student.inputs"].values, results["student.n_imitated"].values):
+        here = results.compared.sel({"student.inputs": inputs, "student.n_imitated": m})
+        tables.append(grid_table(here, "measure", f"Hidden layers and displacements, inputs {inputs}, m = {m}"))
+    names = [str(name) for name in results.student.values]
+    for chosen, words in (([name for name in names if "aux" in name], "aux.-only students"), (names, "all students")):
+        students = results.sel(condition=chosen)
+        rho = [rank_correlation(students.accuracy, students.compared.sel(measure=name)) for name in results.measure]
+        tables.append(mean_table(xr.concat(rho, results.measure), f"Rank correlation with accuracy, {words} of a seed"))
+    return tables
 
 
 study = protocol.study(

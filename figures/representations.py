@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from subsim import plotting
 from subsim.engine.summary import mean_interval, rank_correlation
 
-READ = {"accuracy": "D", "probe": "o", "teacher's head": "^"}
+READ = {"accuracy": "D", "probe": "o", "probe at start": ".", "teacher's head": "^"}
 LAYERS = {"hidden.0": "o", "hidden.1": "s", "class_head": "^", "all layers": "D"}
 AGAINST = ["probe", "teacher's head", "CKA", "cosine", "hidden.1", "all layers"]
 
@@ -48,7 +48,7 @@ def draw(results: xr.Dataset) -> Figure:
     panels[0, 0].set_xlabel("test accuracy of each readout")
     rows(panels[1, 0], few.compared.sel(condition=names), LAYERS)
     panels[1, 0].set_xlabel("cosine of its and the teacher's displacement")
-    students = results.sel(condition=names)
+    students = results.sel(condition=[name for name in names if "aux" in str(name)])
     for axes, name in zip(panels[:, 1:].flat, AGAINST, strict=True):
         measure = students.compared.sel(measure=name)
         for (condition, inputs), y in students.accuracy.stack(run=["condition", "student.inputs"]).groupby("run"):
@@ -65,7 +65,7 @@ def draw(results: xr.Dataset) -> Figure:
         f"{config['data']}, MLP {'-'.join(map(str, config['widths']))}, {config['init']} init, n = "
         f"{results.sizes['seed']} seeds. Rows: inputs {kinds[0]}, m = {m[0]}; mean and Student t 95% interval. Hidden: "
         "the last hidden layer, on test images; CKA and cosine are to the teacher's; the other cosines: "
-        "displacements.\nBeside them: each student "
+        "displacements.\nBeside them: each aux.-only student "
         f"of each seed, m = {' and '.join(map(str, m))}, dots: {kinds[0]} inputs, crosses: {kinds[-1]}; rank "
         "correlation over the students of a seed, mean and interval over seeds.",
     )

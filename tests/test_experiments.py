@@ -166,7 +166,7 @@ def test_representations_study_compares_with_the_teacher():
     compared = results.compared.isel({"student.inputs": 0})
     assert np.isfinite(compared).all()
     itself = compared.sel(condition="teacher")
-    np.testing.assert_allclose(itself.sel(measure=["CKA", "cosine", *study.coords["measure"][4:]]), 1, rtol=1e-5)
+    np.testing.assert_allclose(itself.sel(measure=["CKA", "cosine", *study.coords["measure"][5:]]), 1, rtol=1e-5)
     accuracy = results.accuracy.isel({"student.inputs": 0})
     np.testing.assert_array_equal(itself.sel(measure="teacher's head"), accuracy.sel(condition="teacher"))
     # No gradient of an auxiliary logit reaches the class head.
@@ -176,3 +176,8 @@ def test_representations_study_compares_with_the_teacher():
     # A probe reads what no class head does: the untrained network's features.
     assert (compared.sel(condition="reference", measure="probe") > accuracy.sel(condition="reference")).all()
     assert (compared.sel(condition="cross-model (aux. only)", measure="CKA") < 0.95).all()
+    begun = compared.sel(measure="probe at start")
+    reference = compared.sel(condition="reference", measure="probe")
+    for name in ("teacher", "student (aux. only)"):
+        np.testing.assert_allclose(begun.sel(condition=name), reference, atol=2.5 / 360)
+    assert (abs(begun.sel(condition="cross-model (aux. only)") - reference) > 2.5 / 360).any()
