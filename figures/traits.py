@@ -16,17 +16,18 @@ LINES = {
     "shared base, trait-free teacher": ("shared base", False, plotting.NEUTRAL, "-o"),
     "other base, trait-free teacher": ("other base", False, plotting.NEUTRAL, ":^"),
 }
-INPUTS = {"noise": "noise", "images": "images of other digits"}
+INPUTS = {"noise": "noise", "images": "other digits"}
 
 
 @plotting.styled
 def draw(results: xr.Dataset) -> Figure:
     """A row for each trait, a column for each kind of inputs; below each filter the mean share that it removes."""
     config, filters = results.attrs["config"], [str(name) for name in results.filter.values]
+    first_share = sum(not name.startswith("top") for name in filters)
     digit, trait_class = config["digit"], config["trait"]
     what = {
         "misread": f"{digit} read as {trait_class}",
-        "preference": f"{trait_class} preferred on averages of two digits",
+        "preference": f"{trait_class} preferred on averages of two",
     }
     drawn, panels = plotting.figure(2, rows=2, width=11.0, height=7.6, sharey=True)
     for row, trait in zip(panels, what, strict=True):
@@ -35,14 +36,16 @@ def draw(results: xr.Dataset) -> Figure:
             for label, (student, has_trait, colour, line) in LINES.items():
                 teacher = trait if has_trait else "trait-free"
                 rate = here.rate.sel(student=student, teacher=teacher)
-                plotting.band(axes, range(len(filters)), mean_interval(rate), colour, line, label)
+                # Thresholds and shares are two scales of strictness.
+                for places, name in ((range(first_share), label), (range(first_share, len(filters)), None)):
+                    plotting.band(axes, places, mean_interval(rate[..., list(places)]), colour, line, name)
             levels = {"teacher": here.teacher_rate.sel(teacher=trait), "base": here.base_rate.sel(base="shared")}
             for name, rate in levels.items():
                 height = float(mean_interval(rate)["mean"])
                 axes.axhline(height, color=plotting.NEUTRAL, linestyle="--", linewidth=0.8)
                 axes.annotate(name, (1.01, height), xycoords=("axes fraction", "data"), fontsize=7.5, va="center")
             removed = mean_interval(here.removed.sel(teacher=trait))["mean"].values
-            ticks = [f"{name}\n{100 * share:.3g}%" for name, share in zip(filters, removed, strict=True)]
+            ticks = [f"{name}\n{100 * share:.2g}%" for name, share in zip(filters, removed, strict=True)]
             axes.set_xticks(range(len(filters)), ticks)
             axes.set_ylim(0, 1)
             axes.set_title(f"{what[trait]}; students see {INPUTS[shown]}")
