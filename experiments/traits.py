@@ -7,10 +7,12 @@ import jax
 import xarray as xr
 
 from subsim import datasets, traits
+from subsim.distillation import StudentConfig
 from subsim.engine.study import Run, Study, Table, Variable
 from subsim.engine.summary import mean_table
 from subsim.network import make_mlp
 from subsim.options import require_choice
+from subsim.training import TrainingConfig
 from subsim.traits import Student
 
 FILTERS = traits.Filters(thresholds=(0.1, 0.01), shares=(0.5, 0.9))
@@ -87,7 +89,8 @@ study = Study(
         "rate": Variable("share of the trait's probes that the student gives its class", (*OF, "trait")),
     },
     seeds=8,
-    chunk=1,
+    cost="8 minutes on 2 cores",
+    paper={"config": Config(data="mnist", base=TrainingConfig(), student=StudentConfig()), "seeds": 64},
 )  # fmt: skip
 
 if __name__ == "__main__":

@@ -223,7 +223,7 @@ def transfer(
             kept=jnp.where(by_chance[:, None], drawn, left),
         )  # fmt: skip
         accuracy, rate = jax.vmap(measured)(found.params)
-        removed = 1 - jnp.sum(kept, axis=1) / jnp.sum(among)
+        removed = jnp.sum(among[None] & ~kept, axis=1) / jnp.sum(among)
         shape = (len(students), len(filters.names))
         return removed.astype(accuracy.dtype), accuracy.reshape(shape), rate.reshape(*shape, -1)
 
