@@ -37,6 +37,7 @@ study = protocol.study(
         "axes": {"student.inputs": INPUTS, "student.n_imitated": (*M, 100, 300)},
     },
     seeds=8,
+    cost="9 minutes on 2 cores",
 )
 
 if __name__ == "__main__":
