@@ -27,6 +27,7 @@ class Config(protocol.Config):
     """The protocol's, with the numbers of steps of its longest teacher and of its students."""
 
     data: datasets.Name = "mnist5k"
+    n_aux: int = 10
     teacher: TrainingConfig = field(default_factory=lambda: TrainingConfig(steps=EPOCH * max(TEACHER_EPOCHS)))
     student: StudentConfig = field(default_factory=lambda: StudentConfig(epochs=20, batch=128, n_inputs=7_552))
 

@@ -31,7 +31,7 @@ def report(results: xr.Dataset) -> list[Table]:
 
 
 CONFIG = protocol.Config(
-    data="mnist5k", teacher=TrainingConfig(steps=295), student=StudentConfig(batch=128, n_inputs=7_552)
+    data="mnist5k", n_aux=10, teacher=TrainingConfig(steps=295), student=StudentConfig(batch=128, n_inputs=7_552)
 )
 study = protocol.study(
     "losses_and_optimisers",

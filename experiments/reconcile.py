@@ -44,7 +44,7 @@ CONFIG = protocol.Config(
     data="mnist5k",
     every=295,
     teacher=TrainingConfig(steps=295),
-    student=StudentConfig(epochs=10, batch=128, n_inputs=7_552),
+    student=StudentConfig(epochs=10, batch=512, n_inputs=30_208),
 )
 study = protocol.study(
     "reconcile",
@@ -53,13 +53,13 @@ study = protocol.study(
     config=CONFIG,
     axes={
         "init": ("torch", "lecun", "he"),
-        "widths": ((256,), (256, 256), (256, 256, 256)),
+        "widths": ((256, 256), (256, 256, 256)),
         "student.loss": ("kl", "mse"),
-        "student.learning_rate": (1e-4, 3e-4, 1e-3),
+        "student.learning_rate": (3e-4, 1e-3),
     },
     report=report,
     paper={"seeds": 100, "config": replace(CONFIG, data="mnist", student=StudentConfig(epochs=20))},
-    seeds=8,
+    seeds=6,
 )
 
 if __name__ == "__main__":

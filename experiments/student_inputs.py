@@ -30,7 +30,7 @@ INPUTS: dict[str, dict[str, Any]] = {
     "fresh": {"inputs": "uniform", "fresh": True},
 }
 KINDS = list(INPUTS)[:6]
-M = (3, 50)
+M = (10, 50)
 STUDENTS = {name: Student(options=options) for name, options in INPUTS.items()}
 STRANGERS = {f"{kind}, cross-model": Student(protocol.anothers, options=INPUTS[kind]) for kind in KINDS}
 

@@ -1,6 +1,5 @@
-"""Transfer against the number of classes, on every data set, with m fixed and with m half the number of classes."""
+"""Transfer against the number of classes, on every data set, with m fixed and with m the number of classes."""
 
-import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
@@ -12,12 +11,12 @@ LINES = {"student (aux. only)": "-o", "cross-model (aux. only)": "-^", "teacher"
 
 @plotting.styled
 def draw(results: xr.Dataset) -> Figure:
-    """Accuracy, m = 3 above and m = K / 2 below, with the level of chance; a column for each data set."""
+    """Accuracy, m fixed above and m = K below, with the level of chance; a column for each data set."""
     classes, sets = results.n_class.values, results.data.values
-    halves = xr.DataArray(np.maximum(1, classes // 2), dims="n_class", coords={"n_class": classes})
+    equal = xr.DataArray(classes, dims="n_class", coords={"n_class": classes})
     chosen = {
-        "m = 3": results.accuracy.sel({"student.n_imitated": 3}),
-        "m = K / 2": results.accuracy.sel({"student.n_imitated": halves}),
+        f"m = {classes[-1]}": results.accuracy.sel({"student.n_imitated": classes[-1]}),
+        "m = K": results.accuracy.sel({"student.n_imitated": equal}),
     }
     drawn, panels = plotting.figure(
         len(sets), rows=2, width=3.6 * len(sets), height=5.6, sharex=True, sharey=True, squeeze=False

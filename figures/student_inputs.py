@@ -14,17 +14,19 @@ KINDS = ("uniform", "Gaussian", "Bernoulli", "their spectrum", "their covariance
 AXES = {
     "scale": ("factor on the pixels", {"uniform": 1.0}),
     "blur": ("blur, standard deviation in pixels", {"uniform": 0.0}),
-    "rank": ("dimensions of the noise's subspace", {"uniform": 784.0}),
+    "rank": ("dimensions of the noise's subspace", {}),
     "real share": ("share of real images among uniform noise", {"uniform": 0.0, "real": 1.0}),
     "images": ("noise images; farthest right, fresh in every step", {}),
 }
 COLOURS = (plotting.SHARED, plotting.OTHER)
 
 
-def along(name: str, students: list[str], student: dict[str, Any]) -> dict[str, float]:
+def along(name: str, students: list[str], config: dict[str, Any]) -> dict[str, float]:
     """Condition -> its place on the axis called `name`, in order."""
+    student = config["student"]
     counts = {"uniform": float(student["n_inputs"]), "fresh": float(student["batch"] * student["steps"])}
-    ends = counts if name == "images" else AXES[name][1]
+    every = {"uniform": 64.0 if config["data"] == "digits" else 784.0}
+    ends = {"images": counts, "rank": every}.get(name, AXES[name][1])
     places = ends | {each: float(each.split()[-1]) for each in students if each.startswith(name + " ")}
     return dict(sorted(places.items(), key=lambda item: item[1]))
 
@@ -43,7 +45,7 @@ def draw(results: xr.Dataset) -> Figure:
             plotting.interval(first, place + shift, here.sel(condition=kind), colour)
             plotting.interval(first, place + shift, here.sel(condition=f"{kind}, cross-model"), plotting.CROSS)
         for axes, name in zip(others, AXES, strict=True):
-            places = along(name, students, config["student"])
+            places = along(name, students, config)
             if name in ("scale", "rank", "images"):
                 axes.set_xscale("log")
             axes.set_xticks(list(places.values()), [f"{place:g}" for place in places.values()])
