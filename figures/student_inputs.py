@@ -16,7 +16,7 @@ AXES = {
     "blur": ("blur, standard deviation in pixels", {"uniform": 0.0}),
     "rank": ("dimensions of the noise's subspace", {}),
     "real share": ("share of real images among uniform noise", {"uniform": 0.0, "real": 1.0}),
-    "images": ("noise images; farthest right, fresh in every step", {}),
+    "images": ("noise images", {}),
 }
 COLOURS = (plotting.SHARED, plotting.OTHER)
 
@@ -48,7 +48,8 @@ def draw(results: xr.Dataset) -> Figure:
             places = along(name, students, config)
             if name in ("scale", "rank", "images"):
                 axes.set_xscale("log")
-            axes.set_xticks(list(places.values()), [f"{place:g}" for place in places.values()])
+            labels = ["fresh" if each == "fresh" else f"{place:g}" for each, place in places.items()]
+            axes.set_xticks(list(places.values()), labels, rotation=40 if name == "images" else 0)
             axes.minorticks_off()
             label = f"student (aux. only), m = {count}"
             plotting.band(axes, list(places.values()), here.sel(condition=list(places)), colour, "o-", label)

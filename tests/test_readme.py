@@ -37,7 +37,7 @@ def test_the_first_screen_has_the_two_commands():
 
 
 def test_local_links_lead_somewhere():
-    targets = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
+    targets = re.findall(r"\]\((?!https?:)([^)#]+)\)", README) + re.findall(r'(?:src|href)="([^"]+)"', README)
     assert targets
     for target in targets:
         assert (ROOT / target).exists(), target
