@@ -3,9 +3,10 @@
 import contextlib
 import functools
 import shutil
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -67,15 +68,35 @@ def template(
     return xr.Dataset(variables, coords, {"title": study.title, **identity, **made_by})
 
 
+@contextlib.contextmanager
+def _signals_held() -> Iterator[None]:
+    """Ctrl-C and SIGTERM wait until the block is left, and are then what they were.
+
+    Only the main thread hears of them; in others there is nothing to hold.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    held: list[int] = []
+    before = {number: signal.getsignal(number) or signal.SIG_DFL for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        for number in before:
+            signal.signal(number, lambda number, _frame: held.append(number))
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for first in held[:1]:
+            signal.raise_signal(first)
+
+
 def uninterrupted(function: Callable[P, T]) -> Callable[P, T]:
-    """`function`, run to its end in another thread, and only then interrupted (Ctrl-C, SIGTERM): what it writes is
-    written, and nothing is left at work behind the back of who goes on."""
+    """`function`, run to its end, and only then interrupted (Ctrl-C, SIGTERM): what it writes is written."""
 
     @functools.wraps(function)
     def to_its_end(*args: P.args, **kwargs: P.kwargs) -> T:
-        # Leaving the block waits for the thread, also where an interruption ends the wait for the result.
-        with ThreadPoolExecutor(1) as another_thread:
-            return another_thread.submit(function, *args, **kwargs).result()
+        with _signals_held():
+            return function(*args, **kwargs)
 
     return to_its_end
 

@@ -1,3 +1,4 @@
+import concurrent.futures
 import contextlib
 import dataclasses
 import functools
@@ -123,6 +124,40 @@ def test_a_run_that_is_interrupted_while_it_writes_finishes_the_chunk(toy, tmp_p
         subsim.simulate(toy, out=tmp_path / "r")
     assert "status/2" not in disk.files
     assert subsim.load_results(tmp_path / "r").sizes["seed"] == 8
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_waits_for_what_must_not_be_interrupted(interruptible, number):
+    class Told(BaseException):
+        pass
+
+    def tell(_number, _frame):
+        raise Told
+
+    done = []
+
+    @store.uninterrupted
+    def work():
+        for step in range(3):
+            signal.raise_signal(number)
+            done.append(step)
+        return "all"
+
+    before = signal.signal(number, tell)
+    try:
+        with pytest.raises(Told):
+            work()
+        assert done == [0, 1, 2]
+        assert signal.getsignal(number) is tell
+        # Control: without it the first signal ends the work.
+        with pytest.raises(Told):
+            work.__wrapped__()
+        assert done == [0, 1, 2]
+        # Other threads hear of no signal, and may do the same.
+        with concurrent.futures.ThreadPoolExecutor(1) as another:
+            assert another.submit(store.uninterrupted(lambda: "done")).result() == "done"
+    finally:
+        signal.signal(number, before)
 
 
 def test_the_block_is_the_chunk_of_the_run_that_made_the_store(toy, tmp_path):
