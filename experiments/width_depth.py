@@ -13,7 +13,7 @@ from subsim.protocol import Student
 from subsim.training import TrainingConfig
 
 STUDENTS = {"student": Student(), "linearised student": Student(linear=True), "cross-model": Student(protocol.anothers)}
-WIDTHS, DEPTHS = (64, 128, 256, 512), (1, 2, 3)
+WIDTHS, DEPTHS = (64, 128, 256), (1, 2, 3)
 LEVEL = 1e-3  # nat; above it every shape's students start, and below it nearly all end
 
 
@@ -46,7 +46,7 @@ study = protocol.study(
     paper={
         "seeds": 100,
         "config": replace(CONFIG, data="mnist", student=StudentConfig()),
-        "axes": {"widths": shapes((*WIDTHS, 1024, 2048), (*DEPTHS, 4))},
+        "axes": {"widths": shapes((*WIDTHS, 512, 1024, 2048), (*DEPTHS, 4))},
     },
     seeds=8,
 )

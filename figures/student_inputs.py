@@ -36,7 +36,7 @@ def draw(results: xr.Dataset) -> Figure:
     """A panel for kinds, one for each axis, and one for the effective rank of all of them."""
     config, students = results.attrs["config"], [str(name) for name in results.student.values]
     summary, m = mean_interval(results.accuracy), results["student.n_imitated"].values
-    drawn, panels = plotting.figure(4, rows=2, width=15, height=7, squeeze=False)
+    drawn, panels = plotting.figure(4, rows=2, width=15.0, height=7.0, squeeze=False)
     first, *others, last = panels.ravel()[:7]
     panels[1, 3].remove()
     for colour, shift, count in zip(COLOURS, (0.12, -0.12), m, strict=False):
