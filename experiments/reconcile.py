@@ -60,6 +60,7 @@ study = protocol.study(
     report=report,
     paper={"seeds": 100, "config": replace(CONFIG, data="mnist", student=StudentConfig(epochs=20))},
     seeds=6,
+    cost="15 minutes on 2 cores",
 )
 
 if __name__ == "__main__":
