@@ -92,6 +92,7 @@ study = Study(
         "imitation_loss": Variable("mean imitation loss of every epoch", DIMS, "nat (kl) or squared logit (mse)"),
     },
     seeds=8,
+    cost="6 minutes on 2 cores",
     paper={
         "seeds": 100,
         "config": replace(Config(), data="mnist", student=StudentConfig(epochs=20)),

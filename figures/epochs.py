@@ -31,7 +31,7 @@ def draw(results: xr.Dataset) -> Figure:
     panels[2].set_title("at the student's last epoch")
     panels[0].set_ylim(0, 1)
     panels[0].set_ylabel("accuracy")
-    for axes in panels[1:]:
-        axes.legend(fontsize=7.5)
+    panels[1].legend(fontsize=7.5)
+    panels[2].legend(fontsize=7.5, loc=(0.05, 0.66))
     plotting.protocol_caption(drawn, results, summary, "An epoch is 59 steps.")
     return drawn
