@@ -15,7 +15,8 @@ from subsim.distillation import StudentConfig, Task
 from subsim.engine.study import Run, Study, Table, Variable
 from subsim.engine.summary import grid_table
 from subsim.network import Network, Params, imitated_logits, make_mlp
-from subsim.training import TrainingConfig, Watch
+from subsim.options import require
+from subsim.training import TrainingConfig, Watch, steps_of
 
 TEACHER_EPOCHS = [1, 2, 5, 10, 20]
 STUDENTS = {"student (aux. only)": "own", "cross-model (aux. only)": "other"}
@@ -37,10 +38,11 @@ def run(
 ) -> dict[str, Array]:
     """One teacher seen at several epochs, and the students of each seen at the end of every epoch of theirs."""
     keys = dict(zip(("own", "other", "teacher", "inputs", "student"), jax.random.split(key, 5), strict=True))
-    starts = distillation.stack(*(network.init(keys[whose]) for whose in STUDENTS.values()))
+    inits = {whose: distillation.rescaled(network.init(keys[whose]), numbers.init_scale) for whose in STUDENTS.values()}
+    starts = distillation.stack(*inits.values())
     aux_only, _ = imitated_logits(n_class, config.n_aux, numbers.student.n_imitated)
     seen = distillation.train_teacher(
-        keys["teacher"], network, network.init(keys["own"]), train, n_class, config.teacher, numbers.teacher,
+        keys["teacher"], network, inits["own"], train, n_class, config.teacher, numbers.teacher,
         Watch(EPOCH, lambda params: params),
     ).seen  # fmt: skip
     teachers = jax.tree.map(lambda leaf: leaf[jnp.array(TEACHER_EPOCHS) - 1], seen)
@@ -65,8 +67,19 @@ def run(
 
 def make_run(config: Config, data: Any) -> Run:
     """The run of `config` on `data`, with the images as arguments of the compiled program."""
+    data = protocol.chosen(config, data)
     network = make_mlp(config, data.train_images.shape[1], data.n_class)
     return jax.tree_util.Partial(functools.partial(run, config, network, data.n_class), *distillation.tasks(data))
+
+
+def check(config: Config, numbers: protocol.Hyper) -> None:
+    """Refuse options that contradict each other, or the epochs that the study records."""
+    protocol.check({"student": protocol.Student()}, config, numbers)
+    require(config.every is None, f"every is {config.every}, but this study records every epoch; leave it out.")
+    last, student = EPOCH * max(TEACHER_EPOCHS), config.student
+    steps = student.steps if student.inputs == "images" else steps_of(student, student.n_inputs)
+    for name, has in (("teacher", config.teacher.steps), ("student", steps)):
+        require(has == last, f"{name}.steps is {has}, but this study's last epoch ends at {last}; set it to that.")
 
 
 def report(results: xr.Dataset) -> list[Table]:
@@ -83,7 +96,7 @@ study = Study(
     load=lambda config: datasets.load(config.data),
     config=Config(),
     hyper=protocol.Hyper(),
-    check=functools.partial(protocol.check, {"student": protocol.Student()}),
+    check=check,
     report=report,
     coords={"teacher_epoch": TEACHER_EPOCHS, "student": list(STUDENTS), "epoch": list(range(1, 21))},
     variables={

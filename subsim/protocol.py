@@ -186,6 +186,13 @@ def run(
     return record | {name: jnp.concatenate([untaught[name], record[name]]) for name in of_all}
 
 
+def chosen(config: Config, data: datasets.Dataset) -> datasets.Dataset:
+    """What `config` takes of `data`: its classes, and the images that accuracy is measured on."""
+    if config.evaluate == "validation":
+        data = datasets.hold_out(data)
+    return data if config.n_class is None else datasets.restricted(data, config.n_class)
+
+
 def make_run(
     students: Mapping[str, Student],
     measured: Mapping[str, Measure],
@@ -194,10 +201,7 @@ def make_run(
     data: Any,
 ) -> Run:
     """The run of `config` on `data`, with the images as arguments of the compiled program."""
-    if config.evaluate == "validation":
-        data = datasets.hold_out(data)
-    if config.n_class is not None:
-        data = datasets.restricted(data, config.n_class)
+    data = chosen(config, data)
     network = make_mlp(config, data.train_images.shape[1], data.n_class)
     fixed = functools.partial(run, students, measured, of_students, config, network, data.n_class)
     return jax.tree_util.Partial(fixed, *distillation.tasks(data))

@@ -181,3 +181,15 @@ def test_representations_study_compares_with_the_teacher():
     for name in ("teacher", "student (aux. only)"):
         np.testing.assert_allclose(begun.sel(condition=name), reference, atol=2.5 / 360)
     assert (abs(begun.sel(condition="cross-model (aux. only)") - reference) > 2.5 / 360).any()
+
+
+@pytest.mark.parametrize("option", ["teacher", "student"])
+def test_epochs_refuses_trainings_that_end_before_its_last_epoch(option):
+    """A teacher that was never trained so long would be another's in silence."""
+    study = subsim.load_study("epochs")
+    short = dataclasses.replace(getattr(study.config, option), steps=295)
+    with pytest.raises(subsim.UserError, match=f"{option}.steps is 295"):
+        study.check(dataclasses.replace(study.config, **{option: short}), study.hyper)
+    study.check(study.config, study.hyper)
+    paper = study.at_size("paper")
+    paper.check(paper.config, paper.hyper)
