@@ -85,7 +85,6 @@ study = protocol.study(
     report=report,
     seeds=8,
     paper={"seeds": 100, "config": protocol.Config(n_aux=max(M), student=StudentConfig(steps=295))},
-    cost="10 minutes on 2 cores",
     precisions=("float32", "float64"),
 )
 
