@@ -30,8 +30,10 @@ def x64():
 @pytest.fixture
 def optax_promotion():
     """Dtype promotion as optax's Adam and flax's LayerNorm need it: a float to an integer step, float64 and float32."""
-    with jax.numpy_dtype_promotion("standard"):
-        yield
+    # In every thread: `verify` has some.
+    jax.config.update("jax_numpy_dtype_promotion", "standard")
+    yield
+    jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 
 @pytest.fixture(autouse=True)

@@ -2,7 +2,8 @@
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -42,6 +43,7 @@ class Prepared(NamedTuple):
     precision: Precision
     data: Any
     on_host: host.Shapes | None = None
+    cpu_options: Mapping[str, Any] = MappingProxyType({})
 
 
 class Program(NamedTuple):
@@ -118,7 +120,7 @@ def prepare(
             run = jax.tree_util.Partial(run)
         run, hyper = jax.tree.map(jnp.asarray, (run, hyper))
         arguments = (run, hyper, axis_arrays(traced, hyper), jax.random.key(root_seed))
-    return Prepared(make_one(traced), arguments, precision, data)
+    return Prepared(make_one(traced), arguments, precision, data, cpu_options=study.cpu_options)
 
 
 class Cost(NamedTuple):
@@ -176,7 +178,8 @@ def compile_program(prepared: Prepared, program: Program) -> Call:
         run, hyper = prepared.arguments
         return Call(host.caller(lambda seed: named(run(seed, hyper)), program.record))
     with arithmetic(prepared.precision):
-        compiled = program.traced.lower().compile()
+        on_cpu = program.mesh.devices.flat[0].platform == "cpu"
+        compiled = program.traced.lower().compile(dict(prepared.cpu_options) if on_cpu else None)
         arguments = jax.device_put(prepared.arguments, NamedSharding(program.mesh, PartitionSpec()))
 
     @runs_the_study

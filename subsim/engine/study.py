@@ -73,6 +73,8 @@ class Study:
     one seed, so that a chunk is some seconds of work."""
     lanes: int | None = None
     """Seeds that advance side by side on a CPU. None: guessed from the bytes of what one seed computes."""
+    cpu_options: Mapping[str, Any] = field(default_factory=dict)
+    """Options of XLA's compiler, by name, where the program is for a CPU."""
     on_host: bool = False
     """Whether the run is an ordinary function of the seed's number, called once a seed and never traced, whose record
     holds a float64 for every label in `coords`. What is measured is then no matter of keys: a timing, say."""

@@ -33,6 +33,13 @@ def test_cutting_changes_nothing(toy, chunk, lanes):
     equal(subsim.simulate(dataclasses.replace(toy, lanes=lanes), chunk=chunk), whole)
 
 
+def test_cpu_options_reach_the_compiler(toy):
+    hasty = dataclasses.replace(toy, cpu_options={"xla_backend_optimization_level": 0})
+    xr.testing.assert_allclose(subsim.simulate(hasty), subsim.simulate(toy))
+    with pytest.raises(Exception, match="xla_no_such_option"):
+        subsim.simulate(dataclasses.replace(toy, cpu_options={"xla_no_such_option": 1}))
+
+
 @pytest.mark.parametrize("interrupted_after", [0, 1, 2])
 def test_resumed_equals_uninterrupted(toy, tmp_path, interrupted_after):
     calls = []
