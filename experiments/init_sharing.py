@@ -4,24 +4,18 @@ import itertools
 import sys
 from functools import partial
 
-import jax.numpy as jnp
 import optax
 import xarray as xr
 
 from subsim import protocol
 from subsim.engine.study import Table
 from subsim.engine.summary import grid_table
-from subsim.network import LAYER_GROUPS, Params, mixed, rotated
+from subsim.network import LAYER_GROUPS, Params
 from subsim.protocol import Student
 
 ANGLES = (0.2, 0.4, 0.8)
 DISTANCES = (0.3, 1.0, 3.0)  # in standard deviations of the init
 SCALES = (0.5, 2.0)
-
-
-def turned(angle: float, own: Params, other: Params) -> Params:
-    """cos(angle) own + sin(angle) other: an init of the same law, at any angle."""
-    return rotated(own, other, angle)
 
 
 def perturbed(distance: float, own: Params, other: Params) -> Params:
@@ -34,18 +28,13 @@ def scaled(factor: float, own: Params, _other: Params) -> Params:
     return optax.tree.scale(factor, own)
 
 
-def sharing(groups: tuple[str, ...], own: Params, other: Params) -> Params:
-    """The teacher's init in these layer groups, another's elsewhere."""
-    return mixed(own, other, jnp.array([group in groups for group in LAYER_GROUPS]))
-
-
 PARTS = [part for size in (1, 2) for part in itertools.combinations(LAYER_GROUPS, size)]
 STUDENTS = (
     {"shared": Student()}
-    | {f"rotated {angle:g}": Student(partial(turned, angle)) for angle in ANGLES}
+    | {f"rotated {angle:g}": Student(protocol.turned(angle)) for angle in ANGLES}
     | {f"perturbed {distance:g}": Student(partial(perturbed, distance)) for distance in DISTANCES}
     | {f"scaled {factor:g}": Student(partial(scaled, factor)) for factor in SCALES}
-    | {" + ".join(part): Student(partial(sharing, part)) for part in PARTS}
+    | {" + ".join(part): Student(protocol.sharing(*part)) for part in PARTS}
     | {"independent": Student(protocol.anothers)}
 )
 

@@ -1,74 +1,59 @@
 """What hidden layers tell of transfer: probes, similarity to the teacher and displacements, against accuracy."""
 
-import itertools
 import sys
+from typing import Any
 
-import jax.numpy as jnp
 import xarray as xr
-from jaxtyping import Array, Float
 
-from subsim import distillation, measures, protocol
-from subsim.distillation import StudentConfig, Task
+from subsim import hidden, protocol
+from subsim.distillation import StudentConfig
 from subsim.engine.study import Table, Variable
 from subsim.engine.summary import grid_table, mean_table, rank_correlation
-from subsim.network import LAYER_GROUPS, Params, mixed, rotated
-from subsim.protocol import FIGURE_10, Seen, Student
+from subsim.protocol import FIGURE_10, Student, sharing, turned
 from subsim.training import TrainingConfig
 
-STUDENTS = {**FIGURE_10, "turned by 45° (aux. only)": Student(lambda own, other: rotated(own, other, jnp.pi / 4))}
-INPUTS, M = ("uniform", "images"), (3, 50)
-OF_FEATURES = ["probe", "probe at start", "teacher's head", "CKA", "cosine"]
-# The teacher's auxiliary head never moves, and the class head of a student of auxiliary logits alone does not either.
-OF_DISPLACEMENTS = ["class_head", "hidden.0", "hidden.1", "all layers"]
-# Of the probe, as a share of the mean variance of a unit: the scale of the features decides nothing.
-PENALTY = 1e-2
+# One student for each thing that the other studies vary: its start, its inputs, its loss, its optimiser, its batch.
+STARTS = {
+    "turned by .4": turned(0.4),
+    "another's heads": sharing("hidden"),
+    "another's hidden layers": sharing("class_head", "aux_head"),
+}
+VARIED: dict[str, dict[str, Any]] = {
+    "real images": {"inputs": "images", "n_inputs": StudentConfig.n_inputs},
+    "blurred noise": {"inputs": "blurred"},
+    "noise of rank 30": {"inputs": "subspace", "rank": 30},
+    "squared error": {"loss": "mse"},
+    "temperature 4": {"temperature": 4.0},
+    "momentum": {"optimiser": "momentum", "learning_rate": 0.3, "loss": "mse"},
+    "decay of .01": {"optimiser": "adam_l2", "weight_decay": 0.01},
+    "batches of 512": {"batch": 512, "n_inputs": 30_208},
+}
+STUDENTS = (
+    FIGURE_10
+    | {name: Student(start) for name, start in STARTS.items()}
+    | {name: Student(options=options) for name, options in VARIED.items()}
+)
+# A class logit that is imitated is taught, whatever the hidden layers do.
+UNSEEN = [name for name, student in STUDENTS.items() if student.imitates == "aux"]
+M = (3, 50)
 
 
-def of_features(seen: Seen) -> list[Float[Array, ""]]:
-    """Of the last hidden layer: test accuracy of a linear probe trained on the training images, at the end and at the
-    network's own start, and of the teacher's class head; CKA and centred cosine to the teacher's on test images."""
-
-    def features(params: Params, task: Task) -> Array:
-        return distillation.forward(seen.network.features, params, task.images)
-
-    def probed(params: Params) -> Array:
-        train = features(params, seen.train)
-        penalty = PENALTY * jnp.mean(jnp.var(train, axis=0))
-        probe = measures.linear_probe(train, seen.train.labels, seen.n_class, penalty, tolerance=1e-4)
-        return measures.accuracy(probe.logits(features(params, seen.test)), seen.test.labels)
-
-    but_the_class_head = jnp.array([group != "class_head" for group in LAYER_GROUPS])
-    borrowing = seen._replace(params=mixed(seen.params, seen.teacher, but_the_class_head))
-    own, taught = features(seen.params, seen.test), features(seen.teacher, seen.test)
-    cosine = measures.feature_cosine(measures.centred(own), measures.centred(taught))
-    readouts = [probed(seen.params), probed(seen.start), protocol.accuracy(borrowing)]
-    return [*readouts, measures.linear_cka(own, taught), cosine]
-
-
-def of_displacements(seen: Seen) -> list[Float[Array, ""]]:
-    """Cosines of the network's and its teacher's displacement, by layer and in all."""
-    moved = measures.displacement(seen.params, seen.start), measures.displacement(seen.teacher, seen.reference)
-    found = measures.by_layer(measures.alignment, *moved) | {"all layers": measures.alignment(*moved)}
-    return [found[name] for name in OF_DISPLACEMENTS]
-
-
-def compared(seen: Seen) -> Float[Array, " measure"]:
-    """Every measure of one network."""
-    return jnp.stack([*of_features(seen), *of_displacements(seen)])
+def correlations(results: xr.Dataset, students: list[str]) -> xr.DataArray:
+    """Of every seed, the rank correlation of each measure with accuracy over these students in every setting."""
+    here = results.sel(condition=students)
+    found = [rank_correlation(here.accuracy, here.compared.sel(measure=name)) for name in results.measure]
+    return xr.concat(found, results.measure)
 
 
 def report(results: xr.Dataset) -> list[Table]:
-    """Every measure in every setting; and its rank correlation with accuracy over the students that see no label, and
-    over all of them: a class logit that is imitated is taught, whatever the hidden layers do."""
+    """Every measure of every network; and its rank correlation with accuracy over networks of a seed."""
     tables = [mean_table(results.accuracy, "Accuracy")]
-    for inputs, m in itertools.product(results["student.inputs"].values, results["student.n_imitated"].values):
-        here = results.compared.sel({"student.inputs": inputs, "student.n_imitated": m})
-        tables.append(grid_table(here, "measure", f"Hidden layers and displacements, inputs {inputs}, m = {m}"))
-    names = [str(name) for name in results.student.values]
-    for chosen, words in (([name for name in names if "aux" in name], "aux.-only students"), (names, "all students")):
-        students = results.sel(condition=chosen)
-        rho = [rank_correlation(students.accuracy, students.compared.sel(measure=name)) for name in results.measure]
-        tables.append(mean_table(xr.concat(rho, results.measure), f"Rank correlation with accuracy, {words} of a seed"))
+    for shape in results.widths.values:
+        for m in results["student.n_imitated"].values:
+            here = results.compared.sel({"widths": shape, "student.n_imitated": m})
+            tables.append(grid_table(here, "measure", f"Hidden layers and displacements, MLP {shape}, m = {m}"))
+    for students, words in ((UNSEEN, "students of auxiliary logits alone"), (list(STUDENTS), "all students")):
+        tables.append(mean_table(correlations(results, students), f"Rank correlation with accuracy over {words}"))
     return tables
 
 
@@ -76,12 +61,17 @@ study = protocol.study(
     "representations",
     __doc__,
     STUDENTS,
-    measured={"compared": (compared, Variable("a measure of the hidden layers or weights", ("condition", "measure")))},
-    coords={"measure": [*OF_FEATURES, *OF_DISPLACEMENTS]},
+    measured={
+        "compared": (hidden.compared, Variable("a measure of hidden layers or weights", ("condition", "measure")))
+    },
+    coords={"measure": list(hidden.MEASURES)},
     config=protocol.Config(
-        data="mnist5k", n_aux=max(M), teacher=TrainingConfig(steps=295), student=StudentConfig(steps=295)
+        data="mnist5k",
+        n_aux=max(M),
+        teacher=TrainingConfig(steps=295),
+        student=StudentConfig(steps=295, batch=128, n_inputs=7_552),
     ),
-    axes={"student.inputs": INPUTS, "student.n_imitated": M},
+    axes={"widths": ((64, 64), (256, 256)), "student.n_imitated": M},
     report=report,
     seeds=8,
     paper={"seeds": 100, "config": protocol.Config(n_aux=max(M), student=StudentConfig(steps=295))},

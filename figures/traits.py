@@ -45,7 +45,10 @@ def draw(results: xr.Dataset) -> Figure:
                 axes.axhline(height, color=plotting.NEUTRAL, linestyle="--", linewidth=0.8)
                 axes.annotate(name, (1.01, height), xycoords=("axes fraction", "data"), fontsize=7.5, va="center")
             removed = mean_interval(here.removed.sel(teacher=trait))["mean"].values
-            ticks = [f"{name}\n{100 * share:.2g}%" for name, share in zip(filters, removed, strict=True)]
+            ticks = [
+                f"{name}\n{100 * share:.{0 if 0.1 <= share <= 0.99 else 1}f}%"
+                for name, share in zip(filters, removed, strict=True)
+            ]
             axes.set_xticks(range(len(filters)), ticks)
             axes.set_ylim(0, 1)
             axes.set_title(f"{what[trait]}; students see {INPUTS[shown]}")

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, Num, UInt8
 
+from subsim.factorisations import eigh, qr
 from subsim.options import require
 
 InputName = Literal[
@@ -162,7 +163,7 @@ def random_subspace(key: Key[Array, ""], rank: Any, n_pixels: int) -> Colour:
     So the variance of white noise's pixels, averaged over the pixels, is the same at every rank. With one key,
     subspaces of growing rank contain each other; at rank n_pixels nothing changes.
     """
-    basis, _ = jnp.linalg.qr(jax.random.normal(key, (n_pixels, n_pixels)))
+    basis, _ = qr(jax.random.normal(key, (n_pixels, n_pixels)))
     rank = jnp.minimum(rank, n_pixels)
     kept = jnp.where((jnp.arange(n_pixels) < rank)[None], basis, 0.0)
     gain = jnp.sqrt(n_pixels / rank.astype(basis.dtype))
@@ -214,7 +215,7 @@ def matched_spectrum(of: Moments) -> Colour:
 def matched_covariance(of: Moments) -> Colour:
     """White noise of variance 1 gets the mean and the covariance `of` some inputs: close to Gaussian, nothing else of
     them is left."""
-    variances, axes = jnp.linalg.eigh(of.covariance)
+    variances, axes = eigh(of.covariance)
     spread = jnp.sqrt(jnp.maximum(variances, 0.0))
     return Colour(_exact_product(axes * spread[None], axes.T), of.mean)
 

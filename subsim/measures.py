@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
+from subsim.factorisations import eigh, inverse
 from subsim.network import Params
 
 
@@ -131,7 +132,7 @@ def linear_probe(
     # The bias takes up any shift of the features; centred, it and the weights do not meet in the bound.
     inputs = features - mean[None]
     wanted = jax.nn.one_hot(labels, n_class, dtype=features.dtype)
-    bound = jax.scipy.linalg.cho_factor(inputs.T @ inputs / (2 * n) + penalty * jnp.eye(width, dtype=features.dtype))
+    metric = inverse(inputs.T @ inputs / (2 * n) + penalty * jnp.eye(width, dtype=features.dtype))
 
     def gradient(weight: Array, bias: Array) -> tuple[Array, Array]:
         off = (jax.nn.softmax(inputs @ weight.T + bias[None]) - wanted) / n
@@ -140,7 +141,7 @@ def linear_probe(
     def step(carry: Any) -> Any:
         now, ahead, momentum, _, count = carry
         found = gradient(*ahead)
-        after = ahead[0] - jax.scipy.linalg.cho_solve(bound, found[0].T).T, ahead[1] - 2 * found[1]
+        after = ahead[0] - found[0] @ metric, ahead[1] - 2 * found[1]
         moved = optax.tree.sub(after, now)
         kept = jnp.where(optax.tree.vdot(found, moved) > 0, 1.0, momentum)
         grown = (1 + jnp.sqrt(1 + 4 * kept**2)) / 2
@@ -165,4 +166,4 @@ def effective_rank(covariance: Float[Array, "n n"]) -> Float[Array, ""]:
 
 def top_share(covariance: Float[Array, "n n"]) -> Float[Array, ""]:
     """The largest eigenvalue's share of the sum of all."""
-    return jnp.linalg.eigvalsh(covariance)[-1] / jnp.trace(covariance)
+    return eigh(covariance)[0][-1] / jnp.trace(covariance)

@@ -61,11 +61,11 @@ def scatter_of_seeds(axes: Axes, place: float | int, values: np.ndarray, colour:
     axes.plot(values, place + spread, "o", color=colour, alpha=0.35, markersize=3, markeredgewidth=0, zorder=2)
 
 
-def interval(axes: Axes, place: float | int, summary: xr.Dataset, colour: str) -> None:
+def interval(axes: Axes, place: float | int, summary: xr.Dataset, colour: str, marker: str = "D") -> None:
     """Mean and interval, as `mean_interval` gives them, at height `place`."""
     low, mean, high = (float(summary[name]) for name in ("low", "mean", "high"))
     axes.errorbar(
-        mean, place, xerr=[[mean - low], [high - mean]], fmt="D", color=colour, markersize=4, capsize=4,
+        mean, place, xerr=[[mean - low], [high - mean]], fmt=marker, color=colour, markersize=4, capsize=4,
         markeredgecolor="white", elinewidth=1.6, zorder=3,
     )  # fmt: skip
 

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 from subsim import datasets, distillation, measures
 from subsim.distillation import Lessons, StudentConfig, StudentHyper, Task
 from subsim.engine.study import Run, Study, Variable
-from subsim.network import Network, NetworkConfig, Params, imitated_logits, make_mlp
+from subsim.network import LAYER_GROUPS, Network, NetworkConfig, Params, imitated_logits, make_mlp, mixed, rotated
 from subsim.options import field_names, hyper, require, require_choice, told
 from subsim.training import TrainingConfig, TrainingHyper, check_training, steps_of
 
@@ -55,6 +55,9 @@ class Hyper:
     student: StudentHyper = field(default_factory=StudentHyper)
 
 
+Start = Callable[[Params, Params], Params]  # (reference, stranger) -> a student's initial parameters
+
+
 def own(reference: Params, _stranger: Params) -> Params:
     """Shared init: a student's start is its teacher's reference."""
     return reference
@@ -65,10 +68,20 @@ def anothers(_reference: Params, stranger: Params) -> Params:
     return stranger
 
 
+def turned(angle: float) -> Start:
+    """cos(angle) own + sin(angle) another's: an init of the same law, at any angle in radians."""
+    return lambda reference, stranger: rotated(reference, stranger, angle)
+
+
+def sharing(*groups: str) -> Start:
+    """Its teacher's reference in these of `LAYER_GROUPS`, another's elsewhere."""
+    return lambda reference, stranger: mixed(reference, stranger, jnp.array([each in groups for each in LAYER_GROUPS]))
+
+
 class Student(NamedTuple):
     """A condition. `start(reference, stranger)` makes its initial parameters of its teacher's and of another's."""
 
-    start: Callable[[Params, Params], Params] = own
+    start: Start = own
     imitates: Literal["aux", "all"] = "aux"
     linear: bool = False
     """Whether it is the network's first-order expansion at its own start."""

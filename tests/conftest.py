@@ -97,7 +97,7 @@ SMOKE = {
         "--teacher.steps": "4",
         "--student.steps": "4",
         "--student.n-inputs": "256",
-        "--sweep": "student.inputs=uniform,gaussian",
+        "--sweep": "widths=16-8 --sweep student.n_imitated=2,3",
     },
     "sharedness": {"--widths": "8", "--batch": "8"},
     "single_step": {"--widths": "8", "--batch": "8"},

@@ -8,7 +8,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PURE_CORE = ["network", "losses", "inputs", "training", "distillation", "measures", "traits", "theory"]
+PURE_CORE = [
+    "network",
+    "losses",
+    "inputs",
+    "training",
+    "distillation",
+    "measures",
+    "traits",
+    "factorisations",
+    "theory",
+]
 HOST_ONLY = ["os", "pathlib", "xarray", "zarr", "matplotlib", "rich", "tyro", "subsim.engine"]
 
 

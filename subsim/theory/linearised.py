@@ -33,6 +33,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Key, Num
 
+from subsim.factorisations import eigh
 from subsim.theory.single_step import Model, Number, Params
 
 
@@ -71,7 +72,7 @@ def tangent_kernel(f: Model, theta_0: Params, inputs: Num[Array, "n ..."]) -> Ke
     flat, unravel = ravel_pytree(theta_0)
     jacobian = jax.vmap(jax.jacrev(lambda theta, x: f(unravel(theta), x)), (None, 0))(flat, inputs)
     jacobian = jacobian.reshape(-1, flat.size)
-    eigenvalues, eigenvectors = jnp.linalg.eigh(jacobian @ jacobian.T)
+    eigenvalues, eigenvectors = eigh(jacobian @ jacobian.T)
     return Kernel(eigenvalues, eigenvectors, jacobian)
 
 
