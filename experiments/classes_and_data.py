@@ -44,6 +44,7 @@ study = protocol.study(
         },
     },
     seeds=8,
+    cost="11 minutes on 2 cores",
 )
 
 if __name__ == "__main__":

@@ -138,7 +138,7 @@ study = Study(
     hyper=Hyper(),
     check=check,
     report=report,
-    axes={"structure": (), "output_scale": (), "bias_scale": ()},
+    axes={"structure": (0.0, 0.8), "output_scale": (0.1, 1.0, 3.0), "bias_scale": (0.0, 1.0)},
     coords={"loss": LOSSES, "imitated": IMITATED, "part": PARTS, "term": TERMS},
     variables={
         "inner_product": Variable("d_S . d_T of a student of independent init", ("loss", "imitated")),

@@ -51,7 +51,8 @@ def report(results: xr.Dataset) -> list[Table]:
     for shape in results.widths.values:
         for m in results["student.n_imitated"].values:
             here = results.compared.sel({"widths": shape, "student.n_imitated": m})
-            tables.append(grid_table(here, "measure", f"Hidden layers and displacements, MLP {shape}, m = {m}"))
+            title = f"Hidden layers and displacements, MLP {shape}, m = {m}"
+            tables.append(grid_table(here, "condition", title, columns="measure"))
     for students, words in ((UNSEEN, "students of auxiliary logits alone"), (list(STUDENTS), "all students")):
         tables.append(mean_table(correlations(results, students), f"Rank correlation with accuracy over {words}"))
     return tables
@@ -74,6 +75,7 @@ study = protocol.study(
     axes={"widths": ((64, 64), (256, 256)), "student.n_imitated": M},
     report=report,
     seeds=8,
+    cost="9 minutes on 2 cores",
     paper={"seeds": 100, "config": protocol.Config(n_aux=max(M), student=StudentConfig(steps=295))},
     precisions=("float32", "float64"),
 )

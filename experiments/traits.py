@@ -89,6 +89,7 @@ study = Study(
         "rate": Variable("share of the trait's probes that the student gives its class", (*OF, "trait")),
     },
     seeds=8,
+    cost="10 minutes on 2 cores",
     paper={"config": Config(data="mnist", base=TrainingConfig(), student=StudentConfig()), "seeds": 64},
 )  # fmt: skip
 

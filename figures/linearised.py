@@ -53,8 +53,6 @@ def by_displacement(axes: Axes, here: xr.Dataset, colour: str, label: str) -> No
 def draw(results: xr.Dataset) -> Figure:
     """Mean and 95% interval at every width, for the teacher trained with momentum and the one trained with Adam."""
     config, hyper = results.attrs["config"], results.attrs["hyper"]
-    if "widths" not in results.dims:
-        results = results.expand_dims(widths=["-".join(map(str, config["widths"]))])
     layers = [str(label).split("-") for label in results.widths.values]
     results = results.assign_coords(widths=[int(widths[-1]) for widths in layers])
     drawn, panels = plotting.figure(4, width=13.0, height=4.0)

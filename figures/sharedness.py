@@ -50,9 +50,6 @@ def draw_curve(collapse: Axes, turned: xr.Dataset) -> None:
 @plotting.styled
 def draw(results: xr.Dataset) -> Figure:
     """P(d_S . d_T > 0) over angle and eps; the collapse; and the factorial of shared layers at the largest angle."""
-    for axis in ("angle", "eps"):
-        if axis not in results.dims:
-            results = results.expand_dims({axis: [results.attrs["hyper"][axis]]})
     drawn, (over_angle, collapse, layers) = plotting.figure(3, width=12.6, height=4.4)
     draw_rates(over_angle, collapse, results.sel(shared="none"))
     over_angle.set_xscale("symlog", linthresh=1e-3)

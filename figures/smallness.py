@@ -16,18 +16,9 @@ SHOWN = "mse"  # the loss of the left panel, whose crossings mostly lie on the s
 DEPTH_COLOURS = (plotting.SHARED, plotting.CROSS, plotting.OTHER, "#CC79A7")
 
 
-def with_networks(results: xr.Dataset) -> xr.Dataset:
-    """`results` with the dimensions width and depth, also where they were not swept."""
-    for axis in ("width", "depth"):
-        if axis not in results.dims:
-            results = results.expand_dims({axis: [results.attrs["config"][axis]]})
-    return results
-
-
 @plotting.styled
 def draw(results: xr.Dataset) -> Figure:
     """Critical eps over width and depth; measured over predicted, a dot a seed; and how far each prediction is off."""
-    results = with_networks(results)
     quadratic, both = (values.sel(predictor="quadratic") for values in (results.predicted, results.met))
     drawn, (networks, scatter, ratios) = plotting.figure(3, width=12.6, height=4.4)
 

@@ -31,6 +31,39 @@ def field_names(options: Any) -> Sequence[str]:
     return list(getattr(options, "_fields", options if isinstance(options, dict) else ()))
 
 
+def label(value: Any) -> Any:
+    """A value as a coordinate, and as a command says it: a tuple as text."""
+    return "-".join(map(str, value)) if isinstance(value, tuple) else value
+
+
+def get(options: Any, name: str) -> Any:
+    """The option of this dotted name of `options`: a dataclass, NamedTuple or dictionary, nested."""
+    for part in name.split("."):
+        options = options[part] if isinstance(options, dict) else getattr(options, part)
+    return options
+
+
+def has(options: Any, name: str) -> bool:
+    """Whether `options` has an option of this dotted name, which is not itself made of options."""
+    head, _, rest = name.partition(".")
+    if head not in field_names(options):
+        return False
+    inner = get(options, head)
+    return has(inner, rest) if rest else not field_names(inner)
+
+
+def replaced(options: Any, name: str, value: Any) -> Any:
+    """`options` (a dataclass, NamedTuple or dictionary, nested) with the option of this dotted name set to `value`."""
+    head, _, rest = name.partition(".")
+    if rest:
+        value = replaced(get(options, head), rest, value)
+    if isinstance(options, dict):
+        return options | {head: value}
+    if dataclasses.is_dataclass(options) and not isinstance(options, type):
+        return dataclasses.replace(options, **{head: value})
+    return options._replace(**{head: value})
+
+
 def told(options: T, values: Mapping[str, Any]) -> T:
     """A copy of a frozen dataclass with those of `values` that name its fields, unchecked: they may be traced."""
     changed = copy.copy(options)

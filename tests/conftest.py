@@ -90,7 +90,7 @@ SMOKE = {
         "--n-inputs": "16",
         "--iterations": "5",
     },
-    "cross_model": {"--widths": "8", "--batch": "8"},
+    "cross_model": {"--widths": "8", "--batch": "8", "--sweep": "output_scale=1"},
     "representations": {
         **_PROTOCOL,
         "--widths": "16 8",
@@ -99,7 +99,7 @@ SMOKE = {
         "--student.n-inputs": "256",
         "--sweep": "widths=16-8 --sweep student.n_imitated=2,3",
     },
-    "sharedness": {"--widths": "8", "--batch": "8"},
+    "sharedness": {"--widths": "8", "--batch": "8", "--sweep": "angle=0,0.1,1.5 --sweep eps=0.01"},
     "single_step": {"--widths": "8", "--batch": "8"},
     "violations": {"--eps": "0.01"},
     "traits": {
@@ -115,7 +115,7 @@ SMOKE = {
         "--trait-images": "32",
         "--every": "1",
     },
-    "smallness": {"--width": "8", "--batch": "8", "--points": "9"},
+    "smallness": {"--sweep": "width=8 --sweep depth=1,2", "--batch": "8", "--points": "9"},
     "throughput": {
         "--works": "small",
         "--peers": "jax-vmap",

@@ -27,9 +27,10 @@ study = subsim.Study(name="mine", title=__doc__, make_run=lambda config, data: r
                      variables={"number": subsim.Variable("a number")})
 """
 
-SIZED = TOY.replace("jax.random.normal(key)", 'hyper["scale"] * jax.random.normal(key)').replace(
+SIZED = TOY.replace("jax.random.normal(key)", 'hyper["scale"] * jax.random.normal(key) + hyper["shift"]').replace(
     "seeds=3,",
-    'seeds=3, hyper={"scale": 1.0}, paper={"seeds": 5, "hyper": {"scale": 7.0}, "axes": {"scale": [2.0, 4.0]}},',
+    'seeds=3, hyper={"scale": 1.0, "shift": 0.0},'
+    'paper={"seeds": 5, "hyper": {"scale": 7.0, "shift": 0.0}, "axes": {"scale": [2.0, 4.0]}},',
 )
 
 
@@ -146,14 +147,16 @@ def test_the_papers_size_decides_the_defaults_of_all_other_flags(command, tmp_pa
     assert command("run", "./mine.py", "--size", "paper")[0] == 0
     small, large = subsim.load_results("results/mine"), subsim.load_results("results/mine-paper")
     assert small.number.shape == (3,)
-    assert small.attrs["hyper"] == {"scale": 1.0}
+    assert small.attrs["hyper"] == {"scale": 1.0, "shift": 0.0}
     assert large.sizes == {"seed": 5, "scale": 2}
-    assert large.attrs["hyper"] == {"scale": 7.0}
-    status, printed, _ = command("run", "./mine.py", "--seeds", "2", "--size=paper", "--scale", "8", "--out", "r")
+    assert large.attrs["hyper"] == {"scale": 7.0, "shift": 0.0}
+    # Told beside an axis of the same name, one of the two would be passed over in silence.
+    assert refused(command("run", "./mine.py", "--size", "paper", "--scale", "8", "--out", "r"), "--sweep scale=8.0")
+    status, printed, _ = command("run", "./mine.py", "--seeds", "2", "--size=paper", "--shift", "8", "--out", "r")
     assert status == 0
     assert "Results: r" in printed
     assert subsim.load_results("r").sizes == {"seed": 2, "scale": 2}
-    assert subsim.load_results("r").attrs["hyper"] == {"scale": 8.0}
+    assert subsim.load_results("r").attrs["hyper"] == {"scale": 7.0, "shift": 8.0}
 
 
 def test_the_help_shows_the_sizes_and_the_defaults_of_the_one_that_is_asked_for(command, tmp_path):
@@ -237,12 +240,12 @@ def test_all_figures_are_drawn_from_what_is_there(command):
     words = ["--seeds", "2", "--widths", "8", "--batch", "8"]
     assert refused(command("figure", "all"), "nothing to draw in results")
     command("run", "single_step", *words)
-    command("run", "cross_model", *words, "--sweep", "eps=0.1,1")
+    command("run", "cross_model", *words, "--sweep", "output_scale=1", "--sweep", "eps=0.1,1")
     status, printed, _ = command("figure", "all", "--to", "drawn")
     assert status == 0
     assert sorted(os.listdir("drawn")) == ["single_step.csv", "single_step.pdf", "single_step.png"]
     assert "Passed over sharedness: results/sharedness holds no results" in printed
-    assert "Passed over cross_model: results/cross_model holds a sweep over eps" in printed
+    assert "results/cross_model holds a sweep over structure, output_scale, bias_scale, eps, and the figure" in printed
     assert printed.count("Passed over") == len(catalogue.available()) - 1
     assert refused(command("figure", "all", "--out", "results/single_step"), "out", "leave it out")
     assert refused(command("figure", "all", "--size", "paper"), "nothing to draw")
@@ -327,7 +330,7 @@ def test_a_study_reports_and_draws_the_sweeps_that_it_declares(command):
     assert status == 0
     assert "P(d_S.d_T > 0)" not in printed
     assert "Draw them" not in printed
-    assert refused(command("figure", "cross_model", "--out", "other", "--to", "drawn"), "sweep over eps")
+    assert refused(command("figure", "cross_model", "--out", "other", "--to", "drawn"), "bias_scale, eps, and")
 
 
 def test_help_names_every_knob(command, monkeypatch):

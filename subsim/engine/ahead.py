@@ -207,6 +207,7 @@ def compile_ahead(
     require(not study.on_host, f"The run of {study.name} is ordinary Python; there is no program to compile.")
     config = study.config if config is None else config
     hyper = study.hyper if hyper is None else hyper
+    study.refuse_overruled(sweep, config, hyper)
     axes = make_axes(study.sweep(sweep), config, hyper)
     plan = first_plan(seeds, chunk, lanes, mesh.size)
     search = compile_plan if chunk or lanes else largest_fitting

@@ -1,7 +1,6 @@
 """The axes of a sweep: options of the config, one compile a value, and numbers of the hyper, all in one program."""
 
 import ast
-import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any, NamedTuple
@@ -10,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from subsim.options import UserError, field_names, require
+from subsim.options import UserError, get, has, label, require
 
 
 class Axis(NamedTuple):
@@ -23,7 +22,7 @@ class Axis(NamedTuple):
     @property
     def labels(self) -> list[Any]:
         """The values as a coordinate: numbers and text as they are, widths as text."""
-        return ["-".join(map(str, value)) if isinstance(value, tuple) else value for value in self.values]
+        return [label(value) for value in self.values]
 
 
 def parse(text: str) -> tuple[str, tuple[Any, ...]]:
@@ -61,9 +60,9 @@ def make(sweep: Mapping[str, Iterable[Any]], config: Any, hyper: Any) -> list[Ax
     """
     axes = []
     for name, values in sweep.items():
-        traced = _has(hyper, name)
-        require(traced or _has(config, name), f"sweep of {name}: the study has no such option; try one of its flags.")
-        default = _get(hyper if traced else config, name)
+        traced = has(hyper, name)
+        require(traced or has(config, name), f"sweep of {name}: the study has no such option; try one of its flags.")
+        default = get(hyper if traced else config, name)
         alike = tuple(_alike(name, value, default) for value in values)
         require(len(alike) > 0, f"sweep of {name}: there are no values.")
         require(len(set(alike)) == len(alike), f"sweep of {name}: a value stands there twice.")
@@ -87,32 +86,6 @@ def _alike(name: str, value: Any, default: Any) -> Any:
         kind, fits, wanted = int, whole, "a whole number"
     require(fits, f"sweep of {name}: {value!r} is not {wanted}.")
     return kind(value)
-
-
-def _get(options: Any, name: str) -> Any:
-    for part in name.split("."):
-        options = options[part] if isinstance(options, dict) else getattr(options, part)
-    return options
-
-
-def _has(options: Any, name: str) -> bool:
-    head, _, rest = name.partition(".")
-    if head not in field_names(options):
-        return False
-    inner = _get(options, head)
-    return _has(inner, rest) if rest else not field_names(inner)
-
-
-def replaced(options: Any, name: str, value: Any) -> Any:
-    """`options` (a dataclass, NamedTuple or dictionary, nested) with the option of this dotted name set to `value`."""
-    head, _, rest = name.partition(".")
-    if rest:
-        value = replaced(_get(options, head), rest, value)
-    if isinstance(options, dict):
-        return options | {head: value}
-    if dataclasses.is_dataclass(options) and not isinstance(options, type):
-        return dataclasses.replace(options, **{head: value})
-    return options._replace(**{head: value})
 
 
 def over(run: Callable[[Any], Any], hyper: Any, axes: Sequence[Axis]) -> Callable[..., Any]:

@@ -12,13 +12,13 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from subsim.engine import host
-from subsim.engine.axes import Axis, over, replaced
+from subsim.engine.axes import Axis, over
 from subsim.engine.axes import arrays as axis_arrays
 from subsim.engine.counts import matrix_flops, value_bytes
 from subsim.engine.devices import AXIS
 from subsim.engine.errors import runs_the_study
 from subsim.engine.study import Precision, Run, Study
-from subsim.options import UserError
+from subsim.options import UserError, replaced
 
 # What each precision asks of matrix products. By default a GPU or TPU would round float32 operands behind our back.
 _MATMUL = {"float32": "highest", "bfloat16": "bfloat16", "float64": "highest"}

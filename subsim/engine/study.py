@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 import xarray as xr
 
-from subsim.options import Size, require
+from subsim.options import Size, get, has, label, require
 
 Precision = Literal["float32", "bfloat16", "float64"]
 # (key, hyper) -> Record: a mapping or NamedTuple of arrays, for one seed. On the host, its number stands for the key.
@@ -57,7 +57,7 @@ class Study:
     """Default of the numbers that are traced: any pytree."""
     axes: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     """Dotted names of options, each with the values that it takes unless a run is told others: a dimension each, which
-    report and figure know. An option without values is swept, and has a dimension, only in a run that names some."""
+    report and figure know."""
     load: Callable[[Any], Any] = no_data
     """Gives the data that `config` asks for, read once on the host."""
     check: Callable[[Any, Any], None] = no_check
@@ -99,4 +99,15 @@ class Study:
 
     def sweep(self, told: Mapping[str, Iterable[Any]] | None) -> dict[str, Iterable[Any]]:
         """Name -> values of the axes of a run that is `told` these, beside or in place of the study's own."""
-        return {name: values for name, values in self.axes.items() if len(values) > 0} | dict(told or {})
+        return dict(self.axes) | dict(told or {})
+
+    def refuse_overruled(self, told: Mapping[str, Iterable[Any]] | None, config: Any, hyper: Any) -> None:
+        """Raise `UserError` where an option has a value of its own that one of the study's axes would pass over."""
+        for name in sorted(set(self.axes) - set(told or {})):
+            for options, defaults in ((config, self.config), (hyper, self.hyper)):
+                if has(options, name):
+                    value = label(get(options, name))
+                    require(
+                        value == label(get(defaults, name)),
+                        f"{name} is {value}, but the study sweeps it; say --sweep {name}={value} instead.",
+                    )

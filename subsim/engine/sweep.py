@@ -8,14 +8,14 @@ import numpy as np
 import xarray as xr
 
 from subsim.engine import chunks, host, provenance, store
-from subsim.engine.axes import Axis, replaced
+from subsim.engine.axes import Axis
 from subsim.engine.axes import make as make_axes
 from subsim.engine.chunks import Notice, Runner
 from subsim.engine.devices import local_mesh
 from subsim.engine.program import Plan, prepare, trace
 from subsim.engine.study import Precision, Study
 from subsim.engine.team import Team
-from subsim.options import require, require_choice
+from subsim.options import replaced, require, require_choice
 
 Progress = Callable[[int, int], None]  # (seeds finished, seeds asked for)
 
@@ -69,6 +69,7 @@ def simulate(
 
     config = study.config if config is None else config
     hyper = study.hyper if hyper is None else hyper
+    study.refuse_overruled(sweep, config, hyper)
     axes = make_axes(study.sweep(sweep), config, hyper)
     if study.on_host:
         host.check(study, axes, root_seed, chunk)

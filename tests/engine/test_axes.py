@@ -79,6 +79,10 @@ def test_the_axes_that_a_study_declares_are_swept_unless_told_otherwise(toy):
     )
     told = subsim.simulate(declared, seeds=3, sweep={"scale": (2.0,), "size": (3, 4)})
     assert told.attrs["sweep"] == {"size": [3, 4], "scale": [2.0]}
+    own = {**toy.hyper, "scale": 7.0}
+    with pytest.raises(UserError, match=r"scale is 7.0, but the study sweeps it; say --sweep scale=7.0 instead"):
+        subsim.simulate(declared, hyper=own, seeds=3)
+    assert subsim.simulate(declared, hyper=own, seeds=3, sweep={"scale": (2.0,)}).sizes["scale"] == 1
 
 
 def test_one_trace_a_value_of_the_config_and_none_for_a_number(toy):
