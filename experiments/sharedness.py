@@ -147,7 +147,7 @@ study = Study(
         "trait_change": Variable("L_T(theta_S) - L_T(theta_S0)", ("loss", "shared"), "nat"),
     },
     seeds=1000,
-    cost="3 minutes on 2 cores",
+    cost="1 minute on 2 cores",
     precision="float64",
     precisions=("float64", "float32"),  # signs at small eps mean nothing in bfloat16
 )

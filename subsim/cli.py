@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
     from subsim.engine.study import Study
 
+IN_MEMORY = 2**25  # bytes of results that a run holds when it reports; of more it reads part after part
+
 
 class Terminated(KeyboardInterrupt):
     """SIGTERM, which ends a run as Ctrl-C does: what is being written is finished first."""
@@ -181,7 +183,7 @@ def simulate(study: "Study", config: Any, hyper: Any, **options: Any) -> "xr.Dat
 
     devices.keep_programs(cache_folder("programs"))
     with progress_of(study.name) as (show, note):
-        return sweep.simulate(study, config, hyper, progress=show, notice=note, **options)
+        return sweep.simulate(study, config, hyper, progress=show, notice=note, in_memory=IN_MEMORY, **options)
 
 
 def print_report(study: "Study", results: "xr.Dataset") -> None:

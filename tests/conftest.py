@@ -12,7 +12,7 @@ import pytest
 import zarr
 
 import subsim
-from subsim import datasets
+from subsim import cli, datasets
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -44,6 +44,22 @@ def _alone(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def command(capsys):
+    """Run a command; returns (exit status, what it printed, what it complained)."""
+
+    def run(*words):
+        status = 0
+        try:
+            cli.main([str(word) for word in words])
+        except SystemExit as stop:
+            status = stop.code or 0
+        printed = capsys.readouterr()
+        return status, printed.out, printed.err
+
+    return run
 
 
 # Smoke size of every study: a fraction of a second a seed.

@@ -1,4 +1,3 @@
-import csv
 import dataclasses
 import io
 import os
@@ -8,11 +7,11 @@ import sys
 import numpy as np
 import pytest
 import xarray as xr
-from conftest import ROOT, SMOKE, smoke_options
+from conftest import smoke_options
 from rich.console import Console
 
 import subsim
-from subsim import arguments, catalogue, cli, terminal
+from subsim import catalogue, cli, terminal
 from subsim.engine.summary import mean_table
 
 TOY = """
@@ -32,22 +31,6 @@ SIZED = TOY.replace("jax.random.normal(key)", 'hyper["scale"] * jax.random.norma
     'seeds=3, hyper={"scale": 1.0, "shift": 0.0},'
     'paper={"seeds": 5, "hyper": {"scale": 7.0, "shift": 0.0}, "axes": {"scale": [2.0, 4.0]}},',
 )
-
-
-@pytest.fixture
-def command(capsys):
-    """Run a command; returns (exit status, what it printed, what it complained)."""
-
-    def run(*words):
-        status = 0
-        try:
-            cli.main([str(word) for word in words])
-        except SystemExit as stop:
-            status = stop.code or 0
-        printed = capsys.readouterr()
-        return status, printed.out, printed.err
-
-    return run
 
 
 def refused(outcome, *words):
@@ -262,16 +245,6 @@ def test_a_dash_stands_for_the_dot(command):
     assert refused(command("run", "mnist_aux_logits", *words), "student.n_inputs is 0")
 
 
-@pytest.mark.usefixtures("optax_promotion")
-@pytest.mark.parametrize("precision", ["bfloat16", "float64"])
-def test_the_mnist_study_runs_in_every_precision(command, precision):
-    words = [*smoke_options("mnist_aux_logits"), "--seeds", "2", "--precision", precision, "--out", "r"]
-    assert command("run", "mnist_aux_logits", *words)[0] == 0
-    results = subsim.load_results("r")
-    assert (results.status == 1).all()
-    assert results.accuracy.dtype == ("float64" if precision == "float64" else "float32")
-
-
 def test_ctrl_c_says_how_to_go_on(command, tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text(TOY)
 
@@ -282,41 +255,6 @@ def test_ctrl_c_says_how_to_go_on(command, tmp_path, monkeypatch):
     status, _, complaint = command("run", "./mine.py")
     assert status == 130
     assert "Repeat the command" in complaint
-
-
-@pytest.mark.usefixtures("optax_promotion")
-@pytest.mark.parametrize("study", sorted(path.stem for path in (ROOT / "experiments").glob("*.py")))
-def test_every_study_runs_and_draws_at_smoke_size(command, study):
-    status, printed, _ = command("run", study, *smoke_options(study), "--seeds", "3", "--out", "r")
-    assert status == 0
-    assert "n" in printed
-    assert "dropped" in printed or "95%" in printed
-    results = subsim.load_results("r")
-    assert results.sizes["seed"] == 3
-    for variable in results.data_vars.values():
-        assert variable.attrs["description"]
-    assert command("figure", study, "--out", "r", "--to", "drawn")[0] == 0
-    with open(f"drawn/{study}.png", "rb") as png, open(f"drawn/{study}.pdf", "rb") as pdf:
-        assert png.read(4) == b"\x89PNG"
-        assert pdf.read(4) == b"%PDF"
-    with open(f"drawn/{study}.csv", newline="") as means:
-        rows = list(csv.DictReader(means))
-    assert {row["variable"] for row in rows} <= set(results.data_vars)
-    assert all(int(row["n"]) + int(row["dropped"]) == 3 for row in rows)
-    assert len(rows) > 0
-
-
-@pytest.mark.parametrize("study", SMOKE)
-def test_the_studys_own_file_is_a_command(study, tmp_path, monkeypatch):
-    """`python experiments/STUDY.py` does what `subsim run STUDY` does."""
-    import runpy
-
-    path = str(ROOT / "experiments" / f"{study}.py")
-    calls = []
-    monkeypatch.setattr(cli, "run", lambda name, words: calls.append((name, list(words))))
-    monkeypatch.setattr(sys, "argv", [path, "--seeds", "2"])
-    runpy.run_path(path, run_name="__main__")
-    assert calls == [(path, ["--seeds", "2"])]
 
 
 def test_a_study_reports_and_draws_the_sweeps_that_it_declares(command):
@@ -391,27 +329,6 @@ def test_data_counts_classes(command):
     assert "360" in printed
 
 
-@pytest.mark.slow
-@pytest.mark.usefixtures("optax_promotion")
-def test_the_demo_is_complete(command, monkeypatch):
-    """The whole demo with one seed: both tables, both figures, both stores, and the canonical number of steps."""
-    status, printed, _ = command("demo", "--seeds", "1", "--out", "d")
-    assert status == 0
-    assert "cross-model (all logits)" in printed
-    assert "independent" in printed
-    for study in ("mnist_aux_logits", "single_step"):
-        for suffix in ("png", "pdf"):
-            assert f"d/{study}/{study}.{suffix}" in printed
-    mnist = subsim.load_results("d/mnist_aux_logits")
-    assert mnist.attrs["config"]["teacher"]["steps"] == 295
-    assert mnist.attrs["config"]["data"] == "mnist5k"
-    assert float(mnist.accuracy.sel(condition="teacher").mean()) > 0.85
-    shared = subsim.load_results("d/single_step").sel(init="shared")
-    assert shared.sizes["seed"] == 1000
-    assert (shared.inner_product > 0).all()  # Lemma 1
-    assert (shared.trait_change < 0).all()  # Theorem 1
-
-
 def test_notebook_settings_survive_a_figure():
     import matplotlib
 
@@ -432,29 +349,6 @@ def test_notebook_settings_survive_a_figure():
     caption = figure.get_supxlabel()
     for words in ("n = 3", "95%", "mnist5k", "8", "he init"):
         assert words in caption
-
-
-@pytest.mark.parametrize(
-    "box",
-    [
-        "╭─ Oh ─────╮\n│ Wrong    │\n│ thing here. │\n│ ──────── │\n│ more │\n╰──╯\n",
-        # A screen that has no such letters:
-        " Oh       \n ----------- \n  Wrong   \n  thing here.  \n  --------\n  more\n\n",
-    ],
-)
-def test_the_parsers_boxes_become_sentences(box):
-    def complain():
-        with arguments.one_sentence():
-            sys.stderr.write(box)
-            sys.exit(2)
-
-    with pytest.raises(subsim.UserError, match=r"^Wrong thing here; add --help"):
-        complain()
-
-
-def test_a_parser_that_only_shows_help_is_left_alone():
-    with pytest.raises(SystemExit), arguments.one_sentence():
-        sys.exit(0)
 
 
 def test_a_repeated_command_does_not_compile_again(tmp_path):

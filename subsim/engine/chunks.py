@@ -128,7 +128,7 @@ class Runner:
         """The fastest of this runner and its neighbours in width for the run of `seeds`, each tried on the first ones.
 
         Wider ones are tried while they are faster and fit the device's memory, then narrower ones where no wider one
-        was better; on a CPU none that is far too wide for its cache. A trial is made only if the time it is likely to
+        was better; on a CPU none that is too wide for its cache. A trial is made only if the time it is likely to
         save is more than it costs, so that a short run makes none. What the winner's trial computed is kept: the run
         need not repeat it.
         """
@@ -158,9 +158,9 @@ class Runner:
         return best
 
     def _spills(self, cut: Plan) -> bool:
-        """Whether `cut` is far too wide for a CPU's cache: trying it would only cost memory."""
+        """Whether `cut` is too wide for a CPU's cache: no such plan was faster, and trying it costs memory."""
         on_cpu = self.mesh.devices.flat[0].platform == "cpu"
-        return on_cpu and cut.lanes > 1 and cut.lanes * cost_of_one(self._prepared).bytes > STEP * CACHED
+        return on_cpu and cut.lanes > 1 and cut.lanes * cost_of_one(self._prepared).bytes > CACHED
 
     def _pace(self, seeds: np.ndarray) -> float:
         """Seconds a seed, measured on the first chunk of `seeds`, whose record is kept."""

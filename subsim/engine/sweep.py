@@ -32,6 +32,7 @@ def simulate(
     out: str | Path | None = None,
     chunk: int | None = None,
     repair: bool = False,
+    in_memory: int | None = None,
     progress: Progress | None = None,
     notice: Notice | None = None,
     team: Team | None = None,
@@ -49,6 +50,8 @@ def simulate(
         chunk: seeds that one call of the compiled program runs, and that are written together. None: measured and
             chosen where that pays, and kept when the run is continued.
         repair: mend what is damaged in `out`, and compute the seeds that were lost again.
+        in_memory: bytes of results that are returned in memory; more stay in `out` and are read where they are used.
+            None: however many.
         progress: called with (seeds finished, seeds asked for) at the start, after compiling and after every chunk;
             seeds are counted once for every value of the config's axes. Of several processes, the first calls it, for
             all.
@@ -132,7 +135,7 @@ def simulate(
             cut = runner.plan
         if team:
             team.finish(report)
-        return results.dataset(seeds)
+        return results.dataset(seeds, None if out is None else in_memory)
 
 
 def checked_configs(study: Study, config: Any, hyper: Any, axes: Sequence[Axis]) -> dict[tuple[int, ...], Any]:

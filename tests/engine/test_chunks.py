@@ -89,12 +89,12 @@ def test_narrower_lanes_are_tried_where_wider_ones_are_slower(toy, paced):
     assert lanes == [64, 4]
 
 
-def test_what_is_far_too_wide_for_a_cache_is_not_tried(toy, paced, monkeypatch):
+def test_what_is_too_wide_for_a_cache_is_not_tried(toy, paced, monkeypatch):
     paced["of"] = lambda chunk: 1 / chunk  # the wider the faster, if it were tried
     prepared = runner(toy, Plan(32, 16))._prepared
     its_bytes = program.cost_of_one(prepared).bytes
     assert chunks.side_by_side(prepared) == chunks.CACHED // its_bytes
-    monkeypatch.setattr(chunks, "CACHED", 16 * its_bytes)
+    monkeypatch.setattr(chunks, "CACHED", 64 * its_bytes)
     assert runner(toy, Plan(32, 16)).tuned(np.arange(100_000)).plan.lanes == 64
 
 

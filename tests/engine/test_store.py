@@ -5,6 +5,7 @@ import functools
 import json
 import linecache
 import os
+import shutil
 import signal
 import time
 
@@ -39,6 +40,16 @@ def test_in_memory_and_on_disk_agree(toy, tmp_path):
     memory, disk = subsim.simulate(toy), subsim.simulate(toy, out=tmp_path / "r")
     xr.testing.assert_equal(memory, disk)
     xr.testing.assert_equal(disk, subsim.load_results(tmp_path / "r"))
+
+
+def test_results_of_more_than_so_many_bytes_stay_on_disk(toy, tmp_path):
+    size = subsim.simulate(toy).nbytes
+    few, many = (subsim.simulate(toy, out=tmp_path / "r", in_memory=limit) for limit in (size, size - 1))
+    xr.testing.assert_identical(few, many)
+    shutil.rmtree(tmp_path / "r")
+    assert np.isfinite(few["all"]).all()
+    assert np.isnan(many["all"]).all()  # read again, and there is nothing any more
+    xr.testing.assert_equal(subsim.simulate(toy, in_memory=0), few)
 
 
 @pytest.mark.parametrize(
