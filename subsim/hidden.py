@@ -44,7 +44,7 @@ def of_displacements(seen: Seen) -> list[Float[Array, ""]]:
     and in all."""
     moved = measures.displacement(seen.params, seen.start), measures.displacement(seen.teacher, seen.reference)
     found = measures.by_layer(measures.alignment, *moved)
-    layers = sorted(name for name in found if name.startswith("hidden"))
+    layers = [name for name in found if name.startswith("hidden")]
     return [found["class_head"], found[layers[0]], found[layers[-1]], measures.alignment(*moved)]
 
 
