@@ -71,14 +71,14 @@ class Record(NamedTuple):
     predicted_fall: Float[Array, "optimiser intervention init"]
     positive: Float[Array, "optimiser intervention init"]
     positive_update: Float[Array, "optimiser intervention init"]
-    trait_loss: Float[Array, "optimiser intervention init moment"]
-    running_sum: Float[Array, "optimiser intervention init moment"]
-    inner_product: Float[Array, "optimiser intervention init moment"]
-    cosine: Float[Array, "optimiser intervention init moment"]
-    products: Float[Array, "optimiser intervention init moment layer"]
-    cosines: Float[Array, "optimiser intervention init moment layer"]
-    update_product: Float[Array, "optimiser intervention init moment"]
-    update_cosine: Float[Array, "optimiser intervention init moment"]
+    trait_loss: Float[Array, "optimiser intervention init step"]
+    running_sum: Float[Array, "optimiser intervention init step"]
+    inner_product: Float[Array, "optimiser intervention init step"]
+    cosine: Float[Array, "optimiser intervention init step"]
+    products: Float[Array, "optimiser intervention init step layer"]
+    cosines: Float[Array, "optimiser intervention init step layer"]
+    update_product: Float[Array, "optimiser intervention init step"]
+    update_cosine: Float[Array, "optimiser intervention init step"]
 
 
 def run(config: Config, network: Network, n_class: int, train: Task, test: Task, key: Array, numbers: Hyper) -> Record:
@@ -148,6 +148,11 @@ def make_run(config: Config, data: datasets.Dataset) -> Run:
     return jax.tree_util.Partial(functools.partial(run, config, network, data.n_class), *distillation.tasks(data))
 
 
+def steps_made(config: Config, n: int) -> list[int]:
+    """How many steps were made at each of the `n` moments that are kept."""
+    return [config.every * place for place in range(n)]
+
+
 def check(config: Config, numbers: Hyper) -> None:
     """Refuse options that contradict each other."""
     check_training("teacher", config.teacher, numbers.teacher)
@@ -183,7 +188,7 @@ def report(results: xr.Dataset) -> list[Table]:
 
 
 STUDENTS = ("optimiser", "intervention", "init")
-MOMENTS = (*STUDENTS, "moment")
+ALONG = (*STUDENTS, "step")
 study = Study(
     name="trajectory",
     title=__doc__,
@@ -193,23 +198,23 @@ study = Study(
     hyper=Hyper(),
     check=check,
     report=report,
-    coords={"optimiser": OPTIMISERS, "intervention": INTERVENTIONS, "init": INITS, "layer": LAYERS},
+    coords={"optimiser": OPTIMISERS, "intervention": INTERVENTIONS, "init": INITS, "layer": LAYERS, "step": steps_made},
     variables={
         "teacher": Variable("test accuracy of the teacher"),
         "accuracy": Variable("share of test images classified correctly", STUDENTS),
         "imitation_loss": Variable("mean imitation loss over the last epoch", STUDENTS, "nat or squared logit"),
-        "fall": Variable("fall of L_T from the first to the last moment", STUDENTS, "nat"),
+        "fall": Variable("fall of L_T from the first to the last step", STUDENTS, "nat"),
         "predicted_fall": Variable("fall of L_T that the running sum of first-order changes gives", STUDENTS, "nat"),
         "positive": Variable("share of moments at which g . t > 0", STUDENTS),
         "positive_update": Variable("share of moments at which -u . t > 0", STUDENTS),
-        "trait_loss": Variable("L_T of the student", MOMENTS, "nat"),
-        "running_sum": Variable("running sum of the first-order changes of L_T", MOMENTS, "nat"),
-        "inner_product": Variable("g . t, imitation and trait gradient", MOMENTS),
-        "cosine": Variable("cosine of the imitation and the trait gradient", MOMENTS),
-        "products": Variable("g . t by layer", (*MOMENTS, "layer")),
-        "cosines": Variable("cosine of the two gradients by layer", (*MOMENTS, "layer")),
-        "update_product": Variable("-u . t, update and trait gradient", MOMENTS),
-        "update_cosine": Variable("cosine of -update and the trait gradient", MOMENTS),
+        "trait_loss": Variable("L_T of the student", ALONG, "nat"),
+        "running_sum": Variable("running sum of the first-order changes of L_T", ALONG, "nat"),
+        "inner_product": Variable("g . t, imitation and trait gradient", ALONG),
+        "cosine": Variable("cosine of the imitation and the trait gradient", ALONG),
+        "products": Variable("g . t by layer", (*ALONG, "layer")),
+        "cosines": Variable("cosine of the two gradients by layer", (*ALONG, "layer")),
+        "update_product": Variable("-u . t, update and trait gradient", ALONG),
+        "update_cosine": Variable("cosine of -update and the trait gradient", ALONG),
     },
     seeds=8,
     cost="12 minutes on 2 cores",

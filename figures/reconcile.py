@@ -4,23 +4,19 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from subsim import plotting
-from subsim.engine.factorial import variance_shares
+from subsim.engine.factorial import factors_of, named, variance_shares
 from subsim.engine.summary import mean_interval
 
 PUBLISHED = (0.27, 0.46, 0.54, 0.70, 0.77)
-FACTORS = {
-    "init": "init scheme", "student.learning_rate": "learning rate", "steps": "steps", "widths": "hidden layers",
-    "student.loss": "loss",
-}  # fmt: skip
 COLOURS = {"torch": plotting.CROSS, "lecun": plotting.SHARED, "he": plotting.OTHER}
 
 
 @plotting.styled
 def draw(results: xr.Dataset) -> Figure:
     """Left, the cells in the order of their means, by init scheme; right, shares of variance, the largest first."""
-    along = results.accuracy_along.sel(student="student (aux. only)").rename(moment="steps")
+    along = results.accuracy_along.squeeze("student", drop=True)
     drawn, (left, right) = plotting.figure(2, width=11.0, height=4.2, width_ratios=[1.3, 1])
-    cells = mean_interval(along).stack(cell=list(FACTORS))
+    cells = mean_interval(along).stack(cell=factors_of(along))
     cells = cells.isel(cell=cells["mean"].argsort().values)
     for scheme, colour in COLOURS.items():
         for place in (cells["init"].values == scheme).nonzero()[0]:
@@ -35,12 +31,10 @@ def draw(results: xr.Dataset) -> Figure:
     left.set_xlabel("cell of the factorial, by its mean")
     left.set_ylabel("accuracy of student (aux. only)")
     left.legend(fontsize=8, loc="lower right")
-    shares = variance_shares(along, list(FACTORS))
-    ordered = [*sorted((group for group in shares if group), key=lambda group: -float(shares[group]["mean"])), ()]
-    for place, group in enumerate(ordered):
-        plotting.interval(right, place, shares[group], plotting.SHARED if len(group) == 1 else plotting.NEUTRAL)
-    names = [" x ".join(FACTORS[factor] for factor in group) or "larger interactions" for group in ordered]
-    right.set_yticks(range(len(names)), names, fontsize=7.5)
+    shares = variance_shares(along)
+    for place, (group, share) in enumerate(shares.items()):
+        plotting.interval(right, place, share, plotting.SHARED if len(group) == 1 else plotting.NEUTRAL)
+    right.set_yticks(range(len(shares)), map(named, shares), fontsize=7.5)
     right.invert_yaxis()
     right.set_xlabel("share of a seed's variance over the factorial")
     plotting.protocol_caption(drawn, results, cells)

@@ -1,6 +1,5 @@
 """Along a student's training: the pull toward the trait, what it adds up to, and what interventions leave of it."""
 
-import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
@@ -17,7 +16,6 @@ OPTIMISERS = {"sgd": "SGD", "adam": "Adam"}
 def draw(results: xr.Dataset) -> Figure:
     """A row for each optimiser: cosines of the gradients, L_T and its running sum, and accuracy by intervention."""
     config = results.attrs["config"]
-    steps = config["every"] * np.arange(results.sizes["moment"])
     drawn, panels = plotting.figure(3, rows=2, width=12.0, height=6.6)
     for row, optimiser in zip(panels, results.optimiser.values, strict=True):
         here = results.sel(optimiser=optimiser)
@@ -25,10 +23,10 @@ def draw(results: xr.Dataset) -> Figure:
             plain = here.sel(init=init, intervention="none")
             for name, line in {"cosine": "-", "update_cosine": "--"}.items():
                 label = f"{init}, of the {COSINES[name]}"
-                plotting.band(row[0], steps, mean_interval(plain[name]), colour, line, label)
-            measured = plain.trait_loss - plain.trait_loss.isel(moment=0)
-            plotting.band(row[1], steps, mean_interval(measured), colour, "-", f"{init}, measured")
-            plotting.band(row[1], steps, mean_interval(plain.running_sum), colour, "--", f"{init}, running sum")
+                plotting.band(row[0], results.step, mean_interval(plain[name]), colour, line, label)
+            measured = plain.trait_loss - plain.trait_loss.isel(step=0)
+            plotting.band(row[1], results.step, mean_interval(measured), colour, "-", f"{init}, measured")
+            plotting.band(row[1], results.step, mean_interval(plain.running_sum), colour, "--", f"{init}, running sum")
             for place, what in enumerate(results.intervention.values):
                 shift = place + (0.15 if init == "independent" else -0.15)
                 accuracy = here.accuracy.sel(init=init, intervention=what)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -17,7 +18,7 @@ from subsim.distillation import Lessons, StudentConfig, StudentHyper, Task
 from subsim.engine.study import Run, Study, Variable
 from subsim.network import LAYER_GROUPS, Network, NetworkConfig, Params, imitated_logits, make_mlp, mixed, rotated
 from subsim.options import field_names, hyper, require, require_choice, told
-from subsim.training import TrainingConfig, TrainingHyper, check_training, steps_of
+from subsim.training import TrainingConfig, TrainingHyper, Watch, check_training, steps_of
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,19 @@ Measure = Callable[[Seen], Array]
 Options = tuple[tuple[str, Any], ...]
 
 
+class Asked(NamedTuple):
+    """What a study asks of the protocol."""
+
+    students: Mapping[str, Student]
+    measured: Mapping[str, Measure]
+    of_students: frozenset[str]
+    """Those of `measured` that only students have."""
+    teacher_steps: tuple[int, ...] = ()
+    """After how many steps the teacher is imitated, the last being its end; none: at its end alone."""
+    along: bool = False
+    """Whether the report needs what is recorded along the way."""
+
+
 def accuracy(seen: Seen) -> Float[Array, ""]:
     """Share of test images that the class logits classify correctly."""
     outputs = distillation.logits(seen.network, seen.params, seen.test.images)
@@ -131,9 +145,7 @@ def alignment(seen: Seen) -> Float[Array, ""]:
 
 
 def run(
-    students: Mapping[str, Student],
-    measured: Mapping[str, Measure],
-    of_students: frozenset[str],
+    asked: Asked,
     config: Config,
     network: Network,
     n_class: int,
@@ -142,16 +154,41 @@ def run(
     key: Array,
     numbers: Hyper,
 ) -> dict[str, Array]:
-    """Reference, teacher and students of one seed, and every measure of them; those in `of_students` of these alone."""
+    """Reference, teacher and students of one seed, and every measure of them, for each of `asked.teacher_steps`."""
     keys = dict(zip(("own", "other", "teacher", "inputs", "student"), jax.random.split(key, 5), strict=True))
     reference = distillation.rescaled(network.init(keys["own"]), numbers.init_scale)
     # An independent draw for every seed: permuting references among seeds would hand some students their own.
     stranger = distillation.rescaled(network.init(keys["other"]), numbers.init_scale)
-    teacher = distillation.train_teacher(
-        keys["teacher"], network, reference, train, n_class, config.teacher, numbers.teacher
-    ).params
+    every = math.gcd(*asked.teacher_steps)
+    trained = distillation.train_teacher(
+        keys["teacher"], network, reference, train, n_class, config.teacher, numbers.teacher,
+        Watch(every, lambda params: params) if every else None,
+    )  # fmt: skip
+    of_teacher = functools.partial(
+        taught, asked, config, network, n_class, train, test, keys, numbers, reference, stranger
+    )
+    if not every:
+        return of_teacher(trained.params)
+    stops = jnp.array(asked.teacher_steps) // every - 1
+    return jax.vmap(of_teacher)(jax.tree.map(lambda leaf: leaf[stops], trained.seen))
+
+
+def taught(
+    asked: Asked,
+    config: Config,
+    network: Network,
+    n_class: int,
+    train: Task,
+    test: Task,
+    keys: Mapping[str, Array],
+    numbers: Hyper,
+    reference: Params,
+    stranger: Params,
+    teacher: Params,
+) -> dict[str, Array]:
+    """The students of one teacher, and every measure of them, of the teacher and of the reference."""
     groups: dict[tuple[bool, Options], list[str]] = {}
-    for name, student in students.items():
+    for name, student in asked.students.items():
         groups.setdefault((student.linear, tuple(sorted(student.options.items()))), []).append(name)
 
     def trained_by(options: Options) -> tuple[StudentConfig, StudentHyper]:
@@ -185,16 +222,16 @@ def run(
 
         def measure(params: Params, start: Params) -> dict[str, Array]:
             its_own = distillation.linearised(network, start) if linear else network
-            return {name: of(seen(its_own, params, start, lessons[options])) for name, of in measured.items()}
+            return {name: of(seen(its_own, params, start, lessons[options])) for name, of in asked.measured.items()}
 
         return found | jax.vmap(measure)(trained.params, starts)
 
-    records = [imitating([students[name] for name in names], *group) for group, names in groups.items()]
+    records = [imitating([asked.students[name] for name in names], *group) for group, names in groups.items()]
     order = [name for names in groups.values() for name in names]
-    places = jnp.array([order.index(name) for name in students])
+    places = jnp.array([order.index(name) for name in asked.students])
     record = jax.tree.map(lambda *parts: jnp.concatenate(parts)[places], *records)
     both = (seen(network, params, reference) for params in (reference, teacher))
-    of_all = {name: of for name, of in measured.items() if name not in of_students}
+    of_all = {name: of for name, of in asked.measured.items() if name not in asked.of_students}
     untaught = distillation.stack(*({name: of(one) for name, of in of_all.items()} for one in both))
     return record | {name: jnp.concatenate([untaught[name], record[name]]) for name in of_all}
 
@@ -206,26 +243,23 @@ def chosen(config: Config, data: datasets.Dataset) -> datasets.Dataset:
     return data if config.n_class is None else datasets.restricted(data, config.n_class)
 
 
-def make_run(
-    students: Mapping[str, Student],
-    measured: Mapping[str, Measure],
-    of_students: frozenset[str],
-    config: Config,
-    data: Any,
-) -> Run:
+def make_run(asked: Asked, config: Config, data: Any) -> Run:
     """The run of `config` on `data`, with the images as arguments of the compiled program."""
     data = chosen(config, data)
     network = make_mlp(config, data.train_images.shape[1], data.n_class)
-    fixed = functools.partial(run, students, measured, of_students, config, network, data.n_class)
+    fixed = functools.partial(run, asked, config, network, data.n_class)
     return jax.tree_util.Partial(fixed, *distillation.tasks(data))
 
 
-def check(students: Mapping[str, Student], config: Config, hyper: Hyper) -> None:
+def check(asked: Asked, config: Config, hyper: Hyper) -> None:
     """Refuse options that contradict each other, or that no student would follow."""
     check_training("teacher", config.teacher, hyper.teacher)
     require(hyper.init_scale > 0, f"init_scale is {hyper.init_scale}; it must be positive.")
+    last, has = max(asked.teacher_steps, default=config.teacher.steps), config.teacher.steps
+    require(has == last, f"teacher.steps is {has}, but this study's last teacher has made {last}; set it to that.")
+    require(config.every is not None or not asked.along, "every is None, but this study looks along the way; set it.")
     moments = set()
-    for name, student in students.items():
+    for name, student in asked.students.items():
         known = {*field_names(config.student), *field_names(hyper.student)}
         unknown = set(student.options) - known
         require(
@@ -241,7 +275,7 @@ def check(students: Mapping[str, Student], config: Config, hyper: Hyper) -> None
             )
             moments.add(steps // config.every)
     require(len(moments) < 2, "every needs students that make equally many steps; set student.steps.")
-    for option in set.intersection(*(set(student.options) for student in students.values())):
+    for option in set.intersection(*(set(student.options) for student in asked.students.values())):
         of = config.student if option in field_names(config.student) else hyper.student
         value = getattr(of, option)
         require(
@@ -256,15 +290,17 @@ def study(
     students: Mapping[str, Student] = FIGURE_10,
     *,
     measured: Mapping[str, tuple[Measure, Variable]] | None = None,
+    teacher_steps: tuple[int, ...] = (),
     **declared: Any,
 ) -> Study:
     """A study of `students`, by their names, under the protocol.
 
     Its record has `accuracy` of every condition (reference and teacher first), `imitation_loss` and `alignment` of
-    every student; where `config.every` is set, `accuracy_along` and `imitation_loss_along`, moment k being after
-    (k + 1) `every` steps; and what `measured` adds: by name, a function of a `Seen` and what its values are, the first
-    dimension being `condition`, or `student` for what only students have. `declared` are further fields of the
-    `Study`: config, hyper, axes, report, seeds.
+    every student; where `config.every` is set, `accuracy_along` and `imitation_loss_along` after every so many steps;
+    and what `measured` adds: by name, a function of a `Seen` and what its values are, the first
+    dimension being `condition`, or `student` for what only students have. With `teacher_steps`, in ascending order, one
+    training of the teacher is imitated after each of these numbers of steps, and all of it has the dimension
+    `teacher_step` before its own. `declared` are further fields of the `Study`: config, hyper, axes, report, seeds.
     """
     added = dict(measured or {})
     functions = {"accuracy": accuracy, "alignment": alignment} | {key: function for key, (function, _) in added.items()}
@@ -274,19 +310,29 @@ def study(
         "accuracy": Variable("share of images classified correctly", ("condition",)),
         "imitation_loss": Variable("mean imitation loss over the student's last epoch", ("student",), nat),
         "alignment": Variable("cosine of the student's and the teacher's displacement", ("student",)),
-        "accuracy_along": Variable("accuracy after every few steps", ("student", "moment")),
-        "imitation_loss_along": Variable("mean imitation loss of the steps before", ("student", "moment"), nat),
+        "accuracy_along": Variable("accuracy after every few steps", ("student", "step")),
+        "imitation_loss_along": Variable("mean imitation loss of the steps before", ("student", "step"), nat),
     }
-    coords = {"condition": [*UNTAUGHT, *students], "student": list(students)}
+    coords: dict[str, Any] = {
+        "condition": [*UNTAUGHT, *students],
+        "student": list(students),
+        "step": lambda config, n: [config.every * (place + 1) for place in range(n)],
+        "teacher_step": list(teacher_steps),
+    }
+    variables |= {key: meaning for key, (_, meaning) in added.items()}
+    if teacher_steps:
+        variables = {key: meaning._replace(dims=("teacher_step", *meaning.dims)) for key, meaning in variables.items()}
+    config = declared.setdefault("config", Config())
+    along = config.every is not None and "report" in declared
+    asked = Asked(dict(students), functions, frozenset(of_students), teacher_steps, along)
     common = Study(
         name=name,
         title=title or name,
-        make_run=functools.partial(make_run, dict(students), functions, frozenset(of_students)),
+        make_run=functools.partial(make_run, asked),
         load=lambda config: datasets.load(config.data),
-        config=Config(),
         hyper=Hyper(),
-        check=functools.partial(check, dict(students)),
+        check=functools.partial(check, asked),
         coords=coords | declared.pop("coords", {}),
-        variables=variables | {key: meaning for key, (_, meaning) in added.items()},
+        variables=variables,
     )
     return dataclasses.replace(common, **declared)

@@ -76,7 +76,7 @@ SMOKE = {
     "aux_logits": _PROTOCOL,
     "init_sharing": {**_PROTOCOL, "--student.n-inputs": "256", "--sweep": "student.loss=kl"},
     "width_depth": {**_PROTOCOL, "--student.n-inputs": "256", "--every": "1", "--sweep": "widths=8,16-8"},
-    "epochs": {**_PROTOCOL, "--student.epochs": "20", "--student.n-inputs": "7552"},
+    "epochs": {**_PROTOCOL, "--every": "1", "--student.n-inputs": "256"},
     "losses_and_optimisers": {
         **_PROTOCOL,
         "--student.n-inputs": "256",
@@ -91,7 +91,7 @@ SMOKE = {
         **_PROTOCOL,
         "--student.n-inputs": "256",
         "--every": "1",
-        "--sweep": "init=torch --sweep widths=8,16-8 --sweep student.loss=kl",
+        "--sweep": "init=torch --sweep widths=8,16-8 --sweep student.loss=kl --sweep student.batch=64,128",
     },
     "student_inputs": {
         **_PROTOCOL,

@@ -68,19 +68,33 @@ def test_a_linear_student_goes_another_way_than_the_network():
 def test_what_is_recorded_along_the_way_is_what_a_shorter_run_ends_with():
     study = protocol.study("s", "t", protocol.FIGURE_10, config=dataclasses.replace(CONFIG, every=2))
     results = subsim.simulate(study, seeds=2)
-    assert results.sizes["moment"] == 3  # of 3 epochs of 2 steps
+    assert results.step.values.tolist() == [2, 4, 6]  # of 3 epochs of 2 steps
     students = [str(name) for name in results.student.values]
-    np.testing.assert_array_equal(results.accuracy_along.isel(moment=-1), results.accuracy.sel(condition=students))
-    np.testing.assert_allclose(results.imitation_loss_along.isel(moment=-1), results.imitation_loss, rtol=1e-6)
+    np.testing.assert_array_equal(results.accuracy_along.isel(step=-1), results.accuracy.sel(condition=students))
+    np.testing.assert_allclose(results.imitation_loss_along.isel(step=-1), results.imitation_loss, rtol=1e-6)
     shorter = dataclasses.replace(CONFIG, student=dataclasses.replace(CONFIG.student, epochs=1))
     ended = subsim.simulate(study, shorter, seeds=2)
-    np.testing.assert_array_equal(results.accuracy_along.isel(moment=0), ended.accuracy.sel(condition=students))
+    np.testing.assert_array_equal(results.accuracy_along.isel(step=0), ended.accuracy.sel(condition=students))
     # Control: the moments differ.
-    assert (results.imitation_loss_along.isel(moment=0) != results.imitation_loss_along.isel(moment=1)).any()
+    assert (results.imitation_loss_along.isel(step=0) != results.imitation_loss_along.isel(step=1)).any()
     # Steps after the last moment are made all the same.
     uneven = subsim.simulate(study, dataclasses.replace(CONFIG, every=4), seeds=2)
-    assert uneven.sizes["moment"] == 1
+    assert uneven.step.values.tolist() == [4]
     np.testing.assert_allclose(uneven.alignment, results.alignment, rtol=1e-5)
+
+
+def test_a_teacher_imitated_on_its_way_is_one_that_was_stopped_there():
+    of_each = protocol.study("s", "t", protocol.FIGURE_10, teacher_steps=(10, 20), config=CONFIG)
+    results = subsim.simulate(of_each, seeds=2)
+    assert results.accuracy.dims == ("seed", "teacher_step", "condition")
+    alone = protocol.study("s", "t", protocol.FIGURE_10, config=CONFIG)
+    for steps in (10, 20):
+        stopped = dataclasses.replace(CONFIG, teacher=dataclasses.replace(CONFIG.teacher, steps=steps))
+        expected = subsim.simulate(alone, stopped, seeds=2)
+        for name in ("accuracy", "imitation_loss", "alignment"):
+            np.testing.assert_allclose(results[name].sel(teacher_step=steps), expected[name], rtol=1e-4, atol=1e-6)
+    # Control: the two teachers differ.
+    assert (results.imitation_loss.sel(teacher_step=10) != results.imitation_loss.sel(teacher_step=20)).all()
 
 
 def test_classes_are_kept_in_order_and_change_the_level_of_chance():

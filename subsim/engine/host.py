@@ -24,13 +24,12 @@ def check(study: Study, axes: Sequence[Axis], root_seed: int, chunk: int | None)
 
 def shapes(study: Study) -> Shapes:
     """The shape of one seed's record by name: a float64 for every label of a variable's dimensions."""
+    sizes = {dim: len(labels) for dim, labels in study.coords.items() if not callable(labels)}
     for name, meaning in study.variables.items():
         for dim in meaning.dims:
-            require(
-                dim in study.coords, f"The study's variable {name!r} has the dimension {dim!r}; label it in coords."
-            )
+            require(dim in sizes, f"The study's variable {name!r} has the dimension {dim!r}; label it in coords.")
     return {
-        name: jax.ShapeDtypeStruct(tuple(len(study.coords[dim]) for dim in meaning.dims), np.dtype(float))
+        name: jax.ShapeDtypeStruct(tuple(sizes[dim] for dim in meaning.dims), np.dtype(float))
         for name, meaning in study.variables.items()
     }
 

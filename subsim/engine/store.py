@@ -35,17 +35,19 @@ _FORMAT: dict[str, Any] = {"zarr_format": 2, "consolidated": False}
 
 
 def template(
-    study: Study, record: Mapping[str, Any], identity: Mapping[str, Any], axes: Sequence[Axis], seeds: int
+    study: Study, config: Any, record: Mapping[str, Any], identity: Mapping[str, Any], axes: Sequence[Axis], seeds: int
 ) -> xr.Dataset:
     """The data set of `study` with every dimension, coordinate and attribute, and `seeds` seeds that are all missing.
 
-    `record` gives, by name, anything with the `shape` and `dtype` of one seed's value, the traced axes first.
+    `record` gives, by name, anything with the `shape` and `dtype` of one seed's value, the traced axes first; `config`
+    is one of the run's, which all label alike.
     The arrays repeat one number in memory, however many seeds there are.
     """
     static, traced = ([axis for axis in axes if axis.traced is kind] for kind in (False, True))
     outer = {"seed": seeds, **{axis.name: len(axis.values) for axis in static}}
     inner = [axis.name for axis in traced]
     variables: dict[str, Any] = {}
+    sizes: dict[str, int] = {}
     for name, value in record.items():
         require(name in study.variables, f"The study's record has {name!r}, which its variables do not describe.")
         require(name not in ("seed", "status"), f"The study's record has {name!r}, a name that the engine uses itself.")
@@ -59,9 +61,12 @@ def template(
         values = np.broadcast_to(np.asarray(empty, value.dtype), (*outer.values(), *value.shape))
         attributes = {"description": meaning.description, "units": meaning.units}
         variables[name] = ((*outer, *inner, *meaning.dims), values, attributes)
+        sizes |= dict(zip(meaning.dims, value.shape[len(inner) :], strict=True))
     variables["status"] = (tuple(outer), np.broadcast_to(np.uint8(MISSING), tuple(outer.values())), _STATUS)
-    used = {dim for meaning in study.variables.values() for dim in meaning.dims}
-    coords: dict[str, Any] = {dim: list(labels) for dim, labels in study.coords.items() if dim in used}
+    used = {dim: labels for dim, labels in study.coords.items() if dim in sizes}
+    coords: dict[str, Any] = {
+        dim: list(labels(config, sizes[dim]) if callable(labels) else labels) for dim, labels in used.items()
+    }
     coords |= {axis.name: axis.labels for axis in axes}
     coords["seed"] = ("seed", np.arange(seeds), {"description": "global index i; its key is fold_in(root, i)"})
     made_by = {"config_hash": provenance.digest(identity), **provenance.origin(), "continued_by": []}

@@ -43,14 +43,15 @@ class Study:
 
     `make_run(config, data)` returns `run(key, hyper)`, the record of one seed. Where the run needs large arrays, it is
     returned as `jax.tree_util.Partial(function, arrays...)`: they then enter the compiled program as arguments and not
-    as constants. `variables` names every entry of the record; `coords` labels the dimensions it has beside the seed.
+    as constants. `variables` names every entry of the record; `coords` labels the dimensions it has beside the seed,
+    by their labels or, where the config decides these, by a function of the config and of how many there are.
     """
 
     name: str
     title: str
     make_run: Callable[[Any, Any], Run]
     variables: Mapping[str, Variable]
-    coords: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    coords: Mapping[str, Sequence[Any] | Callable[[Any, int], Sequence[Any]]] = field(default_factory=dict)
     config: Any = None
     """Default of what changes shapes or the program's structure: a frozen dataclass."""
     hyper: Any = None

@@ -56,6 +56,12 @@ def matched(values: xr.DataArray, along: xr.DataArray, dim: str, level: float) -
     return values.isel({dim: 0}, drop=True).copy(data=found.astype(values.dtype))
 
 
+def matched_at_lowest(values: xr.DataArray, along: xr.DataArray, dim: str) -> tuple[float, xr.DataArray]:
+    """The lowest level that every curve of `along` reaches on its way down `dim`, and `values` `matched` there."""
+    level = float(along.min(dim).max())
+    return level, matched(values, along, dim, level)
+
+
 def median_interval(values: xr.DataArray, dim: str = "seed", level: float = 0.95) -> xr.Dataset:
     """Median over `dim` with its distribution-free interval: variables `median`, `low`, `high`, `n` and `dropped`.
 

@@ -94,7 +94,7 @@ def simulate(
     program = trace(prepared, cut, mesh)
     shapes = program.record
     identity = provenance.identity(study, config, hyper, axes, root_seed, precision, prepared.data)
-    template = store.template(study, shapes, identity, axes, seeds)
+    template = store.template(study, configs[first_place], shapes, identity, axes, seeds)
     with store.open_store(
         out, template, [axis.name for axis in static], cut, repair, team.process if team else 0
     ) as results:

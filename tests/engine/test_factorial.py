@@ -25,26 +25,26 @@ def test_effects_are_those_that_were_put_in(made):
 
 
 def test_shares_of_variance_add_up_and_are_those_that_were_put_in(made):
-    shares = variance_shares(made, ["a", "b", "c"])
+    shares = variance_shares(made)
     expected = {("a",): 9, ("b",): 1, ("a", "b"): 4}
     for group, share in shares.items():
         np.testing.assert_allclose(share["mean"], expected.get(group, 0) / 14, atol=1e-12)
     noise = xr.DataArray(np.random.default_rng(0).normal(size=(4, 2, 2, 3)), dims=("seed", "a", "b", "c"))
-    noisy = variance_shares(noise, ["a", "b", "c"])
+    noisy = variance_shares(noise)
     np.testing.assert_allclose(sum(float(share["mean"]) for share in noisy.values()), 1)
     assert float(noisy[()]["mean"]) > 0.01
 
 
 def test_tables_name_factors_and_put_the_largest_first(made):
-    names = {"a": "first", "b": "second", "c": "third"}
-    table = shares_table(made, names, "t")
-    assert [row[0] for row in table.rows[:3]] == ["first", "first x second", "second"]
+    made = made.rename(a="student.learning_rate")
+    table = shares_table(made, "t")
+    assert [row[0] for row in table.rows[:3]] == ["learning rate", "learning rate x b", "b"]
     assert table.rows[-1][0] == "larger interactions"
-    rows = effects_table(made, names, "t").rows
-    assert rows[1] == ("first: high", "18.000", "+3.000 [+3.000, +3.000]", "4")
+    rows = effects_table(made, "t").rows
+    assert rows[1] == ("learning rate: high", "18.000", "+3.000 [+3.000, +3.000]", "4")
 
 
 def test_a_seed_that_diverged_is_left_out_of_shares(made):
     values = made.copy()
     values[0, 0, 0, 0] = np.nan
-    assert int(variance_shares(values, ["a", "b", "c"])[("a",)].n) == 3
+    assert int(variance_shares(values)[("a",)].n) == 3
