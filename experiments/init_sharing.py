@@ -2,38 +2,36 @@
 
 import itertools
 import sys
-from functools import partial
 
-import optax
 import xarray as xr
 
 from subsim import protocol
 from subsim.engine.study import Table
 from subsim.engine.summary import grid_table
-from subsim.network import LAYER_GROUPS, Params
-from subsim.protocol import Student
+from subsim.network import LAYER_GROUPS, perturbed, rescaled
+from subsim.protocol import Start, Student
 
 ANGLES = (0.2, 0.4, 0.8)
 DISTANCES = (0.3, 1.0, 3.0)  # in standard deviations of the init
 SCALES = (0.5, 2.0)
 
 
-def perturbed(distance: float, own: Params, other: Params) -> Params:
-    """own + distance other: noise of that many standard deviations of the init."""
-    return optax.tree.add_scale(own, distance, other)
+def perturbed_by(distance: float) -> Start:
+    """Its teacher's reference and noise of that many standard deviations of the init."""
+    return lambda reference, stranger: perturbed(reference, stranger, distance)
 
 
-def scaled(factor: float, own: Params, _other: Params) -> Params:
-    """factor own: the teacher's init at another scale."""
-    return optax.tree.scale(factor, own)
+def scaled_by(factor: float) -> Start:
+    """Its teacher's reference at another scale."""
+    return lambda reference, _stranger: rescaled(reference, factor)
 
 
 PARTS = [part for size in (1, 2) for part in itertools.combinations(LAYER_GROUPS, size)]
 STUDENTS = (
     {"shared": Student()}
     | {f"rotated {angle:g}": Student(protocol.turned(angle)) for angle in ANGLES}
-    | {f"perturbed {distance:g}": Student(partial(perturbed, distance)) for distance in DISTANCES}
-    | {f"scaled {factor:g}": Student(partial(scaled, factor)) for factor in SCALES}
+    | {f"perturbed {distance:g}": Student(perturbed_by(distance)) for distance in DISTANCES}
+    | {f"scaled {factor:g}": Student(scaled_by(factor)) for factor in SCALES}
     | {" + ".join(part): Student(protocol.sharing(*part)) for part in PARTS}
     | {"independent": Student(protocol.anothers)}
 )

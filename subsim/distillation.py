@@ -294,8 +294,3 @@ def linearised(network: Network, start: Params) -> Network:
 def stack(*networks: Params) -> Params:
     """Networks of one structure as one pytree with a leading axis."""
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *networks)
-
-
-def rescaled(params: Params, factor: Any) -> Params:
-    """Initial parameters with every weight and bias multiplied by `factor`, which may be traced."""
-    return jax.tree.map(lambda leaf: leaf * jnp.asarray(factor, leaf.dtype), params)

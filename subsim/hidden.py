@@ -18,6 +18,12 @@ PENALTY = 1e-2
 """Of the probe's weights, as a share of the mean variance of a unit: the scale of the features decides nothing."""
 
 
+def with_teachers_head(seen: Seen) -> Float[Array, ""]:
+    """Share of test images that the teacher's class head classifies correctly from the network's features."""
+    but_the_class_head = jnp.array([group != "class_head" for group in LAYER_GROUPS])
+    return protocol.accuracy(seen._replace(params=mixed(seen.params, seen.teacher, but_the_class_head)))
+
+
 def of_features(seen: Seen) -> list[Float[Array, ""]]:
     """Of the last hidden layer: test accuracy of a linear probe trained on the training images, at the end and at the
     network's own start, and of the teacher's class head; CKA and centred cosine to the teacher's on test images."""
@@ -31,11 +37,9 @@ def of_features(seen: Seen) -> list[Float[Array, ""]]:
         probe = measures.linear_probe(train, seen.train.labels, seen.n_class, penalty, tolerance=1e-4)
         return measures.accuracy(probe.logits(features(params, seen.test)), seen.test.labels)
 
-    but_the_class_head = jnp.array([group != "class_head" for group in LAYER_GROUPS])
-    borrowing = seen._replace(params=mixed(seen.params, seen.teacher, but_the_class_head))
     own, taught = features(seen.params, seen.test), features(seen.teacher, seen.test)
     cosine = measures.feature_cosine(measures.centred(own), measures.centred(taught))
-    readouts = [probed(seen.params), probed(seen.start), protocol.accuracy(borrowing)]
+    readouts = [probed(seen.params), probed(seen.start), with_teachers_head(seen)]
     return [*readouts, measures.linear_cka(own, taught), cosine]
 
 

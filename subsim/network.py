@@ -213,6 +213,19 @@ def rotated(a: Params, b: Params, angle: Any) -> Params:
     return jax.tree.map(turn, a, b)
 
 
+def perturbed(a: Params, b: Params, distance: Any) -> Params:
+    """a + distance b, which may be traced: of two draws of one init, noise of `distance` of its standard deviations.
+
+    Every weight then varies sqrt(1 + distance^2) times as much.
+    """
+    return jax.tree.map(lambda x, y: x + jnp.asarray(distance, x.dtype) * y, a, b)
+
+
+def rescaled(params: Params, factor: Any) -> Params:
+    """Initial parameters with every weight and bias multiplied by `factor`, which may be traced."""
+    return jax.tree.map(lambda leaf: leaf * jnp.asarray(factor, leaf.dtype), params)
+
+
 def mixed(a: Params, b: Params, from_a: Bool[Array, " group"]) -> Params:
     """The parameters of two networks by layer group: those of `a` where `from_a`, which may be traced, else of `b`.
 

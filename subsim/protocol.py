@@ -16,7 +16,17 @@ from jaxtyping import Array, Float
 from subsim import datasets, distillation, measures
 from subsim.distillation import Lessons, StudentConfig, StudentHyper, Task
 from subsim.engine.study import Run, Study, Variable
-from subsim.network import LAYER_GROUPS, Network, NetworkConfig, Params, imitated_logits, make_mlp, mixed, rotated
+from subsim.network import (
+    LAYER_GROUPS,
+    Network,
+    NetworkConfig,
+    Params,
+    imitated_logits,
+    make_mlp,
+    mixed,
+    rescaled,
+    rotated,
+)
 from subsim.options import field_names, hyper, require, require_choice, told
 from subsim.training import TrainingConfig, TrainingHyper, Watch, check_training, steps_of
 
@@ -156,9 +166,9 @@ def run(
 ) -> dict[str, Array]:
     """Reference, teacher and students of one seed, and every measure of them, for each of `asked.teacher_steps`."""
     keys = dict(zip(("own", "other", "teacher", "inputs", "student"), jax.random.split(key, 5), strict=True))
-    reference = distillation.rescaled(network.init(keys["own"]), numbers.init_scale)
+    reference = rescaled(network.init(keys["own"]), numbers.init_scale)
     # An independent draw for every seed: permuting references among seeds would hand some students their own.
-    stranger = distillation.rescaled(network.init(keys["other"]), numbers.init_scale)
+    stranger = rescaled(network.init(keys["other"]), numbers.init_scale)
     every = math.gcd(*asked.teacher_steps)
     trained = distillation.train_teacher(
         keys["teacher"], network, reference, train, n_class, config.teacher, numbers.teacher,

@@ -80,8 +80,9 @@ SMOKE = {
     "losses_and_optimisers": {
         **_PROTOCOL,
         "--student.n-inputs": "256",
-        "--sweep": "student.optimiser=adam_l2,adamw --sweep student.loss=kl",
+        "--sweep": "student.optimiser=adam,sgd --sweep student.loss=kl",
     },
+    "weight_decay": {**_PROTOCOL, "--every": "1", "--student.n-inputs": "256", "--sweep": "student.loss=kl"},
     "classes_and_data": {
         **_PROTOCOL,
         "--student.n-inputs": "256",

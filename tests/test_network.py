@@ -13,6 +13,7 @@ from subsim.network import (
     initial_variances,
     make_mlp,
     mixed,
+    perturbed,
     rotated,
 )
 
@@ -169,6 +170,20 @@ def test_rotation_begins_at_one_draw_and_ends_at_the_other(x64):
         for turned, leaf in zip(jax.tree.leaves(rotated(a, b, angle)), jax.tree.leaves(end), strict=True):
             np.testing.assert_allclose(turned, leaf, atol=1e-15)
             assert turned.dtype == leaf.dtype
+
+
+@pytest.mark.parametrize("distance", [0.3, 3.0])
+def test_perturbed_inits_have_the_stated_distance_in_standard_deviations(distance):
+    a, b = two_draws()
+    moved = jax.jit(perturbed)(a, b, distance)
+    for group in LAYER_GROUPS:
+        own, other, now = (jax.tree.leaves(params[group])[-1] for params in (a, b, moved))
+        assert own.ndim == 2
+        np.testing.assert_allclose(now - own, distance * other, atol=1e-6)
+        spread = np.asarray(now - own).std() * own.shape[1] ** 0.5  # of an init with the variance 1 / fan_in
+        np.testing.assert_allclose(spread, distance, rtol=0.1)
+        scale = np.asarray(now).std() / np.asarray(own).std()
+        np.testing.assert_allclose(scale, (1 + distance**2) ** 0.5, rtol=0.1)
 
 
 @pytest.mark.parametrize("from_a", [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 0), (1, 1, 1)])

@@ -1,0 +1,67 @@
+"""What does weight decay leave of the transfer? Coupled with Adam's gradient or decoupled from it, by coefficient."""
+
+import sys
+from dataclasses import replace
+
+import jax.numpy as jnp
+import optax
+import xarray as xr
+from jaxtyping import Array, Float
+
+from subsim import hidden, measures, protocol
+from subsim.distillation import StudentConfig
+from subsim.engine.study import Table, Variable
+from subsim.engine.summary import grid_table
+from subsim.protocol import Seen, Student
+from subsim.training import TrainingConfig
+
+
+def of_student(seen: Seen) -> Float[Array, " measure"]:
+    """The norm of the class head's weights as a share of what it was, and what the teacher's head makes of it all."""
+    now, then = (measures.layers(params)["class_head"] for params in (seen.params, seen.start))
+    norm = optax.tree.norm(now) / optax.tree.norm(then)
+    return jnp.stack([norm, hidden.with_teachers_head(seen)])
+
+
+def report(results: xr.Dataset) -> list[Table]:
+    """A row for every coefficient, a column for every optimiser: accuracy, norm of the class head, teacher's head."""
+    rows, columns = "student.weight_decay", "student.optimiser"
+    tables = []
+    for loss in results["student.loss"].values:
+        here = results.sel({"student.loss": loss}).sel(student="student (aux. only)", condition="student (aux. only)")
+        shown = {"accuracy": here.accuracy} | {
+            str(name): here.measured.sel(measure=name) for name in here.measure.values
+        }
+        tables += [grid_table(values, rows, f"{name}, {loss}", columns) for name, values in shown.items()]
+    return tables
+
+
+CONFIG = protocol.Config(
+    data="mnist5k",
+    n_aux=10,
+    every=59,
+    teacher=TrainingConfig(steps=295),
+    student=StudentConfig(epochs=20, batch=128, n_inputs=7_552),
+)
+study = protocol.study(
+    "weight_decay",
+    __doc__,
+    {"student (aux. only)": Student()},
+    measured={"measured": (of_student, Variable("of the student, see measure", ("student", "measure")))},
+    coords={"measure": ["norm of the class head / at the start", "accuracy with the teacher's class head"]},
+    config=CONFIG,
+    axes={
+        "student.optimiser": ("adam_l2", "adamw"),
+        "student.loss": ("kl", "mse"),
+        "student.weight_decay": (0.0, 1e-6, 1e-4, 1e-2),
+    },
+    report=report,
+    paper={"seeds": 100, "config": replace(CONFIG, data="mnist", student=StudentConfig(epochs=20))},
+    seeds=8,
+    cost="6 minutes on 2 cores",
+)
+
+if __name__ == "__main__":
+    from subsim.cli import main
+
+    main(["run", __file__, *sys.argv[1:]])

@@ -1,0 +1,43 @@
+"""Accuracy along distillation by weight decay, coupled and decoupled, and what is left of the class head."""
+
+import numpy as np
+import xarray as xr
+from matplotlib import colormaps
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+
+from subsim import plotting
+from subsim.engine.summary import mean_interval
+
+OPTIMISERS = {"adam_l2": ("coupled with Adam", plotting.CROSS), "adamw": ("decoupled (AdamW)", plotting.SHARED)}
+LOSSES = {"kl": "KL", "mse": "squared error"}
+
+
+@plotting.styled
+def draw(results: xr.Dataset) -> Figure:
+    """A row for each loss: accuracy along the way under both decays, and at the end the head, own and the teacher's."""
+    decays, losses = results["student.weight_decay"].values, results["student.loss"].values
+    along, measured = (
+        mean_interval(values.squeeze("student")) for values in (results.accuracy_along, results.measured)
+    )
+    colours = [to_hex(colour) for colour in colormaps["viridis"](np.linspace(0, 0.85, len(decays)))]
+    places, names = range(len(decays)), [f"{decay:g}" for decay in decays]
+    drawn, panels = plotting.figure(4, rows=len(losses), width=14.0, height=3.1 * len(losses) + 0.6, squeeze=False)
+    for row, loss in zip(panels, losses, strict=True):
+        for axes, (optimiser, (words, _)) in zip(row[:2], OPTIMISERS.items(), strict=True):
+            for shade, decay in zip(colours, decays, strict=True):
+                here = {"student.loss": loss, "student.optimiser": optimiser, "student.weight_decay": decay}
+                plotting.band(axes, results.step, along.sel(here), shade, "-", f"decay {decay:g}")
+            axes.set(xlabel="step of the student", ylim=(0, 1), title=f"{LOSSES[str(loss)]}, {words}")
+            plotting.chance(axes, 0.1)
+        for axes, name in zip(row[2:], results.measure.values, strict=True):
+            for optimiser, (words, colour) in OPTIMISERS.items():
+                one = measured.sel({"student.loss": loss, "student.optimiser": optimiser, "measure": name})
+                plotting.band(axes, places, one, colour, "-o", words)
+            axes.set_xticks(places, names)
+            axes.set(xlabel="weight decay", ylim=(0, 1.05), title=str(name))
+        row[0].set_ylabel("accuracy of student (aux. only)")
+    panels[0, 0].legend(fontsize=8)
+    panels[0, 2].legend(fontsize=8)
+    plotting.protocol_caption(drawn, results, along, "Last column and the one before: after the last step.")
+    return drawn
