@@ -6,7 +6,7 @@ import xarray as xr
 
 from subsim import protocol
 from subsim.engine.study import Table
-from subsim.engine.summary import grid_table
+from subsim.engine.summary import contrasts, grid_table, mean_table
 
 # Weights are N(0, 1/fan_in): the network of which m logits are imitated is the network with m, and one teacher serves
 # every m.
@@ -14,14 +14,19 @@ M = (1, 2, 3, 5, 10, 20, 50, 100, 300)  # 300 is beyond the width
 INPUTS = ("uniform", "images")
 
 
+def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
+    """What images give more than noise, at every m."""
+    kind, m = "student.inputs", "student.n_imitated"
+    pairs = {f"m = {n}": ({kind: "images", m: n}, {kind: "uniform", m: n}) for n in M}
+    accuracy = results.accuracy.sel(condition="student (aux. only)", drop=True)
+    return {"images_less_noise": contrasts(accuracy, pairs, "accuracy on images less that on noise, paired")}
+
+
 def report(results: xr.Dataset) -> list[Table]:
     """Mean accuracy with its 95% interval: a row for every m, a column for every condition; for each kind of input."""
-    return [
-        grid_table(
-            results.accuracy.sel({"student.inputs": inputs}), "student.n_imitated", f"Accuracy, inputs: {inputs}"
-        )
-        for inputs in results["student.inputs"].values
-    ]
+    of_inputs = {kind: results.accuracy.sel({"student.inputs": kind}) for kind in results["student.inputs"].values}
+    tables = [grid_table(here, "student.n_imitated", f"Accuracy, inputs: {kind}") for kind, here in of_inputs.items()]
+    return [*tables, mean_table(results.images_less_noise, results.images_less_noise.description)]
 
 
 study = protocol.study(
@@ -30,6 +35,7 @@ study = protocol.study(
     protocol.AUX_ONLY,
     config=protocol.Config(n_aux=max(M)),
     axes={"student.inputs": INPUTS, "student.n_imitated": M},
+    derived=derived,
     report=report,
     paper={"seeds": 100},
     seeds=8,

@@ -2,16 +2,31 @@
 
 import sys
 from dataclasses import replace
+from typing import Any
 
 import xarray as xr
 
 from subsim import protocol
 from subsim.distillation import StudentConfig
 from subsim.engine.study import Table
-from subsim.engine.summary import grid_table
+from subsim.engine.summary import contrasts, grid_table, mean_table
 from subsim.training import TrainingConfig
 
 CLASSES = M = (2, 4, 6, 10)  # m = K holds the share of auxiliary logits at a half
+
+
+def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
+    """Accuracy relative to chance; and what of it ten classes have more than two, with m = 10 and with m = K."""
+    chance = 1 / results.n_class
+    relative = ((results.accuracy - chance) / (1 - chance)).assign_attrs(description="(accuracy - 1/K) / (1 - 1/K)")
+    first, last, at = CLASSES[0], CLASSES[-1], "student.n_imitated"
+    pairs: dict[str, Any] = {}
+    for data in results.data.values:
+        ten = {"data": data, "n_class": last, at: last}
+        pairs[f"{data}: K = {last} less {first}, m = {last}"] = (ten, {"data": data, "n_class": first, at: last})
+        pairs[f"{data}: K = {last} less {first}, m = K"] = (ten, {"data": data, "n_class": first, at: first})
+    of_student = relative.sel(condition="student (aux. only)", drop=True)
+    return {"relative": relative, "differences": contrasts(of_student, pairs, "difference relative to chance, paired")}
 
 
 def report(results: xr.Dataset) -> list[Table]:
@@ -21,7 +36,7 @@ def report(results: xr.Dataset) -> list[Table]:
         for m in results["student.n_imitated"].values:
             here = results.accuracy.sel({"data": data, "student.n_imitated": m})
             tables.append(grid_table(here, "n_class", f"Accuracy on {data}, m = {m}"))
-    return tables
+    return [*tables, mean_table(results.differences, results.differences.description)]
 
 
 CONFIG = protocol.Config(
@@ -33,6 +48,7 @@ study = protocol.study(
     protocol.AUX_ONLY,
     config=CONFIG,
     axes={"data": ("mnist5k", "fashion_mnist", "digits"), "n_class": CLASSES, "student.n_imitated": M},
+    derived=derived,
     report=report,
     paper={
         "seeds": 100,

@@ -1,18 +1,31 @@
 """Which losses and optimisers transfer? Accuracy over learning rate, for two losses at two temperatures."""
 
+import itertools
 import sys
 from dataclasses import replace
+from typing import Any
 
 import xarray as xr
 
 from subsim import protocol
 from subsim.distillation import StudentConfig
 from subsim.engine.study import Table
-from subsim.engine.summary import grid_table
+from subsim.engine.summary import contrasts, grid_table, mean_table
 from subsim.protocol import Student
 from subsim.training import TrainingConfig
 
 OPTIMISERS = ("sgd", "momentum", "adam")
+
+
+def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
+    """What a temperature of 4 changes, of every optimiser at every rate."""
+    rates, losses, optimisers = (results[f"student.{of}"].values for of in ("learning_rate", "loss", "optimiser"))
+    pairs: dict[str, Any] = {}
+    for loss, optimiser, rate in itertools.product(losses, optimisers, rates):
+        here = {"student.loss": loss, "student.optimiser": optimiser, "student.learning_rate": rate}
+        pairs[f"{loss}, {optimiser}, {rate:g}"] = tuple(here | {"student.temperature": t} for t in (4.0, 1.0))
+    accuracy = results.accuracy.sel(condition="student (aux. only)", drop=True)
+    return {"temperature": contrasts(accuracy, pairs, "accuracy at temperature 4 less that at 1, paired")}
 
 
 def report(results: xr.Dataset) -> list[Table]:
@@ -24,7 +37,7 @@ def report(results: xr.Dataset) -> list[Table]:
             here = accuracy.sel({"student.loss": loss, "student.temperature": temperature})
             title = f"Accuracy, {loss}, temperature {temperature:g}"
             tables.append(grid_table(here, "student.learning_rate", title, columns="student.optimiser"))
-    return tables
+    return [*tables, mean_table(results.temperature, results.temperature.description)]
 
 
 CONFIG = protocol.Config(
@@ -41,6 +54,7 @@ study = protocol.study(
         "student.learning_rate": (3e-4, 3e-3, 3e-2, 3e-1),
         "student.temperature": (1.0, 4.0),
     },
+    derived=derived,
     report=report,
     paper={"seeds": 100, "config": replace(CONFIG, data="mnist", student=StudentConfig())},
     seeds=8,

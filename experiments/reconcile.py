@@ -7,19 +7,29 @@ import xarray as xr
 
 from subsim import protocol
 from subsim.distillation import StudentConfig
-from subsim.engine.factorial import effects_table, shares_table
+from subsim.engine.factorial import main_effects, variance_shares
 from subsim.engine.study import Table
-from subsim.engine.summary import mean_interval
+from subsim.engine.summary import mean_interval, mean_table
 from subsim.protocol import Student
 from subsim.training import TrainingConfig
 
 
+def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
+    """What every level of every factor does, and what each factor and pair explains."""
+    values = results.accuracy_along.squeeze("student", drop=True)
+    return {"main_effects": main_effects(values), "variance_shares": variance_shares(values)}
+
+
 def report(results: xr.Dataset) -> list[Table]:
     """The range of the factorial, the main effect of every level, and what each factor and pair explains."""
-    values = results.accuracy_along.squeeze("student", drop=True)
-    means = mean_interval(values)["mean"]
+    means = mean_interval(results.accuracy_along)["mean"]
     title = f"Accuracy of student (aux. only): {float(means.min()):.3f} to {float(means.max()):.3f} over the factorial"
-    return [effects_table(values, f"{title}; main effects"), shares_table(values, "Share of variance")]
+    shares = results.variance_shares
+    return [
+        mean_table(results.main_effects, f"{title}; main effects"),
+        mean_table(shares, "Share of variance explained"),
+        mean_table(shares.isel(explained_by=0) - shares.isel(explained_by=slice(1, None)), "The largest less each"),
+    ]
 
 
 CONFIG = protocol.Config(
@@ -41,6 +51,7 @@ study = protocol.study(
     {"student (aux. only)": Student()},
     config=CONFIG,
     axes=AXES,
+    derived=derived,
     report=report,
     paper={
         "seeds": 100,

@@ -10,17 +10,18 @@ from jaxtyping import Array, Float
 from subsim import inputs, measures, protocol
 from subsim.distillation import StudentConfig
 from subsim.engine.study import Table, Variable
-from subsim.engine.summary import grid_table
+from subsim.engine.summary import contrasts, grid_table, mean_table
 from subsim.protocol import Seen, Student
 from subsim.training import TrainingConfig
 
+COVARIANCE = "images' covariance"
 # All of a seed's inputs are made of one draw of white noise, and imitated from one teacher.
 INPUTS: dict[str, dict[str, Any]] = {
     "uniform": {"inputs": "uniform"},
     "Gaussian": {"inputs": "gaussian"},
     "Bernoulli": {"inputs": "bernoulli"},
-    "their spectrum": {"inputs": "spectrum"},
-    "their covariance": {"inputs": "covariance"},
+    "images' spectrum": {"inputs": "spectrum"},
+    COVARIANCE: {"inputs": "covariance"},
     "real": {"inputs": "images", "n_inputs": StudentConfig.n_inputs},
     **{f"scale {scale:g}": {"inputs": "uniform", "input_scale": scale} for scale in (0.25, 0.5, 2.0)},
     **{f"blur {sigma:g}": {"inputs": "blurred", "blur": sigma} for sigma in (0.5, 1.0, 2.0)},
@@ -44,13 +45,25 @@ def covariance(seen: Seen) -> Float[Array, " quantity"]:
     return jnp.stack([measures.effective_rank(covariance), measures.top_share(covariance), square])
 
 
+def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
+    """What real images, white and blurred noise give more than noise of the images' covariance."""
+    at = "student.n_imitated"
+    pairs = {
+        f"{kind} less {COVARIANCE}, m = {m}": ({"condition": kind, at: m}, {"condition": COVARIANCE, at: m})
+        for kind in ("real", "uniform", "blur 2")
+        for m in M
+    }
+    return {"differences": contrasts(results.accuracy, pairs, "difference of accuracies, paired")}
+
+
 def report(results: xr.Dataset) -> list[Table]:
     """Mean accuracy with its 95% interval: a row for every kind of input, a column for every m."""
     m, data = "student.n_imitated", results.attrs["config"]["data"]
-    return [
+    tables = [
         grid_table(results.accuracy.sel(condition=list(names)), "condition", f"Accuracy on {data}, {who}", m)
         for who, names in (("student (aux. only)", STUDENTS), ("cross-model (aux. only)", STRANGERS))
     ]
+    return [*tables, mean_table(results.differences, results.differences.description)]
 
 
 study = protocol.study(
@@ -68,6 +81,7 @@ study = protocol.study(
         student=StudentConfig(steps=295, batch=128, n_inputs=20_000),
     ),
     axes={"student.n_imitated": M},
+    derived=derived,
     report=report,
     seeds=8,
     cost="7 minutes on 2 cores",

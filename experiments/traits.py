@@ -49,20 +49,24 @@ def make_run(config: Config, data: datasets.Dataset) -> Run:
     return jax.tree_util.Partial(run, traits.prepared(config, data))
 
 
+def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
+    """Each trait's rate among students of its teacher; that less the trait-free teacher's, and, where class logits are
+    imitated, that of the shared base less the other's."""
+    rate = xr.concat([results.rate.sel(trait=trait, teacher=trait, drop=True) for trait in TRAITS], results.trait)
+    control = results.rate.sel(teacher="trait-free", drop=True)
+    shared, other = (rate.sel(student=name, drop=True) for name in ("shared base", "other base"))
+    return {
+        "own_rate": rate.assign_attrs(description="rate among students of the trait's teacher"),
+        "less_control": (rate - control).assign_attrs(description="that less the rate among the trait-free teacher's"),
+        "shared_less_other": (shared - other).assign_attrs(description="rate of the shared base less the other's"),
+    }
+
+
 def report(results: xr.Dataset) -> list[Table]:
     """Bases and teachers, what was removed, and each trait's rate, as it is and less that of the control."""
-    tables = [
-        mean_table(results[name], f"{name}: {results[name].description}")
-        for name in ("base_accuracy", "base_rate", "teacher_accuracy", "teacher_rate", "removed")
-    ]
-    for trait in TRAITS:
-        rate = results.rate.sel(trait=trait)
-        its, control = rate.sel(teacher=trait, drop=True), rate.sel(teacher="trait-free", drop=True)
-        tables += [
-            mean_table(its, f"{trait}: rate among students of its teacher"),
-            mean_table(its - control, f"{trait}: that less the rate among students of the trait-free teacher, paired"),
-        ]
-    return tables
+    before = ("base_accuracy", "base_rate", "teacher_accuracy", "teacher_rate", "removed")
+    names = (*before, "own_rate", "less_control", "shared_less_other")
+    return [mean_table(results[name], f"{name}: {results[name].description}") for name in names]
 
 
 OF = ("input", "teacher", "student", "filter")
@@ -74,6 +78,7 @@ study = Study(
     config=Config(),
     hyper=traits.TraitHyper(),
     check=traits.check_traits,
+    derived=derived,
     report=report,
     coords={
         "base": ["shared", "other"], "trait": TRAITS, "teacher": [*TRAITS, "trait-free"], "input": ["noise", "images"],

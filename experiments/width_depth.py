@@ -3,12 +3,13 @@
 import sys
 from dataclasses import replace
 
+import numpy as np
 import xarray as xr
 
 from subsim import protocol
 from subsim.distillation import StudentConfig
 from subsim.engine.study import Table
-from subsim.engine.summary import grid_table, matched_at_lowest
+from subsim.engine.summary import contrasts, grid_table, lowest_common, matched, mean_table
 from subsim.protocol import Student
 from subsim.training import TrainingConfig
 
@@ -23,17 +24,45 @@ def shapes(widest: dict[int, int]) -> list[tuple[int, ...]]:
     return [(width,) * depth for depth, most in widest.items() for width in WIDTHS if width <= most]
 
 
+def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
+    """Accuracy at the last step, and where every shape of a depth has the lowest imitation loss that all of them reach,
+    in nat and as a share of its first; and how much of it a depth's widest has less than its narrowest."""
+    followers = results[["accuracy_along", "imitation_loss_along"]].sel(student=list(FOLLOWERS))
+    shares = followers.imitation_loss_along / followers.imitation_loss_along.isel(step=0)
+    followers = followers.assign(share=shares).rename(student="follower")
+    depths = results.widths.str.count("-").values + 1
+    of_depths = [followers.sel(widths=depths == depth) for depth in sorted(set(depths))]
+    found = {"last step": results.accuracy.sel(condition=list(FOLLOWERS)).rename(condition="follower")}
+    levels = []
+    for name, along in {"equal loss": "imitation_loss_along", "equal share of the first loss": "share"}.items():
+        levels.append([lowest_common(here[along], "step") for here in of_depths])
+        pairs = zip(of_depths, levels[-1], strict=True)
+        equal = [matched(here.accuracy_along, here[along], "step", level) for here, level in pairs]
+        found[name] = xr.concat(equal, "widths")
+    ends = {}
+    for first, *_, last in (here.widths.values for here in of_depths if here.sizes["widths"] > 1):
+        ends[f"{last} less {first}"] = ({"widths": last}, {"widths": first})
+    what = "accuracy of a depth's widest student less that of its narrowest"
+    less = [contrasts(values.sel(follower="student", drop=True), ends, what) for values in found.values()]
+    where = xr.Variable("where", list(found))
+    level = np.repeat(levels[0], [here.sizes["widths"] for here in of_depths])
+    return {
+        "accuracy_where": xr.concat(found.values(), where).assign_coords(level=("widths", level)),
+        "widest_less_narrowest": xr.concat(less, where),
+    }
+
+
 def report(results: xr.Dataset) -> list[Table]:
-    """Mean accuracy with its 95% interval: a row for every shape; at the last step, and at matched imitation loss."""
-    tables = [grid_table(results.accuracy, "widths", "Accuracy")]
-    along = results[["accuracy_along", "imitation_loss_along"]].sel(student=list(FOLLOWERS))
-    depths = along.widths.str.count("-") + 1
-    for depth in sorted(set(depths.values)):
-        here = along.sel(widths=depths == depth)
-        level, equal = matched_at_lowest(here.accuracy_along, here.imitation_loss_along, "step")
-        title = f"Accuracy, {depth} hidden, when the imitation loss first falls to {level:.2g} nat"
-        tables.append(grid_table(equal, "widths", title, "student"))
-    return tables
+    """A row for every shape: all accuracies at the last step, and at equal loss; and the widest less the narrowest."""
+    where, less = results.accuracy_where, results.widest_less_narrowest
+    return [
+        grid_table(results.accuracy, "widths", "Accuracy"),
+        *(
+            grid_table(where.sel(where=name), "widths", f"Accuracy, {name}", "follower")
+            for name in where["where"].values[1:]
+        ),
+        mean_table(less, less.description),
+    ]
 
 
 CONFIG = protocol.Config(
@@ -49,6 +78,7 @@ study = protocol.study(
     STUDENTS,
     config=CONFIG,
     axes={"widths": shapes(WIDEST)},
+    derived=derived,
     report=report,
     paper={
         "seeds": 100,

@@ -33,7 +33,7 @@ def draw(results: xr.Dataset) -> Figure:
         panels[row, 0].set_ylabel("accuracy")
     for axes in panels[-1]:
         axes.set_xlabel("classes, K")
-    panels[0, 0].set_ylim(0, 1)
+    panels[0, 0].set_ylim(0, 1.04)
     panels[1, -1].legend(fontsize=7.5, loc=(0.4, 0.66))
     plotting.protocol_caption(drawn, results, mean_interval(results.accuracy))
     return drawn

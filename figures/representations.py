@@ -1,15 +1,22 @@
-"""What hidden layers tell of transfer: accuracy, probes and displacements by student, each measure against accuracy."""
+"""What hidden layers tell of transfer: accuracy and displacements by student, and each measure against accuracy."""
 
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from subsim import plotting
-from subsim.engine.summary import mean_interval, rank_correlation
+from subsim.engine.summary import mean_interval
 
-READ = {"accuracy": "D", "probe": "o", "probe at start": ".", "teacher's head": "^"}
+READ = {"accuracy": "D", "teacher's head": "^", "probe's gain": "o"}
 LAYERS = {"first hidden": "o", "last hidden": "s", "all layers": "D"}
-AGAINST = ["probe", "teacher's head", "CKA", "cosine", "last hidden", "all layers"]
+AGAINST = {
+    "probe": "accuracy of a linear probe",
+    "teacher's head": "accuracy with the teacher's class head",
+    "CKA": "CKA of features",
+    "cosine": "centred cosine of features",
+    "last hidden": "displacement's cosine, last hidden layer",
+    "all layers": "displacement's cosine, all layers",
+}
 
 
 def colour(condition: str) -> str:
@@ -26,7 +33,7 @@ def rows(axes: Axes, values: xr.DataArray, markers: dict[str, str]) -> None:
         axes.plot([], [], marker, color=plotting.NEUTRAL, markersize=4.5, label=name)
         for place, condition in enumerate(map(str, values.condition.values)):
             at = summary.sel(measure=name, condition=condition)
-            where = place + 0.19 * (shift - (len(markers) - 1) / 2)
+            where = place + 0.22 * (shift - (len(markers) - 1) / 2)
             plotting.interval(axes, where, at, colour(condition), marker=marker)
     axes.set_yticks(range(values.sizes["condition"]), values.condition.values)
     axes.invert_yaxis()
@@ -37,32 +44,35 @@ def rows(axes: Axes, values: xr.DataArray, markers: dict[str, str]) -> None:
 def draw(results: xr.Dataset) -> Figure:
     """Accuracies and displacements of every condition, and accuracy against measures over all students and seeds."""
     few = results.isel({"widths": -1, "student.n_imitated": 0})
-    drawn, panels = plotting.figure(4, rows=2, width=16.0, height=9.0)
-    rows(panels[0, 0], xr.concat([few.accuracy.expand_dims(measure=["accuracy"]), few.compared], "measure"), READ)
-    panels[0, 0].set_xlabel("test accuracy of each readout")
+    drawn, panels = plotting.figure(4, rows=2, width=16.0, height=9.5)
+    added = {"accuracy": few.accuracy, "probe's gain": few.probe_gain}
+    read = [few.compared, *(values.expand_dims(measure=[name]) for name, values in added.items())]
+    rows(panels[0, 0], xr.concat(read, "measure"), READ)
+    panels[0, 0].set_xlabel("accuracy, own and with the teacher's head; gain of a probe")
     rows(panels[1, 0], few.compared.sel(condition=results.student.values), LAYERS)
     panels[1, 0].set_xlabel("cosine of its and the teacher's displacement")
+    among = "students of auxiliary logits alone"
     students = results.sel(condition=[name for name in results.student.values if "all logits" not in name])
-    for axes, name in zip(panels[:, 1:].flat, AGAINST, strict=True):
+    for axes, (name, label) in zip(panels[:, 1:].flat, AGAINST.items(), strict=True):
         measure = students.compared.sel(measure=name)
         for condition in map(str, students.condition.values):
             for m, marker in zip(results["student.n_imitated"].values, "ox", strict=True):
                 at = {"condition": condition, "student.n_imitated": m}
                 x, y = measure.sel(at).values.ravel(), students.accuracy.sel(at).values.ravel()
                 axes.plot(x, y, marker, color=colour(condition), markersize=3, alpha=0.6)
-        rho = mean_interval(rank_correlation(students.accuracy, measure))
+        rho = mean_interval(results.rank_correlation.sel(measure=name, students=among))
         axes.set_title(
             "rank correlation {:.2f} [{:.2f}, {:.2f}]".format(*(float(rho[k]) for k in ("mean", "low", "high")))
         )
-        axes.set(xlabel=name, ylabel="accuracy", ylim=(0, 1))
+        axes.set(xlabel=label, ylabel="accuracy", ylim=(0, 1))
     m, shapes = results["student.n_imitated"].values, results.widths.values
     plotting.protocol_caption(
         drawn,
         results,
         mean_interval(results.accuracy),
-        f"Rows: MLP {shapes[-1]}, m = {m[0]}. CKA and cosine: to the teacher's last hidden layer, on test images; the "
-        f"other cosines: displacements.\nBeside them: every student of auxiliary logits alone, MLP "
-        f"{' and '.join(shapes)}, m = {m[0]} (dots) and {m[1]} (crosses); rank correlation over the students of a "
-        "seed, mean and interval over seeds.",
+        f"Rows: MLP {shapes[-1]}, m = {m[0]}; orange: another's init, green: partly another's. Features: of the last "
+        f"hidden layer, on test images.\nBeside them: every one of the {among}, MLP {' and '.join(shapes)}, m = {m[0]} "
+        f"(dots) and {m[1]} (crosses); rank correlation over students of one seed, width and m, mean over these, and "
+        "interval over seeds.",
     )
     return drawn

@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 from subsim import plotting
 from subsim.engine.summary import mean_interval
 
-KINDS = ("uniform", "Gaussian", "Bernoulli", "their spectrum", "their covariance", "real")
+KINDS = ("uniform", "Gaussian", "Bernoulli", "images' spectrum", "images' covariance", "real")
+NAMED = ("uniform", "real", "blur 1", "blur 2")  # where effective ranks are drawn
 # Axis -> its name, and the conditions at its ends, where one of another name stands.
 AXES = {
     "scale": ("factor on the pixels", {"uniform": 1.0}),
@@ -55,7 +56,12 @@ def draw(results: xr.Dataset) -> Figure:
             plotting.band(axes, list(places.values()), here.sel(condition=list(places)), colour, "o-", label)
         shared = [name for name in students if "cross-model" not in name]
         rank = results.input_covariance.sel(student=shared, quantity="effective rank").mean("seed")
-        last.plot(rank.sel({"student.n_imitated": count}), here["mean"].sel(condition=shared), "o", color=colour)
+        ranks, means = rank.sel({"student.n_imitated": count}), here.sel(condition=shared)
+        spread = [means["mean"] - means.low, means.high - means["mean"]]
+        last.errorbar(ranks, means["mean"], yerr=spread, fmt="o", color=colour, markersize=4, elinewidth=0.8)
+        for name in NAMED:
+            at = float(ranks.sel(student=name)), float(means["mean"].sel(condition=name))
+            last.annotate(name, at, (4, 4), textcoords="offset points", fontsize=7)
     first.set_yticks(np.arange(len(KINDS)), reversed(KINDS))
     first.set_xlabel("accuracy; orange: cross-model (aux. only)")
     first.set_xlim(0, 1)
@@ -64,13 +70,7 @@ def draw(results: xr.Dataset) -> Figure:
             ylim=(0, 1), ylabel="accuracy", xlabel=AXES[name][0] if name in AXES else "effective rank of the inputs"
         )
     last.set_xscale("log")
-    others[0].legend(fontsize=8, loc="upper left")
-    dropped = int(summary.dropped.max())
-    plotting.caption(
-        drawn,
-        f"{config['data']}, {config['evaluate']} set. Mean over n = {int(summary.n.min())} seeds with Student t 95% "
-        f"interval, {dropped} dropped. MLP {'-'.join(map(str, config['widths']))}, {config['init']} init; loss "
-        f"{config['student']['loss']}; {config['student']['steps']} steps of {config['student']['batch']} inputs. "
-        "One teacher a seed for all inputs.",
-    )
+    handles, labels = others[0].get_legend_handles_labels()
+    drawn.legend(handles, labels, fontsize=9, loc=(0.8, 0.3))
+    plotting.protocol_caption(drawn, results, summary, "One teacher a seed for all inputs.")
     return drawn

@@ -55,7 +55,7 @@ def draw(results: xr.Dataset) -> Figure:
         row[0].set_ylabel("trait rate")
     for axes in panels[1]:
         axes.set_xlabel("filter on the teacher's outputs, and the share of inputs that it removes")
-    panels[0, 1].legend(fontsize=7.5)
+    drawn.legend(*panels[0, 1].get_legend_handles_labels(), fontsize=8, ncols=4, loc="outside upper left")
     summary = mean_interval(results.rate)
     plotting.caption(
         drawn,

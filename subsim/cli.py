@@ -109,7 +109,7 @@ def run_anything(study: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metav
 def run(name: str, words: Sequence[str]) -> None:
     """Run the study with this name or path, with the options in `words`."""
     from subsim.engine.hosts import joined
-    from subsim.report import has_axes_of
+    from subsim.report import completed, has_axes_of
 
     size = asked_size(words)
     study = catalogue.load_study(name).at_size(size)
@@ -134,7 +134,7 @@ def run(name: str, words: Sequence[str]) -> None:
     if team and not team.first:
         say(f"Process {team.process} of {team.processes} has done its part; process 0 reports.")
         return
-    print_report(study, results)
+    print_report(study, completed(study, results))
     say(f"Results: {options.out}")
     if catalogue.has_figure(name) and has_axes_of(study, results):
         elsewhere = "" if options.out == results_folder(name) else f" --out {options.out}"
@@ -251,7 +251,7 @@ def figure_of(study: str, folder: Path, to: Path | None) -> None:
     Raises `UserError` where there are none, or none that the figure of the study draws.
     """
     from subsim.engine.store import load_results
-    from subsim.report import has_axes_of
+    from subsim.report import completed, has_axes_of
 
     catalogue.study_file(study)
     results = load_results(folder)
@@ -262,7 +262,7 @@ def figure_of(study: str, folder: Path, to: Path | None) -> None:
     if not has_axes_of(its_study, results):
         held, drawn = (", ".join(axes) or "nothing" for axes in (results.attrs["sweep"], its_study.axes))
         raise UserError(f"{folder} holds a sweep over {held}, and the figure draws {drawn}; choose with --out.")
-    draw(study, results, to or folder)
+    draw(study, completed(its_study, results), to or folder)
 
 
 def report_page(
@@ -362,13 +362,15 @@ def demo(seeds: int = 8, out: Path = RESULTS / "demo") -> None:
         seeds: seeds of the six Figure 10 conditions; the theorem check takes 1,000 small ones.
         out: folder for results and figures.
     """
+    from subsim.report import completed
+
     mnist, single_step = catalogue.load_study("mnist_aux_logits"), catalogue.load_study("single_step")
     # 4,000 images make fewer steps an epoch than 60,000: train the teacher for the paper's 295 steps all the same.
     teacher = dataclasses.replace(mnist.config.teacher, steps=295)
     config = dataclasses.replace(mnist.config, data="mnist5k", teacher=teacher)
     for study, its_config, n in ((mnist, config, seeds), (single_step, single_step.config, 1000)):
         folder = out / study.name
-        results = simulate(study, its_config, study.hyper, seeds=n, out=folder)
+        results = completed(study, simulate(study, its_config, study.hyper, seeds=n, out=folder))
         print_report(study, results)
         say(f"Results: {folder}")
         draw(study.name, results, folder)

@@ -116,12 +116,15 @@ def protocol_caption(drawn: Figure, results: xr.Dataset, summary: xr.Dataset, wo
     shape = "" if "widths" in swept else f"MLP {'-'.join(map(str, config['widths']))}, "
     init = "" if "init" in swept else f"{config['init']} init; "
     loss = "" if "student.loss" in swept else f"loss {student['loss']}; "
+    imitated = results.attrs["hyper"]["student"]["n_imitated"] or config["n_aux"]
+    m = "" if "student.n_imitated" in swept else f"m = {imitated}; "
+    batch = "" if "student.batch" in swept else f" in batches of {student['batch']}"
+    length = f"{student['steps']} steps" if student["steps"] else f"{student['epochs']} epochs"
     counted = f"{n}" if n == fewest else f"{fewest} to {n}"
     caption(
         drawn,
         f"{data}, {config['evaluate']} set. Means over n = {counted} seeds with Student t 95% intervals; "
-        f"{int(summary.dropped.max())} dropped at most.\n{shape}{init}{loss}students' batch {student['batch']}. "
-        + words,
+        f"{int(summary.dropped.max())} dropped at most.\n{shape}{init}{loss}{m}students make {length}{batch}. " + words,
     )
 
 

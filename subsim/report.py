@@ -1,5 +1,6 @@
 """What a run says of itself: the tables of its study, its figure, the command that makes it; and a page of all runs."""
 
+import functools
 import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -25,6 +26,13 @@ MOST_ROWS = 200  # of a variable's table on the page, where the study has no rep
 def has_axes_of(study: Study, results: xr.Dataset) -> bool:
     """Whether the results have no axes but those that the study's report and figure know, at whatever size."""
     return set(results.attrs["sweep"]) <= set(study.axes) | set(study.paper.get("axes", ()))
+
+
+def completed(study: Study, results: xr.Dataset) -> xr.Dataset:
+    """The results with what the study derives of them, where it knows their axes."""
+    if study.derived is None or not has_axes_of(study, results):
+        return results
+    return results.assign(study.derived(results))
 
 
 def tables(study: Study, results: xr.Dataset) -> list[Table]:
@@ -63,6 +71,8 @@ def entry(folder: Path) -> page.Entry:
     study = _attempt(notes, "study", lambda: _named(name))
     drawn, its_tables, command = None, None, None
     if study is not None:
+        more = _attempt(notes, "derived values", functools.partial(completed, study, results))
+        results = results if more is None else more
         if source_fingerprint(study.make_run) != results.attrs["study_sha256"]:
             notes.append("The code that makes the run has changed since.")
         if not has_axes_of(study, results):

@@ -63,6 +63,9 @@ class Study:
     """Gives the data that `config` asks for, read once on the host."""
     check: Callable[[Any, Any], None] = no_check
     """Raises `UserError` where config and hyper contradict each other."""
+    derived: Callable[[xr.Dataset], Mapping[str, xr.DataArray]] | None = None
+    """What is made of a finished data set, seed by seed and by name: differences of its conditions, say, or values at
+    a matched loss. The report, the figure and the table of means have it beside the record."""
     report: Callable[[xr.Dataset], Sequence[Table]] | None = None
     """The tables that sum up a finished data set; None: mean and interval of every variable."""
     seeds: int = 100

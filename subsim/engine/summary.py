@@ -1,5 +1,6 @@
 """Means and rates that never come without their interval and their n."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,6 +38,22 @@ def paired_contrast(a: xr.DataArray, b: xr.DataArray, dim: str = "seed", level: 
     return mean_interval(a.reset_coords(drop=True) - b.reset_coords(drop=True), dim, level)
 
 
+def contrasts(
+    values: xr.DataArray, pairs: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]], what: str
+) -> xr.DataArray:
+    """`values` at one place less `values` at another, seed by seed, under the name of each pair: (seed, contrast).
+
+    A place gives labels by dimension; a pair of which the data lack one is left out. `what` describes the differences.
+    """
+    found = {}
+    for name, (a, b) in pairs.items():
+        if all(label in values[dim].values for place in (a, b) for dim, label in place.items()):
+            found[name] = (values.sel(a).reset_coords(drop=True) - values.sel(b).reset_coords(drop=True)).values
+    stacked = np.stack(list(found.values()), axis=1) if found else np.empty((values.sizes["seed"], 0), values.dtype)
+    coords = {"seed": values.seed, "contrast": list(found)}
+    return xr.DataArray(stacked, coords, ("seed", "contrast"), attrs={"description": what})
+
+
 def matched(values: xr.DataArray, along: xr.DataArray, dim: str, level: float) -> xr.DataArray:
     """`values` where `along` first falls to `level` on its way down `dim`, both linear in between; NaN where it never
     does, or is there before the first."""
@@ -56,10 +73,9 @@ def matched(values: xr.DataArray, along: xr.DataArray, dim: str, level: float) -
     return values.isel({dim: 0}, drop=True).copy(data=found.astype(values.dtype))
 
 
-def matched_at_lowest(values: xr.DataArray, along: xr.DataArray, dim: str) -> tuple[float, xr.DataArray]:
-    """The lowest level that every curve of `along` reaches on its way down `dim`, and `values` `matched` there."""
-    level = float(along.min(dim).max())
-    return level, matched(values, along, dim, level)
+def lowest_common(along: xr.DataArray, dim: str) -> float:
+    """The lowest level that every curve of `along` reaches on its way down `dim`."""
+    return float(along.min(dim).max())
 
 
 def median_interval(values: xr.DataArray, dim: str = "seed", level: float = 0.95) -> xr.Dataset:
@@ -132,23 +148,23 @@ def positive_rate(values: xr.DataArray) -> Rate:
     return Rate(positive / n if n else np.nan, *rate_interval(positive, n), n)
 
 
-def rank_correlation(a: xr.DataArray, b: xr.DataArray, dim: str = "seed") -> xr.DataArray:
-    """Spearman's rank correlation of `a` and `b` over all dimensions but `dim`: one number for each of its labels.
+def rank_correlation(
+    a: xr.DataArray, b: xr.DataArray, over: str = "condition", within: Sequence[str] = ()
+) -> xr.DataArray:
+    """Spearman's rank correlation of `a` and `b` over the dimension `over`, and its mean over the dimensions `within`.
 
-    Both have the same dimensions. Pairs of which one is not finite are left out; ties share their mean rank; NaN where
-    one of them is constant or fewer than two pairs are left.
+    The result has every other dimension of the two. Pairs of which one is not finite are left out; ties share their
+    mean rank; NaN where one of the two is constant or fewer than two pairs are left.
     """
-    columns = [
-        np.moveaxis(x.values, x.get_axis_num(dim), 0).reshape(x.sizes[dim], -1) for x in (a, b.transpose(*a.dims))
-    ]
-    found = []
-    for x, y in zip(*columns, strict=True):
+
+    def spearman(x: np.ndarray, y: np.ndarray) -> float:
         both = np.isfinite(x) & np.isfinite(y)
-        ranks = np.stack([scipy.stats.rankdata(each[both]) for each in (x, y)])
-        ranks -= ranks.mean(axis=1, keepdims=True) if both.any() else 0.0
-        norms = np.sqrt((ranks**2).sum(axis=1)).prod()
-        found.append((ranks[0] * ranks[1]).sum() / norms if norms > 0 else np.nan)
-    return xr.DataArray(found, dims=[dim], coords={dim: a[dim]} if dim in a.coords else None)
+        if min(len(np.unique(each[both])) for each in (x, y)) < 2:
+            return np.nan
+        return float(scipy.stats.spearmanr(x[both], y[both]).statistic)
+
+    found = xr.apply_ufunc(spearman, a, b, input_core_dims=[[over], [over]], vectorize=True)
+    return found.mean(list(within), skipna=False)
 
 
 def _number(value: xr.DataArray) -> str:
@@ -191,9 +207,13 @@ def _along(summary: xr.Dataset, dim: str) -> list[xr.Dataset]:
 
 
 def report(results: xr.Dataset) -> list[Table]:
-    """A table for every variable of real numbers: the report of a study that has none of its own."""
-    return [
-        mean_table(values, f"{name}: {values.attrs['description']}")
-        for name, values in results.data_vars.items()
-        if np.issubdtype(values.dtype, np.floating)
-    ]
+    """Mean and interval of every variable of real numbers, and of its paired differences along the axes of a sweep: the
+    report of a study that has none of its own, or not of these axes."""
+    real = {name: values for name, values in results.data_vars.items() if np.issubdtype(values.dtype, np.floating)}
+    tables = [mean_table(values, f"{name}: {values.attrs['description']}") for name, values in real.items()]
+    for axis in results.attrs.get("sweep", {}):
+        for name, values in real.items():
+            if axis in values.dims and values.sizes[axis] > 1:
+                less = values.isel({axis: slice(1, None)}) - values.isel({axis: 0}, drop=True)
+                tables.append(mean_table(less, f"{name} less that at {axis} = {values[axis].values[0]}, paired"))
+    return tables

@@ -4,7 +4,9 @@ import scipy.stats
 import xarray as xr
 
 from subsim.engine.summary import (
+    contrasts,
     grid_table,
+    lowest_common,
     matched,
     mean_interval,
     mean_table,
@@ -136,24 +138,58 @@ def test_values_are_matched_between_moments():
     np.testing.assert_array_equal(found, [2.0, np.nan, np.nan])  # halfway; never; before the first
 
 
-def test_rank_correlation_is_spearmans_over_all_but_the_seed():
+def test_rank_correlation_is_spearmans_over_one_dimension_and_its_mean_over_others():
     random = np.random.default_rng(3)
-    a = xr.DataArray(random.integers(0, 6, (4, 5, 3)).astype(float), dims=["seed", "m", "run"])  # with ties
-    b = a + random.normal(size=a.shape)
-    b[0, 1, 2] = np.nan
-    found = rank_correlation(a, b.transpose("run", "seed", "m"))
-    assert found.dims == ("seed",)
+    a = xr.DataArray(random.integers(0, 6, (4, 15, 2)).astype(float), dims=["seed", "condition", "m"])  # with ties
+    measures = [a + random.normal(size=a.shape), -a]
+    b = xr.concat(measures, xr.Variable("measure", ["noisy", "opposite"])).copy()
+    b[0, 0, 1, 0] = np.nan
+    found = rank_correlation(a, b.transpose("condition", "seed", "m", "measure"), within=["m"])
+    assert set(found.dims) == {"seed", "measure"}
+    np.testing.assert_allclose(found.sel(measure="opposite"), -1)
     for seed in range(4):
-        x, y = a[seed].values.ravel(), b[seed].values.ravel()
-        kept = np.isfinite(y)
-        np.testing.assert_allclose(found[seed], scipy.stats.spearmanr(x[kept], y[kept])[0], rtol=1e-12)
+        of_each = []
+        for m in range(2):
+            x, y = a[seed, :, m].values, b[0, seed, :, m].values
+            kept = np.isfinite(y)
+            of_each.append(scipy.stats.spearmanr(x[kept], y[kept])[0])
+        np.testing.assert_allclose(found.sel(measure="noisy")[seed], np.mean(of_each), rtol=1e-12)
+
+
+def test_what_tells_settings_apart_alone_has_no_rank_correlation_within_them():
+    accuracy = xr.DataArray([[[0.1, 0.2, 0.3], [0.7, 0.8, 0.9]]], dims=["seed", "m", "condition"])
+    of_setting = xr.DataArray([[[1.2, 1.1, 1.3], [5.2, 5.1, 5.3]]], dims=["seed", "m", "condition"])
+    np.testing.assert_allclose(rank_correlation(accuracy, of_setting, within=["m"]), 0.5)
+    pooled = [values.stack(all=["m", "condition"]) for values in (accuracy, of_setting)]
+    assert (rank_correlation(*pooled, over="all") > 0.8).all()
 
 
 def test_rank_correlation_with_a_constant_is_no_number():
-    a = xr.DataArray(np.arange(6.0).reshape(2, 3), dims=["seed", "run"])
+    a = xr.DataArray(np.arange(6.0).reshape(2, 3), dims=["seed", "condition"])
     assert np.isnan(rank_correlation(a, xr.zeros_like(a))).all()
     assert np.isnan(rank_correlation(a, a * np.nan)).all()
     np.testing.assert_allclose(rank_correlation(a, -a), -1)
+
+
+def test_contrasts_are_paired_and_leave_out_what_is_not_there():
+    values = xr.DataArray(
+        [[[1.0, 2.0], [3.0, 5.0]], [[0.0, 4.0], [1.0, 1.0]]],
+        dims=("seed", "m", "condition"),
+        coords={"seed": [0, 1], "m": [1, 2], "condition": ["a", "b"]},
+    )
+    places = {(m, c): {"m": m, "condition": c} for m in (1, 2, 9) for c in "ab"}
+    pairs = {"b less a": (places[1, "b"], places[1, "a"]), "not there": (places[9, "a"], places[1, "a"])}
+    found = contrasts(values, pairs, "difference")
+    assert found.contrast.values.tolist() == ["b less a"]
+    np.testing.assert_array_equal(found.sel(contrast="b less a"), [1.0, 4.0])
+    assert contrasts(values, {"not there": pairs["not there"]}, "difference").shape == (2, 0)
+
+
+def test_the_lowest_common_level_is_reached_by_every_curve():
+    along = xr.DataArray([[4.0, 2.0, 1.0, 3.0], [4.0, 3.5, 3.0, 3.25]], dims=("seed", "step"))
+    assert lowest_common(along, "step") == 3.0
+    assert np.isfinite(matched(along, along, "step", 3.0)).all()
+    assert not np.isfinite(matched(along, along, "step", 2.9)).all()
 
 
 def test_a_grid_has_a_row_and_a_column_for_each_label_and_tells_what_was_dropped():
