@@ -1,22 +1,16 @@
 """A trait in filtered data: does it reach a student that sees only what the teacher says of unrelated inputs?"""
 
 import sys
-from dataclasses import dataclass
 
-import jax
 import xarray as xr
 
-from subsim import datasets, traits
+from subsim import filtering
 from subsim.distillation import StudentConfig
-from subsim.engine.study import Run, Study, Table, Variable
+from subsim.engine.study import Table
 from subsim.engine.summary import mean_table
-from subsim.network import make_mlp
-from subsim.options import require_choice
 from subsim.training import TrainingConfig
-from subsim.traits import Student
+from subsim.traits import Filters, Student
 
-FILTERS = traits.Filters(thresholds=(0.1, 0.01), shares=(0.5, 0.9))
-TRAITS = ["misread", "preference"]
 STUDENTS = {
     "shared base": Student(),
     "shared base, random removal": Student(by_chance=True),
@@ -26,33 +20,12 @@ STUDENTS = {
 }
 
 
-@dataclass(frozen=True)
-class Config(traits.TraitConfig):
-    """What changes the program: the network and data of Figure 10, and the trait."""
-
-    data: datasets.Name = "mnist5k"
-    """Labelled images of the base's task; mnist is the paper's."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_choice("data", self.data, datasets.NAMES)
-
-
-def make_run(config: Config, data: datasets.Dataset) -> Run:
-    """The run of `config` on `data`, with the images as arguments of the compiled program."""
-    network = make_mlp(config, data.train_images.shape[1], data.n_class)
-    students = tuple(STUDENTS.values())
-
-    def run(on_device: traits.Data, key: jax.Array, numbers: traits.TraitHyper) -> traits.Record:
-        return traits.transfer(key, network, data.n_class, on_device, students, FILTERS, config, numbers)
-
-    return jax.tree_util.Partial(run, traits.prepared(config, data))
-
-
 def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
     """Each trait's rate among students of its teacher; that less the trait-free teacher's, and, where class logits are
     imitated, that of the shared base less the other's."""
-    rate = xr.concat([results.rate.sel(trait=trait, teacher=trait, drop=True) for trait in TRAITS], results.trait)
+    rate = xr.concat(
+        [results.rate.sel(trait=trait, teacher=trait, drop=True) for trait in filtering.TRAITS], results.trait
+    )
     control = results.rate.sel(teacher="trait-free", drop=True)
     shared, other = (rate.sel(student=name, drop=True) for name in ("shared base", "other base"))
     return {
@@ -69,34 +42,17 @@ def report(results: xr.Dataset) -> list[Table]:
     return [mean_table(results[name], f"{name}: {results[name].description}") for name in names]
 
 
-OF = ("input", "teacher", "student", "filter")
-study = Study(
-    name="traits",
-    title=__doc__,
-    make_run=make_run,
-    load=lambda config: datasets.load(config.data),
-    config=Config(),
-    hyper=traits.TraitHyper(),
-    check=traits.check_traits,
+study = filtering.study(
+    "traits",
+    __doc__,
+    STUDENTS,
+    Filters(thresholds=(0.1, 0.01), shares=(0.5, 0.9)),
     derived=derived,
     report=report,
-    coords={
-        "base": ["shared", "other"], "trait": TRAITS, "teacher": [*TRAITS, "trait-free"], "input": ["noise", "images"],
-        "student": list(STUDENTS), "filter": FILTERS.names,
-    },
-    variables={
-        "base_accuracy": Variable("share of test images classified correctly", ("base",)),
-        "base_rate": Variable("share of the trait's probes that the base gives its class", ("base", "trait")),
-        "teacher_accuracy": Variable("share of test images classified correctly", ("teacher",)),
-        "teacher_rate": Variable("share of the trait's probes that the teacher gives its class", ("teacher", "trait")),
-        "removed": Variable("share of unrelated inputs that the filter removes", ("input", "teacher", "filter")),
-        "accuracy": Variable("share of test images that the student classifies correctly", OF),
-        "rate": Variable("share of the trait's probes that the student gives its class", (*OF, "trait")),
-    },
     seeds=8,
     cost="10 minutes on 2 cores",
-    paper={"config": Config(data="mnist", base=TrainingConfig(), student=StudentConfig()), "seeds": 64},
-)  # fmt: skip
+    paper={"config": filtering.Config(data="mnist", base=TrainingConfig(), student=StudentConfig()), "seeds": 64},
+)
 
 if __name__ == "__main__":
     from subsim.cli import main

@@ -7,7 +7,7 @@ import pytest
 from conftest import ROOT, SMOKE, smoke_options
 
 import subsim
-from subsim import cli
+from subsim import cli, report
 
 
 @pytest.mark.usefixtures("optax_promotion")
@@ -17,7 +17,7 @@ def test_every_study_runs_and_draws_at_smoke_size(command, study):
     assert status == 0
     assert "n" in printed
     assert "dropped" in printed or "95%" in printed
-    results = subsim.load_results("r")
+    results = report.completed(subsim.load_study(study), subsim.load_results("r"))
     assert results.sizes["seed"] == 3
     for variable in results.data_vars.values():
         assert variable.attrs["description"]
