@@ -15,6 +15,7 @@ from subsim.engine.study import Study, Table, Variable
 from subsim.engine.summary import mean_interval, rate_interval
 from subsim.engine.sweep import simulate
 from subsim.options import UserError, require
+from subsim.theory import beyond
 from subsim.theory.claims import Claim, Test, Verdict
 from subsim.theory.edges import edges
 from subsim.theory.statements import standard
@@ -46,7 +47,7 @@ def standard_claims() -> list[Claim]:
     """Every claim that comes with subsim; the real images among the inputs are digits, averaged over 2x2 pixels."""
     digits = datasets.load("digits")
     pooled = digits.train_images.reshape(-1, 4, 2, 4, 2).mean(axis=(2, 4)) * (2 / digits.brightest) - 1
-    return [*standard(pooled.reshape(-1, 16)), edges()]
+    return [*standard(pooled.reshape(-1, 16)), *beyond.standard(), edges()]
 
 
 def _traced(test: Test) -> tuple[list[str], Test]:

@@ -33,10 +33,10 @@ REASONS = {
     "hard labels": "the loss falls toward infinite logits, not toward the teacher's",
     "sampled labels": "one draw pulls toward its label; only its expectation is the cross-entropy of the lemma",
     "label smoothing": "the target is pulled to the uniform distribution, so the loss is least elsewhere",
-    "top-1 of the logits dropped": "what is left is renormalised, and least elsewhere",
+    "top-2 targets": "what is left of the teacher's distribution is renormalised, so the loss is least elsewhere",
     "temperature mismatch": "the student is softened and the teacher is not: least at z = T y",
     "sign descent": "the sign of a gradient keeps its descent, not its product with d_T",
-    "Adam's first step": "divides each entry of d_S by its size: only in that metric is the product the lemma's",
+    "Adam's first step": "divides each entry of d_S by its size, and is d_S again only where that is undone",
     "weight decay": "pulls toward 0 by an amount that does not shrink with eps",
     "a large eps": "the teacher is out of reach of the expansion",
     "an independent start": "the first order is the step of imitating the untrained teacher",
@@ -72,7 +72,8 @@ def products(key: Array, eps: Number = EPS) -> Mapping[str, tuple[Float[Array, "
     p = jax.nn.softmax(y)
     uniform = jnp.where(mask, 1 / N_AUX, 0.0)[None]
     best = jnp.argmax(y, axis=1)
-    without_best = jax.nn.softmax(jnp.where(jax.nn.one_hot(best, y.shape[1]) == 1, -jnp.inf, y))
+    second = jnp.sort(y, axis=1)[:, -2:-1]
+    top_two = jax.nn.softmax(jnp.where(y >= second, y, -jnp.inf))
     kl = mean_of(lambda z, y: imitation_kl(z, y, mask))
     d_s = direction(kl)
     far = optax.tree.add_scale(problem.theta_0, FAR, d_t)
@@ -81,7 +82,7 @@ def products(key: Array, eps: Number = EPS) -> Mapping[str, tuple[Float[Array, "
         "hard labels": direction(to_targets(jax.nn.one_hot(best, y.shape[1]))),
         "sampled labels": direction(to_targets(jax.nn.one_hot(jax.random.categorical(draws, y), y.shape[1]))),
         "label smoothing": direction(to_targets((1 - SMOOTHING) * p + SMOOTHING * uniform)),
-        "top-1 of the logits dropped": direction(to_targets(without_best)),
+        "top-2 targets": direction(to_targets(top_two)),
         "temperature mismatch": direction(mean_of(lambda z, y: imitation_cross_entropy(z / COLDER, y, mask))),
         "sign descent": jax.tree.map(jnp.sign, d_s),
         "Adam's first step": jax.tree.map(lambda leaf: leaf / (jnp.abs(leaf) + 1e-8), d_s),

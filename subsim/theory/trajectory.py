@@ -25,7 +25,7 @@ class Moment(NamedTuple):
     `trait_loss` is L_T before the step, and `running_sum` what the first-order changes u . t of all steps before it
     add up to, u being a step's update. `inner_product` and `cosine` are those of g and t over all parameters,
     `products` and `cosines` over those of each layer. `update_product` is -u . t and `update_cosine` its cosine: for
-    plain gradient descent the step size times g . t and the cosine of g and t, for Adam those in its own metric.
+    plain gradient descent the step size times g . t and the cosine of g and t, for Adam g . t weighted as its step is.
     """
 
     trait_loss: Float[Array, ""]

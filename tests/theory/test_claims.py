@@ -10,7 +10,7 @@ import pytest
 from subsim import UserError, verification
 from subsim.cli import main
 from subsim.losses import imitation_kl
-from subsim.theory import claims, edges
+from subsim.theory import beyond, claims, edges, statements
 from subsim.theory.claims import Claim, Verdict
 from subsim.theory.single_step import descent, imitate, leading_coefficient
 
@@ -24,8 +24,11 @@ def standard():
 
 NAMES = [
     "lemma_inputs", "lemma_losses", "lemma_directions", "lemma_networks", "lemma_convex", "expansion", "theorem",
-    "degenerate", "edges",
+    "degenerate", "sufficiently_small", "any_start", "linearised_student", "along_training", "edges",
 ]  # fmt: skip
+
+
+ROUGH = ("sufficiently_small", "along_training")  # slopes of remainders whose next order is near
 
 
 def test_the_claims_are_these(standard):
@@ -41,7 +44,7 @@ def test_what_is_promised_holds(standard, name):
         assert row.n == 40
         assert row.low == 0 < row.high < 0.1
         # A prediction that is off by a hundredth at these eps would be no prediction.
-        assert row.error is None or row.error < 1e-2, row
+        assert row.error is None or row.error < (0.2 if name in ROUGH else 1e-2), row
 
 
 def test_every_edge_is_one_and_has_its_reason(standard):
@@ -94,6 +97,77 @@ def test_a_broken_lemma_is_caught(change):
     assert row.verdict == "FAILS"
     (whole,) = verification.verify([lemma_with(None)], seeds=50)
     assert whole.verdict == "holds"
+
+
+def off_by(factor, *fields):
+    """Scales what a function returns, or these fields of it."""
+
+    def break_(function):
+        def broken(*args, **options):
+            found = function(*args, **options)
+            if not fields:
+                return jax.tree.map(lambda leaf: factor * leaf, found)
+            return found._replace(**{name: factor * getattr(found, name) for name in fields})
+
+        return broken
+
+    return break_
+
+
+def from_elsewhere(function):
+    """Lets the student start from other parameters than its teacher."""
+
+    def broken(f, theta_0, *args, **options):
+        return function(f, theta_0, *args, **options, student=jax.tree.map(lambda leaf: 1.1 * leaf, theta_0))
+
+    return broken
+
+
+def of_another_trait(function):
+    """Watches another L_T than that whose change is measured."""
+    return lambda rule, trait_loss, **options: function(rule, lambda theta: 1.01 * trait_loss(theta), **options)
+
+
+BROKEN = {
+    "lemma_losses": (claims, "imitate", off_by(-1.0, "inner_product")),
+    "lemma_directions": (claims, "imitate", off_by(-1.0, "inner_product")),
+    "lemma_inputs": (claims, "imitate", off_by(-1.0, "inner_product")),
+    "lemma_networks": (claims, "imitate", off_by(-1.0, "inner_product")),
+    "lemma_convex": (statements, "imitation_directions", from_elsewhere),
+    "expansion": (statements, "leading_coefficient", off_by(1.01)),
+    "theorem": (statements, "single_step", off_by(1.01, "predicted_trait_change")),
+    "degenerate": (statements, "imitate", lambda f: lambda *a, **o: f(*a, **o)._replace(inner_product=1e-300)),
+    "sufficiently_small": (beyond, "leading_coefficient", off_by(1.01)),
+    "any_start": (beyond, "against_offset", off_by(1.01, "slope")),
+    "linearised_student": (beyond, "after_steps", off_by(-1.0)),
+    "along_training": (beyond.trajectory, "watched", of_another_trait),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_every_claim_is_caught_when_it_is_broken(standard, monkeypatch, name):
+    module, function, break_ = BROKEN[name]
+    monkeypatch.setattr(module, function, break_(getattr(module, function)))
+    claim = standard[name]
+    again = dataclasses.replace(claim, test=lambda key: claim.test(key))  # not the one that has been traced
+    rows = verification.verify([again], seeds=50)
+    assert "FAILS" in [row.verdict for row in rows]
+
+
+def test_the_wider_reading_needs_its_condition():
+    """A loss that is convex and least at z = y, and too flat there: its M has a null space that changes with y."""
+
+    def flat(z, y):
+        return (y[0] * (z[0] - y[0]) + (z[1] - y[1])) ** 2
+
+    with jax.enable_x64(True):
+        for eps in (1e-1, 1e-2, 1e-3):
+            step = imitate(
+                lambda theta, _: jnp.stack([theta, -3 * theta**2]), jnp.zeros(()), jnp.ones(()), flat,
+                jnp.zeros((1, 1)), eps=eps,
+            )  # fmt: skip
+            assert float(step.predicted) == 0
+            assert float(step.inner_product) == pytest.approx(-4 * eps**3)
 
 
 def test_an_edge_that_never_fails_is_undecided():
