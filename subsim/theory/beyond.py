@@ -141,7 +141,7 @@ def along_training(key: Array) -> Mapping[str, Verdict]:
         theta_s, state = jax.lax.fori_loop(0, FEW, step, start)
         return jnp.abs(problem.trait_loss(theta_s) - problem.trait_loss(problem.theta_0) - state.running_sum)
 
-    rules = {"SGD": (optax.sgd, WIDER), "Adam": (optax.adam, STEPS)}
+    rules = {"SGD": (optax.sgd, (1e-3, 1e-2, 1e-1)), "Adam": (optax.adam, (1e-6, 1e-5, 1e-4))}
     return {
         name: vanishes_with([rest(rule, rate) for rate in rates], rates, order=2)
         for name, (rule, rates) in rules.items()
