@@ -55,7 +55,7 @@ def report(results: xr.Dataset) -> list[Table]:
         mean = mean_interval(here.cosine)
         cosine = f"{float(mean['mean']):.3f} [{float(mean.low):.3f}, {float(mean.high):.3f}]"
         rows.append((name, str(wrong.n), wrong.in_words(4), cosine))
-    return [Table("Lemma 1 outside its assumptions", ("setting", "n", "P(d_S.d_T < 0)", "cosine"), tuple(rows))]
+    return [Table("Lemma 1 outside its assumptions", ("setting", "n", "P(d_S.d_T < 0) and 95%", "cosine"), tuple(rows))]
 
 
 study = Study(
