@@ -39,7 +39,7 @@ study = protocol.study(
     report=report,
     paper={"seeds": 100},
     seeds=8,
-    cost="15 minutes on 2 cores",
+    cost="19 minutes on 2 busy cores",
 )
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ study = protocol.study(
         "axes": AXES | {"student.batch": (256, 1024)},
     },
     seeds=8,
-    cost="20 minutes on 2 cores",
+    cost="an hour on 2 busy cores",
 )
 
 if __name__ == "__main__":

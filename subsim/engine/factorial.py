@@ -46,9 +46,9 @@ def variance_shares(values: xr.DataArray) -> xr.DataArray:
         mean = values.mean([factor for factor in factors if factor not in group], skipna=False)
         effect[group] = mean - sum(part for inner, part in effect.items() if set(inner) < set(group))
     del effect[()]
-    shares = {named(group): ((part**2).mean(group, skipna=False) / total).values for group, part in effect.items()}
+    shares = {group: ((part**2).mean(group, skipna=False) / total).values for group, part in effect.items()}
     shares = dict(sorted(shares.items(), key=lambda item: -float(np.nanmean(item[1]))))
-    rest = 1 - sum(shares.values())
-    coords = {"seed": values.seed, "explained_by": [*shares, named(())]}
+    shares[()] = 1 - sum(shares.values())
+    coords = {"seed": values.seed, "explained_by": list(map(named, shares))}
     about = {"description": "share of a seed's variance over the factorial"}
-    return xr.DataArray(np.stack([*shares.values(), rest], axis=1), coords, ("seed", "explained_by"), attrs=about)
+    return xr.DataArray(np.stack(list(shares.values()), axis=1), coords, ("seed", "explained_by"), attrs=about)

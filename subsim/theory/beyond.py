@@ -23,7 +23,7 @@ FEW = 5
 FAR = 10.0
 """The teacher's step where it need not be small."""
 WIDER = (1e-2, 1e-1, 1.0)
-"""Steps whose remainders lie above rounding where they are of third order, or those of a small gradient."""
+"""Steps of the teacher whose remainders of third order lie above rounding."""
 
 
 def sufficiently_small(key: Array) -> Mapping[str, Verdict]:
