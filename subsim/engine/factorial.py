@@ -48,7 +48,7 @@ def variance_shares(values: xr.DataArray) -> xr.DataArray:
     del effect[()]
     shares = {group: ((part**2).mean(group, skipna=False) / total).values for group, part in effect.items()}
     shares = dict(sorted(shares.items(), key=lambda item: -float(np.nanmean(item[1]))))
-    shares[()] = 1 - sum(shares.values())
+    shares[()] = 1 - np.sum(list(shares.values()), axis=0)
     coords = {"seed": values.seed, "explained_by": list(map(named, shares))}
     about = {"description": "share of a seed's variance over the factorial"}
     return xr.DataArray(np.stack(list(shares.values()), axis=1), coords, ("seed", "explained_by"), attrs=about)
