@@ -204,3 +204,19 @@ def test_a_grid_has_a_row_and_a_column_for_each_label_and_tells_what_was_dropped
     half = scipy.stats.t.ppf(0.975, 1)
     assert table.rows[0] == ("1", f"2.000 ± {half:.3f}", f"3.000 ± {half:.3f}")
     assert table.rows[1][2] == "4.000 ± nan"
+
+
+def test_the_report_of_a_sweep_has_paired_differences_along_its_axes():
+    values = xr.DataArray(
+        [[0.0, 1.0], [10.0, 11.5]],
+        dims=("seed", "batch"),
+        coords={"batch": [64, 128]},
+        attrs={"description": "a share"},
+    )
+    swept = xr.Dataset({"accuracy": values}, attrs={"sweep": {"batch": [64, 128]}})
+    own, less = report(swept)
+    assert own.title == "accuracy: a share"
+    assert less.title == "accuracy less that at batch = 64, paired"
+    (row,) = less.rows
+    assert row[:2] == ("128", "1.2500")  # the seeds' own levels are no noise
+    assert len(report(xr.Dataset({"accuracy": values}))) == 1
