@@ -14,7 +14,7 @@ from jax.experimental import topologies
 from jax.sharding import Mesh
 
 from subsim.engine.axes import make as make_axes
-from subsim.engine.chunks import HEADROOM, Notice, halved, in_words
+from subsim.engine.chunks import HEADROOM, Notice, halved, in_words, out_of_memory
 from subsim.engine.counts import matrix_flops
 from subsim.engine.devices import AXIS
 from subsim.engine.program import Plan, Prepared, arithmetic, prepare, trace
@@ -144,7 +144,7 @@ def compile_plan(prepared: Prepared, plan: Plan, mesh: Mesh, notice: Notice) -> 
         with arithmetic(prepared.precision):
             compiled = traced.lower().compile()
     except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
+        if not out_of_memory(error):
             raise
         return None
     return Ahead(plan, costs(traced, compiled), time.perf_counter() - started)

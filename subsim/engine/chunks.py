@@ -58,6 +58,11 @@ def halved(cut: Plan, devices: int) -> Plan | None:
     return Plan(devices * lanes * max(1, share // 2 // lanes), lanes)
 
 
+def out_of_memory(error: Exception) -> bool:
+    """Whether it is what jax raises where a device, or the compiler for one, finds too little memory."""
+    return "RESOURCE_EXHAUSTED" in str(error)
+
+
 def in_words(cut: Plan, devices: int) -> str:
     """The plan as the progress line tells it."""
     together = cut.lanes * devices
@@ -78,22 +83,25 @@ class Runner:
     """
 
     def __init__(self, prepared: Prepared, plan: Plan, program: Program, notice: Notice | None = None):
-        self._prepared, self._program, self._notice = prepared, program, notice
-        self._ready: tuple[np.ndarray, Records] | None = None
-        self._compile(plan, program)
-
-    def _compile(self, plan: Plan, program: Program | None = None) -> None:
-        started = time.perf_counter()
-        self.plan = plan
-        self._call: Call = compile_program(self._prepared, program or trace(self._prepared, plan, self.mesh))
-        self.seconds_to_compile = time.perf_counter() - started
-        if self._notice:
-            self._notice(in_words(plan, self.mesh.size))
-
-    @property
-    def mesh(self) -> Mesh:
+        self._prepared, self._notice, self.plan = prepared, notice, plan
+        self.mesh: Mesh = program.mesh
         """The devices that it runs on."""
-        return self._program.mesh
+        self._ready: tuple[np.ndarray, Records] | None = None
+        self._call: Call = self._compiled(program)
+
+    def _compiled(self, program: Program) -> Call:
+        """The program of the plan; where the compiler finds that it does not fit the device, of a smaller one."""
+        while True:
+            started = time.perf_counter()
+            try:
+                call = compile_program(self._prepared, program)
+            except jax.errors.JaxRuntimeError as error:
+                program = self._smaller(error)
+                continue
+            self.seconds_to_compile = time.perf_counter() - started
+            if self._notice:
+                self._notice(in_words(self.plan, self.mesh.size))
+            return call
 
     def __call__(self, seeds: np.ndarray) -> Records:
         """The records of `seeds`, by name, one row a seed."""
@@ -108,21 +116,24 @@ class Runner:
                 # The last piece repeats seeds to keep the one compiled shape; the repeats are dropped.
                 record = self._call(np.resize(piece, self.plan.chunk))
             except jax.errors.JaxRuntimeError as error:
-                if "RESOURCE_EXHAUSTED" not in str(error):
-                    raise
-                self._halve()
+                self._call = self._compiled(self._smaller(error))
                 continue
             records.append({name: values[: len(piece)] for name, values in record.items()})
             done += len(piece)
         return {name: np.concatenate([record[name] for record in records]) for name in records[0]}
 
-    def _halve(self) -> None:
+    def _smaller(self, error: Exception | None = None) -> Program:
+        """The program of half the plan, which becomes the plan; `error` is raised again where it has other reasons than
+        the device's memory."""
+        if error and not out_of_memory(error):
+            raise error
         smaller = halved(self.plan, self.mesh.size)
         if smaller is None:
-            raise UserError("One seed alone needs more memory than the device has; make the config smaller.")
+            raise UserError("One seed alone needs more memory than the device has; make the config smaller.") from None
         if self._notice:
             self._notice(f"out of memory with {in_words(self.plan, self.mesh.size)}")
-        self._compile(smaller)
+        self.plan = smaller
+        return trace(self._prepared, smaller, self.mesh)
 
     def tuned(self, seeds: np.ndarray) -> "Runner":
         """The fastest of this runner and its neighbours in width for the run of `seeds`, each tried on the first ones.
@@ -133,7 +144,7 @@ class Runner:
         need not repeat it.
         """
         while self._call.memory > HEADROOM * memory_limit(self.mesh):
-            self._halve()
+            self._call = self._compiled(self._smaller())
         best, pace = self, self._pace(seeds)
         for factor in (STEP, 1 / STEP):
             hope = FIRST_HOPE

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import jaxpr_as_fun
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from subsim.engine import host
@@ -34,11 +35,12 @@ class Plan(NamedTuple):
 class Prepared(NamedTuple):
     """A config before its first seed: the run and its numbers on the device, and the data on the host.
 
-    `one(*arguments, seed)` is the record of one seed, followed by the traced axes. Of a study that runs on the host,
-    `one` is None, `arguments` are the run and its numbers as they are, and `on_host` is its record.
+    `one` is the trace of the record of one seed, followed by the traced axes, as a function of `arguments` and the
+    seed. Of a study that runs on the host, it is None, `arguments` are the run and its numbers as they are, and
+    `on_host` is its record.
     """
 
-    one: jax.stages.Wrapped | None
+    one: jax.stages.Traced | None
     arguments: tuple[Any, ...]
     precision: Precision
     data: Any
@@ -71,13 +73,18 @@ def make_one(axes: Sequence[Axis] = ()) -> jax.stages.Wrapped:
     values of an axis share their seed's key.
     """
 
-    # Compiled on its own it never is; but what is traced under jit is traced once, however often it is called.
-    @functools.partial(jax.jit, inline=True)
+    @jax.jit
     def one(run: Run, hyper: Any, values: Any, root: jax.Array, seed: jax.Array) -> Any:
         key = jax.random.fold_in(root, seed)
         return over(functools.partial(run, key), hyper, axes)(*values)
 
     return one
+
+
+def evaluated(traced: jax.stages.Traced) -> Callable[..., Any]:
+    """What was traced, as a function that does not call the study's code again."""
+    flat, structure = jaxpr_as_fun(traced.jaxpr), jax.tree.structure(traced.out_info)
+    return lambda *arguments: jax.tree.unflatten(structure, flat(*jax.tree.leaves(arguments)))
 
 
 def make_program(one: Callable[..., Any], lanes: int, mesh: Mesh) -> jax.stages.Wrapped:
@@ -120,7 +127,8 @@ def prepare(
             run = jax.tree_util.Partial(run)
         run, hyper = jax.tree.map(jnp.asarray, (run, hyper))
         arguments = (run, hyper, axis_arrays(traced, hyper), jax.random.key(root_seed))
-    return Prepared(make_one(traced), arguments, precision, data, cpu_options=study.cpu_options)
+        one = make_one(traced).trace(*arguments, np.uint32(0))
+    return Prepared(one, arguments, precision, data, cpu_options=study.cpu_options)
 
 
 class Cost(NamedTuple):
@@ -130,24 +138,21 @@ class Cost(NamedTuple):
     flops: int
 
 
-@runs_the_study
 def cost_of_one(prepared: Prepared) -> Cost:
     """The cost of one seed, counted from its trace; on the host, none."""
     if prepared.one is None:
         return Cost(0, 0)
-    with arithmetic(prepared.precision):
-        jaxpr = prepared.one.trace(*prepared.arguments, np.uint32(0)).jaxpr.jaxpr
+    jaxpr = prepared.one.jaxpr.jaxpr
     return Cost(value_bytes(jaxpr), matrix_flops(jaxpr))
 
 
-@runs_the_study
 def trace(prepared: Prepared, plan: Plan, mesh: Mesh) -> Program:
     """Trace the program of `plan`; the record's shapes come from the trace that is compiled."""
     if prepared.one is None:
         return Program(None, mesh, prepared.on_host or {})
     everywhere, apart = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec(AXIS))
     with arithmetic(prepared.precision):
-        program = make_program(prepared.one, plan.lanes, mesh)
+        program = make_program(evaluated(prepared.one), plan.lanes, mesh)
         # Shapes alone: the devices may be ones that are not here.
         shapes = jax.eval_shape(lambda: prepared.arguments)
         arguments = jax.tree.map(lambda shape: shape.update(sharding=everywhere), shapes)

@@ -156,6 +156,24 @@ def test_out_of_memory_halves_the_chunk_and_goes_on_with_a_notice(toy, monkeypat
     assert notices[-1].startswith("chunk ")
 
 
+def test_what_the_compiler_finds_too_large_is_halved_too(toy, monkeypatch, tmp_path):
+    whole, notices = subsim.simulate(toy, seeds=50), []
+    compile_program = chunks.compile_program
+
+    def refuse(prepared, traced):
+        if traced.traced.out_info["bits"].shape[0] > 8:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm.")
+        return compile_program(prepared, traced)
+
+    monkeypatch.setattr(chunks, "compile_program", refuse)
+    results = subsim.simulate(toy, seeds=50, chunk=32, out=tmp_path / "r", notice=notices.append)
+    xr.testing.assert_equal(results, whole)
+    assert [words.startswith("out of memory with chunk") for words in notices] == [True, True, False]
+    monkeypatch.setattr(chunks, "compile_program", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        subsim.simulate(toy)
+
+
 def test_one_seed_too_many_is_a_sentence(toy, monkeypatch):
     exhausted_above(monkeypatch, 0)
     with pytest.raises(UserError, match="One seed alone needs more memory"):

@@ -133,6 +133,19 @@ def test_a_diverged_seed_is_kept_and_named(toy):
     equal(results[["all", "bits"]], untouched[["all", "bits"]])
 
 
+def test_the_code_of_a_study_is_called_once_a_config(toy):
+    """What is counted, compiled, sharded over devices and tried in several widths is one trace."""
+    calls = []
+
+    def make_run(config, data):
+        run = toy.make_run(config, data)
+        return lambda key, hyper: calls.append(config.size) or run(key, hyper)
+
+    study = dataclasses.replace(toy, make_run=make_run, chunk=None, lanes=None)
+    subsim.simulate(study, sweep={"scale": [1.0, 2.0], "size": [3, 4]})
+    assert calls == [3, 4]
+
+
 def test_arrays_of_a_partial_are_arguments_not_constants(toy):
     table = jnp.arange(1000.0)
 
