@@ -58,7 +58,7 @@ class CompileOptions:
     topology: str
     """Kind and shape of the TPUs, such as v5e:2x2, v5e:16x16 or v5p:2x2x1."""
     seeds: int
-    """Seeds of the run, of which the program takes as many at once as fit the devices' memory."""
+    """Seeds of the run, of which the program takes as many at once as the run would, and the devices' memory holds."""
     size: Size = "laptop"
     """As in a run: what the defaults of all other flags are."""
     precision: Literal["float32", "bfloat16", "float64"] = "float32"
@@ -66,7 +66,7 @@ class CompileOptions:
     sweep: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """As in a run: values of a number share one program, values of an option of the config have one each."""
     chunk: int | None = None
-    """Seeds that one call of the program runs, on all devices; None: as many as fit."""
+    """Seeds that one call of the program runs, on all devices; None: as many as a run starts with, and fit."""
     lanes: int | None = None
     """Seeds that advance side by side on each device; None: its whole share of the chunk."""
 

@@ -14,7 +14,7 @@ from jax.experimental import topologies
 from jax.sharding import Mesh
 
 from subsim.engine.axes import make as make_axes
-from subsim.engine.chunks import HEADROOM, Notice, halved, in_words, out_of_memory
+from subsim.engine.chunks import HEADROOM, Notice, first_plan, halved, in_words, out_of_memory
 from subsim.engine.counts import matrix_flops
 from subsim.engine.devices import AXIS
 from subsim.engine.program import Plan, Prepared, arithmetic, prepare, trace
@@ -166,13 +166,6 @@ def largest_fitting(prepared: Prepared, plan: Plan, mesh: Mesh, notice: Notice) 
     return None
 
 
-def first_plan(seeds: int, chunk: int | None, lanes: int | None, devices: int) -> Plan:
-    """All `seeds` in one call and side by side, unless `chunk` or `lanes` asks for fewer."""
-    share = math.ceil(min(seeds, chunk or (lanes or seeds) * devices) / devices)
-    lanes = min(lanes or share, share)
-    return Plan(devices * lanes * math.ceil(share / lanes), lanes)
-
-
 def compile_ahead(
     study: Study,
     config: Any = None,
@@ -192,7 +185,8 @@ def compile_ahead(
         study: what to compile; `config`, `hyper`, `seeds` and `precision` override its defaults, and `sweep` is that of
             a run.
         mesh: the devices, which need not be here, along the axis `seed`.
-        chunk: seeds that one call of the program runs. None: as many as fit the devices' memory.
+        chunk: seeds that one call of the program runs. None: as many as a run starts with, and its devices' memory
+            holds.
         lanes: seeds that advance side by side on each device. None: its share of the chunk.
         notice: told what is compiled, in words.
 
@@ -209,10 +203,10 @@ def compile_ahead(
     hyper = study.hyper if hyper is None else hyper
     study.refuse_overruled(sweep, config, hyper)
     axes = make_axes(study.sweep(sweep), config, hyper)
-    plan = first_plan(seeds, chunk, lanes, mesh.size)
     search = compile_plan if chunk or lanes else largest_fitting
     for place, chosen in checked_configs(study, config, hyper, axes).items():
-        found = search(prepare(study, chosen, hyper, axes, 0, precision), plan, mesh, notice)
+        prepared = prepare(study, chosen, hyper, axes, 0, precision)
+        found = search(prepared, first_plan(study, prepared, mesh, seeds, chunk, lanes), mesh, notice)
         if found is None:
             raise UserError(f"A {kind(mesh)} has too little memory; lower chunk or lanes, or make the config smaller.")
         # The axes of the config come first.

@@ -8,8 +8,9 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from subsim.engine.devices import memory_limit
+from subsim.engine.devices import is_cpu, memory_limit
 from subsim.engine.program import Call, Plan, Prepared, Program, compile_program, cost_of_one, trace
+from subsim.engine.study import Study
 from subsim.options import UserError
 
 Notice = Callable[[str], None]  # told the plan, and every change of it, in words
@@ -20,22 +21,39 @@ FIRST_HOPE = 1.1  # the speed-up that a first trial is worth its time for; after
 CACHED = 128 * 2**20  # bytes of values of the seeds side by side on a CPU: what measured best, from small nets to MNIST
 FLOPS = 2 * 10**12  # of matrix products in a chunk: some seconds on a CPU
 ACCELERATED = 50  # times as many on a GPU or TPU
-MOST = 4096  # seeds in a chunk; more made none of the small works faster
+MOST = 4096  # seeds in a chunk of an accelerator or of a CPU; more made none of the small works faster
 HEADROOM = 0.8  # of the device's memory; the rest is the runtime's
 
 
-def plan(seeds: int, chunk: int, lanes: int, devices: int = 1, processes: int = 1) -> Plan:
+def plan(seeds: int, chunk: int, lanes: int | None = None, devices: int = 1, processes: int = 1) -> Plan:
     """Cut `seeds` into chunks of at most about `chunk`, and chunks into rounds of about `lanes`, of nearly equal size.
 
     Every chunk has the same shape, whatever its number of seeds: one compile. It is a multiple of the number of
-    `devices`, all equally busy; so are `processes`, which get the same number of chunks each.
+    `devices`, all equally busy; so are `processes`, which get the same number of chunks each. Without `lanes`, a device
+    advances its whole share of a chunk side by side.
     """
     chunks = processes * math.ceil(seeds / (processes * chunk))
     share = math.ceil(math.ceil(seeds / chunks) / devices)
-    # An accelerator's own scheduler spreads a wide program better than a loop of narrow ones.
-    rounds = 1 if jax.default_backend() != "cpu" else math.ceil(share / max(1, lanes))
+    rounds = 1 if lanes is None else math.ceil(share / max(1, lanes))
     lanes = math.ceil(share / rounds)
     return Plan(devices * rounds * lanes, lanes)
+
+
+def first_plan(
+    study: Study,
+    prepared: Prepared,
+    mesh: Mesh,
+    seeds: int,
+    chunk: int | None = None,
+    lanes: int | None = None,
+    processes: int = 1,
+) -> Plan:
+    """The plan that a run starts with, on devices that need not be here: what is asked for, or guessed from the cost of
+    one seed."""
+    if lanes is None and is_cpu(mesh):
+        lanes = study.lanes or side_by_side(prepared)
+    # An accelerator's own scheduler spreads a wide program better than a loop of narrow ones.
+    return plan(seeds, chunk or study.chunk or at_once(prepared, mesh), lanes, mesh.size, processes)
 
 
 def side_by_side(prepared: Prepared) -> int:
@@ -43,10 +61,11 @@ def side_by_side(prepared: Prepared) -> int:
     return max(1, CACHED // max(1, cost_of_one(prepared).bytes))
 
 
-def at_once(prepared: Prepared) -> int:
+def at_once(prepared: Prepared, mesh: Mesh) -> int:
     """How many seeds to write together where nobody says it: some seconds of work, which is what a kill may cost."""
-    flops = FLOPS * (1 if jax.default_backend() == "cpu" else ACCELERATED)
-    return min(MOST, max(1, flops // max(1, cost_of_one(prepared).flops)))
+    # The devices of a CPU share its cores.
+    speed, devices = (1, 1) if is_cpu(mesh) else (ACCELERATED, mesh.size)
+    return devices * min(MOST, max(1, speed * FLOPS // max(1, cost_of_one(prepared).flops)))
 
 
 def halved(cut: Plan, devices: int) -> Plan | None:
@@ -170,8 +189,7 @@ class Runner:
 
     def _spills(self, cut: Plan) -> bool:
         """Whether `cut` is too wide for a CPU's cache: no such plan was faster, and trying it costs memory."""
-        on_cpu = self.mesh.devices.flat[0].platform == "cpu"
-        return on_cpu and cut.lanes > 1 and cut.lanes * cost_of_one(self._prepared).bytes > CACHED
+        return is_cpu(self.mesh) and cut.lanes > 1 and cut.lanes * cost_of_one(self._prepared).bytes > CACHED
 
     def _pace(self, seeds: np.ndarray) -> float:
         """Seconds a seed, measured on the first chunk of `seeds`, whose record is kept."""

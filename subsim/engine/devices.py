@@ -8,6 +8,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 AXIS = "seed"
+# By default jax keeps what took a second to compile, and a study's small programs together take more than that.
+_KEEP_ALL = {"jax_persistent_cache_min_compile_time_secs": 0, "jax_persistent_cache_min_entry_size_bytes": -1}
 
 
 def local_mesh() -> Mesh:
@@ -15,11 +17,20 @@ def local_mesh() -> Mesh:
     return Mesh(np.asarray(jax.local_devices()), (AXIS,))
 
 
+def is_cpu(mesh: Mesh) -> bool:
+    """Whether the devices of `mesh` are CPUs."""
+    return mesh.devices.flat[0].platform == "cpu"
+
+
 def keep_programs(folder: Path) -> None:
-    """Keep compiled programs in `folder`, so that a repeated command need not compile them; the user's own setting of
-    jax's persistent compilation cache is left as it is."""
-    if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
-        jax.config.update("jax_compilation_cache_dir", str(folder))
+    """Keep compiled programs in `folder`, the quickly compiled among them, so that a repeated command need not compile
+    any; the user's own settings of jax's persistent compilation cache are left as they are."""
+    if jax.config.jax_compilation_cache_dir is not None:  # type: ignore[attr-defined]
+        return
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    for name, value in _KEEP_ALL.items():
+        if name.upper() not in os.environ:
+            jax.config.update(name, value)
 
 
 def memory_limit(mesh: Mesh) -> int:

@@ -16,7 +16,7 @@ from subsim.engine import host
 from subsim.engine.axes import Axis, over
 from subsim.engine.axes import arrays as axis_arrays
 from subsim.engine.counts import matrix_flops, value_bytes
-from subsim.engine.devices import AXIS
+from subsim.engine.devices import AXIS, is_cpu
 from subsim.engine.errors import runs_the_study
 from subsim.engine.study import Precision, Run, Study
 from subsim.options import UserError, replaced
@@ -181,10 +181,9 @@ def compile_program(prepared: Prepared, program: Program) -> Call:
     """Compile the traced `program` and put its arguments on every device of its mesh."""
     if program.traced is None:
         run, hyper = prepared.arguments
-        return Call(host.caller(lambda seed: named(run(seed, hyper)), program.record))
+        return Call(runs_the_study(host.caller(lambda seed: named(run(seed, hyper)), program.record)))
     with arithmetic(prepared.precision):
-        on_cpu = program.mesh.devices.flat[0].platform == "cpu"
-        compiled = program.traced.lower().compile(dict(prepared.cpu_options) if on_cpu else None)
+        compiled = program.traced.lower().compile(dict(prepared.cpu_options) if is_cpu(program.mesh) else None)
         arguments = jax.device_put(prepared.arguments, NamedSharding(program.mesh, PartitionSpec()))
 
     @runs_the_study

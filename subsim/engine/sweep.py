@@ -86,11 +86,10 @@ def simulate(
     if study.on_host:
         cut = Plan(1, 1)
     elif cut is None:
-        wanted_chunk = (work.chunk if work else chunk) or study.chunk or chunks.at_once(prepared)
         # A store that is there has its blocks, which processes do not divide.
         processes = team.processes if team and not store.exists(out) else 1
-        lanes = study.lanes or chunks.side_by_side(prepared)
-        cut = chunks.plan(seeds, wanted_chunk, lanes, mesh.size, processes)
+        wanted_chunk = work.chunk if work else chunk
+        cut = chunks.first_plan(study, prepared, mesh, seeds, wanted_chunk, processes=processes)
     program = trace(prepared, cut, mesh)
     shapes = program.record
     identity = provenance.identity(study, config, hyper, axes, root_seed, precision, prepared.data)

@@ -1,5 +1,6 @@
 """Programs for devices that are not here, as far as no compiler for them is needed; the rest is in tests/tpu."""
 
+import dataclasses
 import os
 import re
 import subprocess
@@ -14,7 +15,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 import subsim
 from subsim import UserError, arguments, cli
-from subsim.engine import ahead, program
+from subsim.engine import ahead, chunks, program, sweep
 from subsim.engine.ahead import Ahead, Costs
 from subsim.engine.axes import make
 from subsim.engine.devices import AXIS, local_mesh
@@ -71,7 +72,9 @@ def test_programs_lower_for_cuda(name, sweep):
     prepared = program.prepare(study, config, hyper, make(sweep, config, hyper), 0, study.precision)
     with program.arithmetic(study.precision):
         exported = lowered_for_cuda(
-            program.make_program(prepared.one, 2, local_mesh()), *prepared.arguments, np.arange(8, dtype=np.uint32)
+            program.make_program(program.evaluated(prepared.one), 2, local_mesh()),
+            *prepared.arguments,
+            np.arange(8, dtype=np.uint32),
         )
     assert exported.platforms == ("cuda",)
     assert exported.nr_devices == 2
@@ -86,7 +89,7 @@ class Device:
     """A device of a topology, as far as its memory is asked for."""
 
     def __init__(self, kind, chip):
-        self.device_kind, self.coords = kind, [chip, 0, 0]
+        self.device_kind, self.coords, self.platform = kind, [chip, 0, 0], "tpu"
 
 
 def four_chips(kind="TPU v5 lite", devices_a_chip=1):
@@ -99,22 +102,50 @@ def test_memory_of_a_device_is_its_part_of_the_chip():
     assert ahead.device_memory(four_chips("TPU v99")) is None
 
 
+@pytest.fixture
+def square(toy):
+    """A study of 2 x 100^3 FLOPs a seed that leaves the engine to choose."""
+
+    def run(key, hyper):
+        matrix = jnp.ones((100, 100)) * hyper["scale"]
+        return {"first": jnp.sum(matrix @ matrix)}
+
+    return dataclasses.replace(toy, make_run=lambda config, data: run, chunk=None, lanes=None)
+
+
 @pytest.mark.parametrize(
     ("seeds", "chunk", "lanes", "plan"),
     [
         (100, None, None, Plan(100, 25)),
         (101, None, None, Plan(104, 26)),
         (1, None, None, Plan(4, 1)),
-        (100, 40, None, Plan(40, 10)),
+        (100, 40, None, Plan(36, 9)),
         (100, 400, None, Plan(100, 25)),
-        (100, None, 3, Plan(12, 3)),
+        (100, None, 3, Plan(108, 3)),
         (100, None, 64, Plan(100, 25)),
-        (100, 40, 4, Plan(48, 4)),
+        (100, 40, 4, Plan(36, 3)),
         (100, 4, 64, Plan(4, 1)),
+        (8000, None, None, Plan(400, 100)),  # as many as are some seconds of work on each of the four
     ],
 )
-def test_the_first_plan_on_four_devices(seeds, chunk, lanes, plan):
-    assert ahead.first_plan(seeds, chunk, lanes, devices=4) == plan
+def test_the_plan_of_a_run_on_four_chips(square, monkeypatch, seeds, chunk, lanes, plan):
+    monkeypatch.setattr(chunks, "FLOPS", 2 * 100**3 * 2)
+    assert chunks.first_plan(square, prepared(square), four_chips(), seeds, chunk, lanes) == plan
+
+
+def test_what_is_compiled_ahead_is_what_a_run_starts_with(square, monkeypatch):
+    """On the same devices, whatever they are."""
+    started, compiled = [], []
+    monkeypatch.setattr(sweep, "trace", lambda _, plan, mesh: started.append(plan) or 1 / 0)
+    monkeypatch.setattr(ahead, "compile_plan", lambda _, plan, *rest: compiled.append(plan) or 1 / 0)
+    for accelerated in (False, True):
+        monkeypatch.setattr(chunks, "is_cpu", lambda mesh, accelerated=accelerated: not accelerated)
+        with pytest.raises(ZeroDivisionError):
+            sweep.simulate(square, seeds=10_000)
+        with pytest.raises(ZeroDivisionError):
+            list(ahead.compile_ahead(square, mesh=local_mesh(), seeds=10_000))
+    assert started == compiled
+    assert len(set(started)) == 2
 
 
 def prepared(study):
@@ -180,7 +211,7 @@ def test_the_command_says_what_a_program_takes(capsys):
         assert title in printed
     rows = dict(re.findall(r"^ ?(\S.*?)  +(\S.*?) *$", printed, re.MULTILINE))
     assert rows["devices"] == "2 x cpu"
-    assert rows["seeds"] == "2 (4 on all devices)"
+    assert rows["seeds"] == "6, 2 at once (12 on all devices)"
     assert rows["collectives"] == "none"
     assert rows["memory in all"].endswith("of an unknown number")
     assert float(rows["FLOPs of matrix products"]) > 0

@@ -108,9 +108,9 @@ def test_seeds_that_cost_much_are_written_in_small_chunks(toy, monkeypatch):
 
     assert program.cost_of_one(product_of(50)).flops == 2 * 50**3
     monkeypatch.setattr(chunks, "FLOPS", 2 * 50**3 * 7)
-    assert chunks.at_once(product_of(50)) == 7
-    assert chunks.at_once(product_of(500)) == 1
-    assert chunks.at_once(product_of(2)) == chunks.MOST
+    assert chunks.at_once(product_of(50), local_mesh()) == 7
+    assert chunks.at_once(product_of(500), local_mesh()) == 1
+    assert chunks.at_once(product_of(2), local_mesh()) == chunks.MOST
 
 
 def test_a_run_too_short_makes_no_trial(toy, paced):
