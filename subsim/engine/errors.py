@@ -41,10 +41,20 @@ def runs_the_study(function: Callable[P, T]) -> Callable[P, T]:
             raised.append(error)
         finally:
             _CALLBACKS.removeFilter(take)
+        if len(raised) > 1:
+            _forget_callbacks()
         # The first is the cause of the others. Raised out here, it takes none of them along as its context.
         raise raised[0].with_traceback(_trimmed(raised[0].__traceback__))
 
     return calling_the_study
+
+
+def _forget_callbacks() -> None:
+    """Have every device end well the last program that called the host: jax would report how that ended at exit, again,
+    and once for each device."""
+    for device in jax.local_devices():
+        with jax.default_device(device):
+            jax.jit(functools.partial(jax.debug.callback, lambda: None))()
 
 
 def own_traceback(error: BaseException) -> types.TracebackType | None:
