@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import functools
 import gzip
 from collections.abc import Callable
 from pathlib import Path
@@ -60,6 +61,25 @@ def command(capsys):
         return status, printed.out, printed.err
 
     return run
+
+
+@pytest.fixture
+def tried(record_property):
+    """Says what a drill tried, and how often, in the summary of the tests."""
+    return functools.partial(record_property, "tried")
+
+
+def pytest_terminal_summary(terminalreporter):
+    drills = [
+        (report.nodeid.rpartition("::")[2], words)
+        for report in terminalreporter.stats.get("passed", ())
+        for name, words in report.user_properties
+        if name == "tried"
+    ]
+    if drills:
+        terminalreporter.section("drills")
+    for test, words in sorted(drills):
+        terminalreporter.line(f"{test}: {words}")
 
 
 # Smoke size of every study: a fraction of a second a seed.

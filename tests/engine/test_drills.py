@@ -1,4 +1,4 @@
-"""What may befall a run, tried out: every drill prints what it tried, and ends with the results of a quiet run."""
+"""What may befall a run, tried out: every drill says what it tried, and ends with the results of a quiet run."""
 
 import collections
 import contextlib
@@ -94,7 +94,7 @@ def wait_for(condition, seconds=60):
 
 
 @pytest.mark.slow
-def test_killed_at_random_moments(nursery, tmp_path):
+def test_killed_at_random_moments(nursery, tmp_path, tried):
     """SIGKILL, fifty times and more: what is on disk is right at every moment, and in the end bit for bit the same."""
     quiet, out = tmp_path / "quiet", tmp_path / "killed"
     start = time.monotonic()
@@ -134,12 +134,12 @@ def test_killed_at_random_moments(nursery, tmp_path):
     assert nursery.run("run", "./noise.py", "--out", out) == 0
     assert files(out) == wanted
     assert subsim.load_results(out).seed.values.tolist() == list(range(256))
-    print(f"{moments.total()} times SIGKILL: {dict(moments)}")
+    tried(f"{moments.total()} times SIGKILL: {dict(moments)}")
     assert moments["while it wrote a chunk"] >= 10
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_stopped_by_a_signal(nursery, tmp_path, number, status):
+def test_stopped_by_a_signal(nursery, tmp_path, number, status, tried):
     """Every chunk that was begun is finished, and the message says how to go on."""
     for _ in range(4):
         before = begun(tmp_path / "r")
@@ -153,7 +153,7 @@ def test_stopped_by_a_signal(nursery, tmp_path, number, status):
         assert "Traceback" not in complaint
         assert not list((tmp_path / "r").rglob("*.partial"))
         assert subsim.load_results("r").sizes["seed"] == 4 * begun(tmp_path / "r")
-    print(f"4 times {number.name}: {begun(tmp_path / 'r')} of 1000 chunks begun, all of them finished")
+    tried(f"4 times {number.name}: {begun(tmp_path / 'r')} of 1000 chunks begun, all of them finished")
 
 
 def test_a_second_process_is_refused(nursery, tmp_path):
@@ -198,7 +198,7 @@ def damage(file: Path, content: bytes | None) -> None:
     file.unlink() if content is None else file.write_bytes(content)
 
 
-def test_no_damage_goes_unnoticed_on_reading(held):
+def test_no_damage_goes_unnoticed_on_reading(held, tried):
     """Every file of a store in turn: it is named, with its seeds, or nothing that is read has changed."""
     out, results, _ = held
     draw, outcomes = random.Random(0), collections.Counter()
@@ -215,7 +215,7 @@ def test_no_damage_goes_unnoticed_on_reading(held):
             assert words in complaint or (kind == "flipped" and not complaint)
             file.write_bytes(original)
     assert reading(out, results) == ""
-    print(f"{outcomes.total()} damages: {dict(outcomes)}")
+    tried(f"{outcomes.total()} damages: {dict(outcomes)}")
     assert outcomes["flipped", "without effect"] < outcomes["flipped", "named"] / 10
 
 
@@ -293,12 +293,12 @@ def test_a_repair_that_is_cut_short_is_repeated(held, toy, monkeypatch):
         xr.testing.assert_identical(subsim.load_results(out), results)
 
 
-def test_a_disk_that_is_full_at_any_write(toy, tmp_path, disk):
+def test_a_disk_that_is_full_at_any_write(toy, tmp_path, disk, tried):
     """The sentence, what is finished, and going on, whichever file of a run is the one that no longer fits."""
     whole = subsim.simulate(toy, out=tmp_path / "whole")
     wanted, writes = files(tmp_path / "whole"), len(disk.files)
-    tried = range(0, writes, 3)
-    for room in tried:
+    rooms = range(0, writes, 3)
+    for room in rooms:
         out = tmp_path / str(room)
         disk.full_after(room)
         with pytest.raises(UserError, match=r"out: cannot write to .*\(No space left on device\)"):
@@ -313,10 +313,10 @@ def test_a_disk_that_is_full_at_any_write(toy, tmp_path, disk):
         disk.full_after(10**6)
         xr.testing.assert_equal(subsim.simulate(toy, out=out), whole)
         assert files(out) == wanted
-    print(f"{len(tried)} of the {writes} writes of a run refused by a full disk")
+    tried(f"{len(rooms)} of the {writes} writes of a run refused by a full disk")
 
 
-def test_a_file_system_that_is_full(toy, tmp_path):
+def test_a_file_system_that_is_full(toy, tmp_path, tried):
     place = tmp_path / "small"
     place.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(place)]
@@ -329,6 +329,6 @@ def test_a_file_system_that_is_full(toy, tmp_path):
         assert 0 < kept < 200
         subprocess.run(["mount", "-o", "remount,size=10m", str(place)], check=True)
         xr.testing.assert_equal(subsim.simulate(toy, seeds=200, out=place / "r"), subsim.simulate(toy, seeds=200))
-        print(f"a file system of 512 KiB was full after {kept} of 200 seeds")
+        tried(f"a file system of 512 KiB was full after {kept} of 200 seeds")
     finally:
         subprocess.run(["umount", str(place)], check=True)
