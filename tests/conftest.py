@@ -201,7 +201,7 @@ class ToyConfig:
 
 
 class Disk:
-    """What zarr writes on disk: the files in order, and `before`, called with each before it is written."""
+    """What a store writes on disk: the files in order, and `before`, called with each before it is written."""
 
     def __init__(self) -> None:
         self.files: list[str] = []
@@ -221,13 +221,19 @@ class Disk:
 @pytest.fixture
 def disk(monkeypatch):
     """A `Disk` that a test can fill, or halt a run with."""
-    disk, write = Disk(), zarr.storage.LocalStore.set
+    disk, write, write_chunk = Disk(), Path.write_bytes, zarr.storage.LocalStore.set
+
+    def write_bytes(path, content):
+        disk.before(path.name)
+        disk.files.append(path.name)
+        return write(path, content)
 
     async def set(store, key, value):
         disk.before(key)
-        await write(store, key, value)
+        await write_chunk(store, key, value)
         disk.files.append(key)
 
+    monkeypatch.setattr(Path, "write_bytes", write_bytes)
     monkeypatch.setattr(zarr.storage.LocalStore, "set", set)
     return disk
 

@@ -5,7 +5,6 @@ import functools
 import shutil
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -264,16 +263,18 @@ def _make(target: Any, template: xr.Dataset, static: Sequence[str], block: int) 
 def _draft(target: Path, template: xr.Dataset, static: Sequence[str], block: int) -> Iterator[Path]:
     """The files of `template` in a folder beside `target`, whose remains are removed in the end."""
     draft = target.with_name(f"{FILE}.draft")
+    contents: dict[str, Any] = {}
+    _make(zarr.storage.MemoryStore(contents), template, static, block)
+    shutil.rmtree(draft, ignore_errors=True)  # that of a run that was killed
     try:
-        _make(draft, template, static, block)
+        # One after the other: where one write is refused, zarr's others are still under way and put files back.
+        for name, content in contents.items():
+            file = draft / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content.to_bytes())
         yield draft
     finally:
-        # Where one write was refused, others may still be under way, and put a file back.
-        for _ in range(100):
-            shutil.rmtree(draft, ignore_errors=True)
-            if not draft.exists():
-                break
-            time.sleep(0.01)
+        shutil.rmtree(draft, ignore_errors=True)
 
 
 def load_results(out: str | Path) -> xr.Dataset:
