@@ -14,7 +14,7 @@ from subsim.arguments import RunOptions, parse_options, parse_sweep, results_fol
 from subsim.engine import glance, summary
 from subsim.engine.axes import make as make_axes
 from subsim.engine.integrity import DIVERGED
-from subsim.engine.provenance import flat, plain, source_fingerprint
+from subsim.engine.provenance import code, flat, plain
 from subsim.engine.store import load_results
 from subsim.engine.study import Study, Table
 from subsim.options import Size, UserError, require
@@ -73,7 +73,7 @@ def entry(folder: Path) -> page.Entry:
     if study is not None:
         more = _attempt(notes, "derived values", functools.partial(completed, study, results))
         results = results if more is None else more
-        if source_fingerprint(study.make_run) != results.attrs["study_sha256"]:
+        if code(study) != results.attrs.get("code_sha256"):
             notes.append("The code that makes the run has changed since.")
         if not has_axes_of(study, results):
             notes.append("Its axes are not those that the study's figure draws.")

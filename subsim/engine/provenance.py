@@ -1,11 +1,8 @@
 """What the values of a run depend on, and where and by what it was made."""
 
-import ast
 import dataclasses
-import functools
 import hashlib
 import importlib.metadata
-import inspect
 import json
 import platform
 import subprocess
@@ -18,11 +15,13 @@ import jax
 import numpy as np
 
 from subsim import __version__
+from subsim.engine import program, sources
 from subsim.engine.axes import Axis
 from subsim.engine.study import Precision, Study
 
-# All that the values of a run depend on, beside the library's own code: runs that agree in these may share a store.
-IDENTITY = ("study", "study_sha256", "config", "hyper", "sweep", "root_seed", "precision", "data_sha256")
+# All that the values of a run depend on: runs that agree in these may share a store.
+IDENTITY = ("study", "code_sha256", "config", "hyper", "sweep", "root_seed", "precision", "data_sha256")
+_CODE = "code_sha256."  # begins the flat names of modules
 # Where and by what a run was made. It may differ between the runs that share a store: all of them are recorded.
 ORIGIN = ("versions", "python", "device", "commit", "created")
 
@@ -51,15 +50,9 @@ def fingerprint(data: Any) -> str | None:
     return digest.hexdigest() if leaves else None
 
 
-def source_fingerprint(function: Any) -> str | None:
-    """sha256 of the code in the file that defines `function`, comments and spacing aside; None without a file."""
-    while isinstance(function, functools.partial):
-        function = function.func
-    try:
-        source = Path(inspect.getsourcefile(function) or "").read_text()
-    except (OSError, TypeError):
-        return None
-    return hashlib.sha256(ast.dump(ast.parse(source)).encode()).hexdigest()
+def code(study: Study) -> dict[str, str]:
+    """Module -> sha256 of the code of every module that makes a run of `study`, the engine's program included."""
+    return sources.code_of(study.make_run, program.make_one)
 
 
 def identity(
@@ -68,7 +61,7 @@ def identity(
     """The entries of `IDENTITY`, in plain JSON values."""
     values = (
         study.name,
-        source_fingerprint(study.make_run),
+        code(study),
         plain(config),
         plain(hyper),
         {axis.name: plain(axis.values) for axis in axes},
@@ -97,13 +90,17 @@ def differences(here: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
     if here["study"] != wanted["study"]:
         return f"the study {here['study']} and not {wanted['study']}"
     ours, theirs = flat(here), flat(wanted)
-    words = {"study_sha256": "other code in the study's file", "data_sha256": "other data"}
-    return ", ".join(
-        words.get(name)
-        or f"{name.removeprefix('config.').removeprefix('hyper.')} {ours.get(name)} and not {theirs.get(name)}"
-        for name in ours | theirs
-        if ours.get(name) != theirs.get(name)
-    )
+    names = [name for name in ours | theirs if ours.get(name) != theirs.get(name)]
+    code = [name.removeprefix(_CODE).removeprefix("subsim_study_") for name in names if name.startswith(_CODE)]
+    more = [f"and {len(code) - 5} more modules"] if len(code) > 5 else []
+    told = [f"other code in {', '.join(code[:5] + more)}"] if code else []
+    for name in names:
+        option = name.removeprefix("config.").removeprefix("hyper.")
+        if name == "data_sha256":
+            told.append("other data")
+        elif not name.startswith(_CODE):
+            told.append(f"{option} {ours.get(name)} and not {theirs.get(name)}")
+    return ", ".join(told)
 
 
 def origin() -> dict[str, Any]:

@@ -40,18 +40,12 @@ def make_ready(target: Path, template: xr.Dataset, draft: Draft, repair: bool) -
 def check_same_run(target: Path, template: xr.Dataset) -> None:
     """Raise `UserError` where the run of `template` may not go on with the store at `target`."""
     folder, here, wanted = target.parent, integrity.attributes(target), template.attrs
-    ours, theirs = ({name: attributes[name] for name in provenance.IDENTITY} for attributes in (here, wanted))
+    ours, theirs = ({name: attributes.get(name) for name in provenance.IDENTITY} for attributes in (here, wanted))
+    # Another jax or device agrees to rounding, and is recorded; other code of ours may mean other numbers.
     require(
         ours == theirs,
         f"out: {folder} holds another run, with {provenance.differences(ours, theirs)}; "
         "choose another folder with --out, or remove this one.",
-    )
-    # Another jax or device agrees to rounding, and is recorded; other code of ours may mean other numbers.
-    made_by, version = here["versions"]["subsim"], wanted["versions"]["subsim"]
-    require(
-        made_by == version,
-        f"out: {folder} was made by subsim {made_by}, and this is {version}, whose numbers may differ; go on with "
-        f"subsim {made_by}, or choose another folder with --out.",
     )
 
 

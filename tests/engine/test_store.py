@@ -1,7 +1,6 @@
 import concurrent.futures
 import contextlib
 import dataclasses
-import functools
 import json
 import linecache
 import os
@@ -17,7 +16,7 @@ import zarr
 
 import subsim
 from subsim import UserError
-from subsim.engine import provenance, store
+from subsim.engine import integrity, provenance, store
 
 
 def test_the_store_says_what_it_holds(toy, tmp_path):
@@ -182,7 +181,7 @@ def test_the_block_is_the_chunk_of_the_run_that_made_the_store(toy, tmp_path):
     assert {len(file.name) for file in (tmp_path / "r" / "run.zarr" / "status").glob("?")} == {1}
 
 
-def test_another_version_of_subsim_is_refused_and_any_other_recorded(toy, tmp_path, monkeypatch):
+def test_other_versions_go_on_and_are_recorded(toy, tmp_path, monkeypatch):
     out, here = tmp_path / "r", provenance.origin()
 
     def simulate(seeds, **versions):
@@ -191,8 +190,6 @@ def test_another_version_of_subsim_is_refused_and_any_other_recorded(toy, tmp_pa
         return subsim.simulate(toy, seeds=seeds, out=out)
 
     assert simulate(4).attrs["continued_by"] == []
-    with pytest.raises(UserError, match=r"made by subsim \S+, and this is 99\.0, .* go on with subsim"):
-        simulate(8, subsim="99.0")
     assert simulate(8).attrs["continued_by"] == []  # nothing differs
     assert simulate(8, jax="99.0").attrs["continued_by"] == []  # nothing was added
     (entry,) = simulate(12, jax="99.0").attrs["continued_by"]
@@ -213,7 +210,7 @@ def test_identity_is_all_of_the_resolved_config(toy):
     assert provenance.digest(one) != provenance.digest(identity(1))
 
 
-def test_other_code_in_the_studys_file_is_another_run(tmp_path):
+def test_other_code_of_the_study_is_another_run(tmp_path):
     text = """
 import jax, subsim
 def run(key, hyper):
@@ -231,8 +228,18 @@ study = subsim.Study(name="mine", title="Mine.", make_run=lambda config, data: r
     first = simulate(text, 2)
     again = simulate(text.replace("# one number", "# another comment"), 3)
     np.testing.assert_array_equal(first.number, again.number[:2])
-    with pytest.raises(UserError, match="other code in the study's file"):
+    with pytest.raises(UserError, match="another run, with other code in mine; choose"):
         simulate(text.replace("normal(key)", "normal(key) + 1000"), 4)
+
+
+def test_a_store_that_records_no_code_is_read_and_not_continued(toy, tmp_path):
+    results, target = subsim.simulate(toy, out=tmp_path / "r"), tmp_path / "r" / "run.zarr"
+    attributes = {name: value for name, value in integrity.attributes(target).items() if name != "code_sha256"}
+    (target / ".zattrs").write_text(json.dumps(attributes))
+    integrity.seal(target)
+    xr.testing.assert_equal(subsim.load_results(tmp_path / "r"), results)
+    with pytest.raises(UserError, match=r"another run, with other code in conftest, .* and \d+ more modules;"):
+        subsim.simulate(toy, out=tmp_path / "r", seeds=99)
 
 
 @pytest.fixture
@@ -281,15 +288,17 @@ def test_growing_that_was_cut_short_loses_nothing(toy, tmp_path, monkeypatch, di
 
 
 def test_other_variables_in_the_same_place_are_refused(toy, tmp_path):
-    """Where a study has no file, its code cannot be compared; what it records can."""
-    first = dataclasses.replace(toy, make_run=functools.partial(lambda run, *_: run, toy.make_run(None, None)))
-    subsim.simulate(first, out=tmp_path / "r")
+    """The code is compared, not what it finds outside: what is recorded tells."""
+    names = ["first", "bits"]
 
-    def fewer(key, hyper):
-        return {"bits": toy.make_run(None, None)(key, hyper)["bits"]}
+    def make_run(config, data):
+        return lambda key, hyper: {name: toy.make_run(config, data)(key, hyper)[name] for name in names}
 
+    study = dataclasses.replace(toy, make_run=make_run)
+    subsim.simulate(study, out=tmp_path / "r")
+    names.pop()
     with pytest.raises(UserError, match="recorded other variables"):
-        subsim.simulate(dataclasses.replace(toy, make_run=lambda *_: fewer), out=tmp_path / "r")
+        subsim.simulate(study, out=tmp_path / "r")
 
 
 def test_results_of_nobody_are_refused(toy, tmp_path):
