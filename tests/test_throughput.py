@@ -100,3 +100,19 @@ def test_without_pytorch_the_way_to_it_is_told(monkeypatch):
 def test_bad_options_are_refused_by_name(options, field):
     with pytest.raises(UserError, match=field):
         STUDY.check(dataclasses.replace(STUDY.config, **options), None)
+
+
+@pytest.mark.parametrize(
+    ("told", "seconds"),
+    [([(0, 0.0), (0, 10.0), (10, 30.0)], 2.0), ([(0, 0.0), (0, 10.0), (4, 20.0), (7, 23.0), (10, 26.0)], 1.0)],
+)
+def test_what_is_timed_is_warm_where_there_is_more_than_one_chunk(monkeypatch, told, seconds):
+    now = iter([at for _, at in told])
+
+    def simulate(study, *, seeds, progress, **options):
+        for done, _ in told:
+            progress(done, seeds)
+
+    monkeypatch.setattr(MODULE, "simulate", simulate)
+    monkeypatch.setattr(MODULE.time, "perf_counter", lambda: next(now))
+    assert MODULE.time_subsim(STUDY, 10) == seconds
