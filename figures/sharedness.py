@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from subsim import plotting
 from subsim.engine.summary import positive_rate
-from subsim.theory.rates import conditional_sign_rate
+from subsim.theory.rates import conditional_sign_rate, sign_rate
 
 LOSSES = {"kl": "KL", "mse": "squared error"}
 MARKS = {"kl": "o", "mse": "s"}
@@ -34,12 +34,15 @@ def draw_rates(over_angle: Axes, collapse: Axes, turned: xr.Dataset) -> None:
         if loss == "kl":
             predicted = [conditional_sign_rate(here.signal.values, here.spread.values) for here in at]
             over_angle.plot(turned.angle, predicted, color=colour, linewidth=1, label=rf"$\epsilon$ = {eps:g}")
+            wide = [here for here in at if here.angle >= SMALL]
+            normal = [sign_rate(here.signal.values, here.offset.values).predicted for here in wide]
+            over_angle.plot([here.angle for here in wide], normal, "--", color=colour, linewidth=1)
 
 
 def draw_curve(collapse: Axes, turned: xr.Dataset) -> None:
     """The prediction at small angles, a function of signal over spread alone."""
     smallest = turned.isel(eps=0, angle=int(np.flatnonzero(turned.angle.values > 0)[0]))
-    ratios = np.geomspace(1e-2, 1e2, 100)
+    ratios = np.geomspace(1e-4, 1e2, 150)
     for loss, line in (("kl", "-"), ("mse", "--")):
         here = smallest.sel(loss=loss)
         unit = (here.signal / here.spread).values
@@ -62,7 +65,7 @@ def draw(results: xr.Dataset) -> Figure:
     draw_curve(collapse, results.sel(shared="none"))
     collapse.axhline(0.5, color=plotting.NEUTRAL, linestyle=":", linewidth=1, zorder=1)
     collapse.set_xscale("log")
-    collapse.set_xlim(1e-2, 1e2)
+    collapse.set_xlim(1e-4, 1e2)
     collapse.set_xlabel(r"$\epsilon A$ / (small-angle spread of the offset), median over seeds")
     collapse.set_title(rf"one curve (open: $\varphi$ > {SMALL:g}, squares: squared error)")
     collapse.legend(loc="lower right", fontsize=8)
@@ -91,6 +94,7 @@ def draw(results: xr.Dataset) -> Figure:
         f"{results.sizes['seed']} seeds, {results.attrs['precision']}, hidden layers of "
         f"{'-'.join(map(str, config['widths']))} units, {config['init']} init, {config['n_aux']} auxiliary logits "
         "imitated; exact (Clopper-Pearson) 95% intervals.\nLines: eps A of each seed against the spread of the offset "
-        "(the inner product at eps = 0) over strangers, to first order in the angle; nothing is fitted.",
+        "(the inner product at eps = 0) over strangers, to first order in the angle; nothing is fitted. Dashed: an "
+        "offset that is normal over seeds, of the measured mean and spread.",
     )
     return drawn

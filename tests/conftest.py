@@ -112,7 +112,7 @@ SMOKE = {
         **_PROTOCOL,
         "--student.n-inputs": "256",
         "--every": "1",
-        "--sweep": "init=torch --sweep widths=8,16-8 --sweep student.loss=kl --sweep student.batch=64,128",
+        "--sweep": "init=torch --sweep widths=8,16-8 --sweep student.batch=64,128",
     },
     "student_inputs": {
         **_PROTOCOL,

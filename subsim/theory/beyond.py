@@ -1,5 +1,6 @@
 """What is still promised beyond one small step from a shared start: each statement, in its docstring, as a claim."""
 
+import functools
 from collections.abc import Callable, Mapping
 
 import jax
@@ -34,7 +35,7 @@ def sufficiently_small(key: Array) -> Mapping[str, Verdict]:
     network = mlp(activation="tanh")
     problem = draw(key, network)
     d_t = descent(problem.trait_loss, problem.theta_0)
-    verdicts = {}
+    wider, verdicts = jnp.array(WIDER), {}
     for name, value in {"KL": imitation_kl, "squared error": imitation_mse}.items():
         loss = on(logits_imitated()[0], value)
         d_s = imitation_directions(network.apply, problem.theta_0, d_t, loss, problem.inputs)
@@ -47,8 +48,8 @@ def sufficiently_small(key: Array) -> Mapping[str, Verdict]:
         a = leading_coefficient(network.apply, problem.theta_0, d_t, loss, problem.inputs)
         off = jnp.abs(first + ALPHA * a) / jnp.abs(ALPHA * a)
         verdicts[f"phi' = -alpha A, {name}"] = Verdict(~(off < 1e-9), off)
-        rests = [jnp.abs(phi(jnp.asarray(eps)) - first * eps - second * eps**2 / 2) for eps in WIDER]
-        verdicts[f"the remainder is O(eps^3), {name}"] = vanishes_with(rests, WIDER, order=3)
+        rests = jnp.abs(jax.vmap(phi)(wider) - first * wider - second * wider**2 / 2)
+        verdicts[f"the remainder is O(eps^3), {name}"] = vanishes_with(list(rests), WIDER, order=3)
     return verdicts
 
 
@@ -63,23 +64,23 @@ def any_start(key: Array) -> Mapping[str, Verdict]:
         "independent": problem.stranger,
     }
     loss = on(logits_imitated()[0], imitation_kl)
-    verdicts = {}
-    for name, start in starts.items():
-        of_each = [
-            against_offset(
-                network.apply, problem.theta_0, problem.trait_loss, loss, problem.inputs, start, eps=eps, alpha=ALPHA
-            )
-            for eps in STEPS
-        ]
-        rests = [jnp.abs(s.inner_product - s.offset - eps * s.slope) for s, eps in zip(of_each, STEPS, strict=True)]
-        verdicts[f"the remainder is O(eps^2), {name}"] = vanishes_with(rests, STEPS, order=2)
-        if name == "shared":
-            a = of_each[0].signal / STEPS[0]
-            off = jnp.abs(of_each[0].slope - a) / a
-            verdicts["offset 0 and slope A, shared"] = Verdict(
-                ~((off < 1e-9) & (jnp.abs(of_each[0].offset) < 1e-9 * a)), off
-            )
-    return verdicts
+
+    def parted(start: Params, eps: Array) -> tuple[Array, Array, Array, Array]:
+        setting = network.apply, problem.theta_0, problem.trait_loss, loss, problem.inputs
+        found = against_offset(*setting, start, eps=eps, alpha=ALPHA)
+        rest = jnp.abs(found.inner_product - found.offset - eps * found.slope)
+        return rest, found.offset, found.slope, found.signal / eps
+
+    every_start = jax.tree.map(lambda *leaves: jnp.stack(leaves), *starts.values())
+    rests, *terms = jax.vmap(jax.vmap(parted, (None, 0)), (0, None))(every_start, jnp.array(STEPS))
+    verdicts = {
+        f"the remainder is O(eps^2), {name}": vanishes_with(list(rest), STEPS, order=2)
+        for name, rest in zip(starts, rests, strict=True)
+    }
+    offset, slope, a = (term[0, 0] for term in terms)
+    off = jnp.abs(slope - a) / a
+    exact = (off < 1e-9) & (jnp.abs(offset) < 1e-9 * a)
+    return verdicts | {"offset 0 and slope A, shared": Verdict(~exact, off)}
 
 
 def linearised_student(key: Array) -> Mapping[str, Verdict]:
@@ -130,7 +131,7 @@ def along_training(key: Array) -> Mapping[str, Verdict]:
 
         return jnp.mean(jax.vmap(of_one)(problem.inputs))
 
-    def rest(rule: Callable[[float], optax.GradientTransformation], rate: float) -> Array:
+    def rest(rule: Callable[..., optax.GradientTransformation], rate: Array) -> Array:
         optimiser = trajectory.watched(rule(rate), problem.trait_loss, every=FEW, steps=FEW)
 
         def step(_: Array | int, now: tuple[Params, trajectory.Watched]) -> tuple[Params, trajectory.Watched]:
@@ -143,7 +144,7 @@ def along_training(key: Array) -> Mapping[str, Verdict]:
 
     rules = {"SGD": (optax.sgd, (1e-3, 1e-2, 1e-1)), "Adam": (optax.adam, (1e-6, 1e-5, 1e-4))}
     return {
-        name: vanishes_with([rest(rule, rate) for rate in rates], rates, order=2)
+        name: vanishes_with(list(jax.vmap(functools.partial(rest, rule))(jnp.array(rates))), rates, order=2)
         for name, (rule, rates) in rules.items()
     }
 

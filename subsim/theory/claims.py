@@ -1,10 +1,12 @@
 """Claims: statements that one seed can contradict. What a claim is, and Lemma 1's for any loss."""
 
 import inspect
+import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
@@ -60,6 +62,12 @@ def sign(step: Imitation) -> Verdict:
     """Lemma 1's: d_S . d_T must not be negative, and eps A predicts it."""
     off = jnp.abs(step.remainder) / jnp.abs(step.predicted)
     return Verdict(step.inner_product < 0, jnp.where(step.predicted == 0, jnp.nan, off))
+
+
+def each(test: Callable[..., Verdict], settings: Mapping[str, Any]) -> dict[str, Verdict]:
+    """The verdict of `test` in each of `settings`, pytrees of equal shapes: traced and compiled once for all."""
+    verdicts = jax.vmap(test)(jax.tree.map(lambda *leaves: jnp.stack(leaves), *settings.values()))
+    return {name: jax.tree.map(operator.itemgetter(number), verdicts) for number, name in enumerate(settings)}
 
 
 def mlp(widths: tuple[int, ...] = (8, 8), activation: Activation = "relu", n_aux: int = N_AUX) -> Network:
