@@ -61,7 +61,7 @@ study = protocol.study(
         "axes": AXES | {"student.batch": (256, 1024)},
     },
     seeds=8,
-    cost="an hour on 2 busy cores",
+    cost="19 minutes on 2 cores",
 )
 
 if __name__ == "__main__":

@@ -38,5 +38,5 @@ def draw(results: xr.Dataset) -> Figure:
     right.set_yticks(range(len(names)), names, fontsize=7.5)
     right.invert_yaxis()
     right.set_xlabel("share of a seed's variance over the factorial")
-    plotting.protocol_caption(drawn, results, cells)
+    plotting.protocol_caption(drawn, results, cells, of_students=["student.loss"])
     return drawn

@@ -29,10 +29,8 @@ def complain(sentence: str) -> None:
 
 
 def as_drawn(table: "Table") -> RichTable:
-    """One table, its first column to the left and its numbers to the right."""
-    drawn = RichTable(
-        title=Text(table.title), title_justify="left", box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False
-    )
+    """One table without its title, its first column to the left and its numbers to the right."""
+    drawn = RichTable(box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
     for number, column in enumerate(table.columns):
         drawn.add_column(Text(column), justify="right" if number else "left", no_wrap=True)
     for row in table.rows:
@@ -52,8 +50,11 @@ def print_catalogue(rows: Sequence[tuple[str, str, str, str]]) -> None:
 
 
 def print_table(table: "Table") -> None:
-    """Print one table; piped into a file, it is as wide as it needs to be."""
-    Console(width=None if sys.stdout.isatty() else 160).print(as_drawn(table))
+    """Print one table, as wide as it needs to be: a terminal that is narrower breaks its lines, and hides no number."""
+    console, drawn = Console(highlight=False), as_drawn(table)
+    console.print(Text(table.title, style="italic"))
+    needed = console.measure(drawn, options=console.options.update(max_width=1000)).maximum
+    Console(width=max(console.width, needed) if sys.stdout.isatty() else needed).print(drawn)
 
 
 @contextlib.contextmanager

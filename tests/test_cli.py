@@ -12,6 +12,7 @@ from rich.console import Console
 
 import subsim
 from subsim import catalogue, cli, terminal
+from subsim.engine.study import Table
 from subsim.engine.summary import mean_table
 
 TOY = """
@@ -181,6 +182,14 @@ def test_any_kind_of_options_become_flags(command, tmp_path):
     assert subsim.load_results("r[/b]").attrs["hyper"] == {"scale": 3.0}
     (tmp_path / "mine.py").write_text(text.replace("scale", "seeds"))
     assert refused(command("run", "./mine.py"), "'seeds'", "rename")
+
+
+def test_a_wide_table_hides_no_number(capsys):
+    row = tuple(f"{number}.123 [0.456, 0.789]" for number in range(20))
+    terminal.print_table(Table("Wide.", tuple(f"column {number}" for number in range(20)), (row,)))
+    printed = capsys.readouterr().out
+    assert all(cell in printed for cell in row)
+    assert "…" not in printed
 
 
 def test_the_demos_tables_fit_eighty_columns():
