@@ -71,11 +71,11 @@ def make(sweep: Mapping[str, Iterable[Any]], config: Any, hyper: Any) -> list[Ax
 
 
 def _alike(name: str, value: Any, default: Any) -> Any:
-    """`value` as what the option's `default` is: a whole number, a number, a tuple of whole numbers, or text."""
+    """`value` as what the option's `default` is: a whole number, a number, text, or a tuple of such."""
     whole = isinstance(value, Integral) or (isinstance(value, Real) and float(value).is_integer())
     if isinstance(default, tuple):
         pieces = value if isinstance(value, tuple | list) else (value,)
-        return tuple(_alike(name, piece, 0) for piece in pieces)
+        return tuple(_alike(name, piece, default[0] if default else 0) for piece in pieces)
     kind: Any
     if isinstance(default, str):
         kind, fits, wanted = str, isinstance(value, str), "text"

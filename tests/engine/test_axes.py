@@ -16,6 +16,11 @@ from subsim.network import NetworkConfig
 SWEEP = {"size": [3, 1, 2], "scale": [1.0, 2.5]}
 
 
+@dataclasses.dataclass(frozen=True)
+class TextConfig:
+    works: tuple[str, ...] = ("small",)
+
+
 @pytest.fixture
 def toy(toy):
     """The toy study, with a config that matters."""
@@ -183,6 +188,8 @@ def test_values_become_what_the_option_is(toy):
     assert widths.labels == ["64", "64-32"]
     with pytest.raises(UserError, match="'a' is not a whole number"):
         axes.make({"widths": ["a"]}, config, {})
+    (works,) = axes.make({"works": ["small", ("small", "large")]}, TextConfig(), {})
+    assert works.values == (("small",), ("small", "large"))
     with pytest.raises(UserError, match="3 is not text"):
         axes.make({"init": [3]}, config, {})
 
