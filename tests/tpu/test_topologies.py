@@ -57,7 +57,7 @@ def test_seeds_are_halved_until_the_compiler_and_the_memory_take_them(toy):
         matrix = jax.random.normal(key, (2**14, 2**14))
         return {"first": (matrix @ matrix)[0, 0] + matrix[0, 0]}
 
-    study = dataclasses.replace(toy, make_run=lambda config, data: run)
+    study = dataclasses.replace(toy, make_run=lambda config, data: run, chunk=64)
     tried = []
     ((_, program),) = ahead.compile_ahead(study, mesh=ahead.topology_mesh("v5e:2x2"), seeds=64, notice=tried.append)
     assert tried[:2] == ["chunk 64", "chunk 32"]
