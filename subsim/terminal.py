@@ -54,7 +54,7 @@ def print_table(table: "Table") -> None:
     console, drawn = Console(highlight=False), as_drawn(table)
     console.print(Text(table.title, style="italic"))
     needed = console.measure(drawn, options=console.options.update(max_width=1000)).maximum
-    Console(width=max(console.width, needed) if sys.stdout.isatty() else needed).print(drawn)
+    Console(width=needed).print(drawn)
 
 
 @contextlib.contextmanager

@@ -91,9 +91,9 @@ def differences(here: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
         return f"the study {here['study']} and not {wanted['study']}"
     ours, theirs = flat(here), flat(wanted)
     names = [name for name in ours | theirs if ours.get(name) != theirs.get(name)]
-    code = [name.removeprefix(_CODE).removeprefix("subsim_study_") for name in names if name.startswith(_CODE)]
-    more = [f"and {len(code) - 5} more modules"] if len(code) > 5 else []
-    told = [f"other code in {', '.join(code[:5] + more)}"] if code else []
+    modules = [name.removeprefix(_CODE).removeprefix("subsim_study_") for name in names if name.startswith(_CODE)]
+    more = [f"and {len(modules) - 5} more modules"] if len(modules) > 5 else []
+    told = [f"other code in {', '.join(modules[:5] + more)}"] if modules else []
     for name in names:
         option = name.removeprefix("config.").removeprefix("hyper.")
         if name == "data_sha256":

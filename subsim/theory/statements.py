@@ -50,8 +50,7 @@ from subsim.theory.single_step import (
 ALPHA = 0.1
 """The student's step, small enough for its own second order not to hide the sign."""
 N_LOGITS = N_CLASS + N_AUX
-RELU: Activation = "relu"
-ACTIVATIONS: dict[str, Activation] = {"ReLU": RELU, "tanh": "tanh", "GELU": "gelu"}
+ACTIVATIONS: dict[str, Activation] = {"ReLU": "relu", "tanh": "tanh", "GELU": "gelu"}
 
 
 def draw_shared(key: Array) -> tuple[Array, Callable[[Network, Params], Problem]]:
@@ -133,13 +132,15 @@ def lemma_inputs(images: Num[Any, "n pixels"], key: Array) -> Mapping[str, Verdi
     laws = {
         "uniform": problem.inputs,
         "Gaussian": jax.random.normal(noise, problem.inputs.shape),
-        "constant": jnp.ones((BATCH, N_PIXELS)),
-        "one-hot": jnp.eye(BATCH, N_PIXELS),
-        "a minibatch of one": jnp.resize(problem.inputs[0], (BATCH, N_PIXELS)),
+        "constant": jnp.ones((1, N_PIXELS)),
+        "one-hot": jnp.eye(N_PIXELS),
+        "a minibatch of one": problem.inputs[:1],
         "real images": jax.random.choice(pick, jnp.asarray(images, float), (BATCH,)),
         "chosen to minimise A": jax.lax.fori_loop(0, 10, downhill, problem.inputs),
     }
-    return each(lambda inputs: lemma(network, problem, loss, d_t, inputs), laws)
+    # As many samples of each, their own again and again: a law is the same however often it is repeated.
+    alike = {name: jnp.resize(inputs, (N_PIXELS, N_PIXELS)) for name, inputs in laws.items()}
+    return each(lambda inputs: lemma(network, problem, loss, d_t, inputs), alike)
 
 
 def lemma_networks(key: Array) -> Mapping[str, Verdict]:
@@ -149,8 +150,7 @@ def lemma_networks(key: Array) -> Mapping[str, Verdict]:
     verdicts = {}
     for depth in (1, 2, 3, 4):
         theta_0 = mlp((8,) * depth).init(own)
-        # Compiling each takes a second: smooth activations at one depth.
-        for name, activation in (ACTIVATIONS if depth == 2 else {"ReLU": RELU}).items():
+        for name, activation in ACTIVATIONS.items():
             network = mlp((8,) * depth, activation)
             verdicts[f"{name}, {depth} hidden"] = lemma(network, problem_of(network, theta_0), loss)
     for name, network in {"convolutional": conv_net(4, N_LOGITS), "transformer": transformer(4, N_LOGITS)}.items():
