@@ -275,8 +275,9 @@ def run(config: Config, data: Dataset, number: int, _: None) -> Record:
             fraction[place] = flops(config)[work] / seconds[place] / peak[OURS.get(name, "float32")]
     sizes = [times * config.smallest for times in TIMES] if "scaling" in config.works else []
     small = check_study(config.small)
-    # Twice, and timed the second time: a program's first call sets up its matrix products.
-    scaling = [time_subsim(small, 2 * seeds, chunk=min(seeds, small.chunk or seeds)) for seeds in sizes]
+    # As many seeds of every size after the first call, which sets up a program's matrix products: a run of 64 lasts
+    # 5 ms, and a machine that does anything else besides is seen in it.
+    scaling = [time_subsim(small, seeds + max(sizes), chunk=min(seeds, small.chunk or seeds)) for seeds in sizes]
     return Record(seconds, fraction, np.array(list(peak.values())), np.array(scaling or [0.0] * len(TIMES)))
 
 

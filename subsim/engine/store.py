@@ -111,7 +111,7 @@ class Store:
     A `place` picks one value of each of the config's axes, by their numbers.
     """
 
-    def __init__(self, target: Any):
+    def __init__(self, target: Path):
         self._target = target
         # A chunk of nothing but zeros is written too: a file that is not there is then one that was lost.
         with zarr.config.set({"array.write_empty_chunks": True}):
@@ -149,9 +149,8 @@ class Store:
     @uninterrupted
     def keep_plan(self, plan: Plan) -> None:
         """Note the plan, so that a run that is continued computes the same bits."""
-        if isinstance(self._target, Path):
-            with self._refusals():
-                integrity.seal(self._target, calls=plan._asdict())
+        with self._refusals():
+            integrity.seal(self._target, calls=plan._asdict())
 
     @contextlib.contextmanager
     def _refusals(self) -> Iterator[None]:
@@ -172,6 +171,23 @@ class Store:
         with xr.open_dataset(self._target, **options) as held:
             wanted = _in_order(held.isel(seed=slice(0, seeds)))
             return wanted if most is not None and wanted.nbytes > most else wanted.load()
+
+
+class Memory(Store):
+    """The results of a run that leaves nothing on disk: `template`'s arrays, filled as a store's are."""
+
+    def __init__(self, template: xr.Dataset):
+        self._filled = template.assign(
+            {name: variable.copy(data=np.array(variable)) for name, variable in template.data_vars.items()}
+        )
+        self._arrays = {name: variable.values for name, variable in self._filled.data_vars.items()}
+
+    def keep_plan(self, plan: Plan) -> None:
+        """Nothing: a run that is not on disk cannot be continued."""
+
+    def dataset(self, seeds: int, most: int | None = None) -> xr.Dataset:
+        """The labelled data set of seeds 0 .. `seeds` - 1."""
+        return _in_order(self._filled.isel(seed=slice(0, seeds)))
 
 
 def _in_order(results: xr.Dataset) -> xr.Dataset:
@@ -212,9 +228,7 @@ def open_store(
     Raises `UserError` where `out` cannot be written, is in use, is damaged, or holds a run of another identity.
     """
     if out is None:
-        memory = zarr.storage.MemoryStore()
-        _make(memory, template, static, plan.chunk)
-        yield Store(memory)
+        yield Memory(template)
         return
     target = Path(out) / FILE
     with lock.held(target.parent, process):
