@@ -181,6 +181,7 @@ def simulate(study: "Study", config: Any, hyper: Any, **options: Any) -> "xr.Dat
     from subsim.datasets import cache_folder
     from subsim.engine import devices, sweep
 
+    devices.share_arena()
     devices.keep_programs(cache_folder("programs"))
     with progress_of(study.name) as (show, note):
         return sweep.simulate(study, config, hyper, progress=show, notice=note, in_memory=IN_MEMORY, **options)

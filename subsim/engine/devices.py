@@ -1,5 +1,7 @@
 """The devices of this process, as a mesh whose only axis is the seed."""
 
+import contextlib
+import ctypes
 import os
 from pathlib import Path
 
@@ -10,6 +12,8 @@ from jax.sharding import Mesh
 AXIS = "seed"
 # By default jax keeps what took a second to compile, and a study's small programs together take more than that.
 _KEEP_ALL = {"jax_persistent_cache_min_compile_time_secs": 0, "jax_persistent_cache_min_entry_size_bytes": -1}
+
+_ARENAS = -8  # glibc's number of the setting M_ARENA_MAX
 
 
 def local_mesh() -> Mesh:
@@ -31,6 +35,18 @@ def keep_programs(folder: Path) -> None:
     for name, value in _KEEP_ALL.items():
         if name.upper() not in os.environ:
             jax.config.update(name, value)
+
+
+def share_arena() -> None:
+    """Have all threads of this process allocate from one arena, where its C library is glibc and the environment's
+    `MALLOC_ARENA_MAX` does not say otherwise.
+
+    By default each gets its own and keeps what was freed there. XLA allocates a program's memory from whichever thread
+    runs it: a run of a million seeds came to hold 300 MB more than one of 10,000, and now holds what that holds.
+    """
+    if "MALLOC_ARENA_MAX" not in os.environ:
+        with contextlib.suppress(OSError, AttributeError, TypeError):
+            ctypes.CDLL(None).mallopt(_ARENAS, 1)
 
 
 def memory_limit(mesh: Mesh) -> int:

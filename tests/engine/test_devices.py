@@ -1,6 +1,7 @@
 """Four virtual devices, in processes of their own: their number is fixed before jax starts."""
 
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -77,3 +78,40 @@ def test_each_device_has_its_share_and_none_speaks_to_another(outputs):
     assert "shares [(0, 0, 4), (1, 4, 8), (2, 8, 12), (3, 12, 16)]" in printed[4]
     assert "num_partitions=4" in printed[4]
     assert not re.search(r"all-(reduce|gather|to-all)|reduce-scatter|collective|send\(|recv\(", printed[4])
+
+
+ALLOCATE = """
+import ctypes, sys, threading
+from subsim.engine import devices
+
+if sys.argv[1] == "shared":
+    devices.share_arena()
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+together = threading.Barrier(4)
+
+
+def allocate():
+    together.wait()
+    libc.malloc(1000)
+    together.wait()
+
+
+threads = [threading.Thread(target=allocate) for _ in range(4)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+libc.malloc_info(0, ctypes.c_void_p.in_dll(libc, "stdout"))
+libc.fflush(None)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="arenas are glibc's")
+@pytest.mark.parametrize(
+    ("how", "setting", "alone"),
+    [("shared", {}, True), ("shared", {"MALLOC_ARENA_MAX": "8"}, False), ("own", {}, False)],
+)
+def test_threads_share_an_arena_unless_the_user_says_otherwise(how, setting, alone):
+    environment = {name: value for name, value in os.environ.items() if name != "MALLOC_ARENA_MAX"} | setting
+    command = [sys.executable, "-c", ALLOCATE, how]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert (ran.stdout.count("<heap nr=") == 1) is alone
