@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import xarray as xr
 from jaxtyping import Array, Float
@@ -184,7 +185,28 @@ def report(results: xr.Dataset) -> list[Table]:
         n, dropped = int(summary["accuracy"].n.min()), int(summary["accuracy"].dropped.max())
         title = f"{optimiser} on {results.attrs['config']['data']}, mean ± 95%, n = {n}, {dropped} dropped"
         tables.append(Table(title, ("student", *columns.values()), tuple(rows)))
-    return tables
+    return [*tables, by_layer(results)]
+
+
+def by_layer(results: xr.Dataset) -> Table:
+    """What each layer gives of g . t, added up over the moments of the students that nothing is done to."""
+    plain = results.sel(intervention="none")
+    summed = plain.products.sum("step", skipna=False)
+    of_layers = {
+        "share of g . t": summed / summed.sum("layer"),
+        "mean cosine": plain.cosines.mean("step", skipna=False),
+        "P(g . t > 0)": (plain.products > 0).mean("step").where(np.isfinite(summed)),
+    }
+    columns = {name: mean_interval(values) for name, values in of_layers.items()}
+    rows = []
+    for place in itertools.product(OPTIMISERS, INITS, LAYERS):
+        cells = [
+            summary.sel(dict(zip(("optimiser", "init", "layer"), place, strict=True))) for summary in columns.values()
+        ]
+        rows.append((*place, *(f"{float(cell['mean']):.3f} ± {float(cell.high - cell['mean']):.3f}" for cell in cells)))
+    n = int(columns["mean cosine"].n.min())
+    title = f"By layer, without intervention, mean ± half its 95% interval, n = {n}"
+    return Table(title, ("optimiser", "init", "layer", *columns), tuple(rows))
 
 
 STUDENTS = ("optimiser", "intervention", "init")

@@ -10,13 +10,18 @@ LINES = {"none": "-", "projected": ":", "projected while positive": "-.", "limin
 COLOURS = {"shared": plotting.SHARED, "independent": plotting.CROSS}
 COSINES = {"cosine": "gradient", "update_cosine": "update"}
 OPTIMISERS = {"sgd": "SGD", "adam": "Adam"}
+LAYERS = {
+    "hidden.0": (plotting.SHARED, "-", "first hidden"),
+    "hidden.1": (plotting.OTHER, "--", "last hidden"),
+    "aux_head": (plotting.CROSS, ":", "auxiliary head"),
+}
 
 
 @plotting.styled
 def draw(results: xr.Dataset) -> Figure:
-    """A row for each optimiser: cosines of the gradients, L_T and its running sum, and accuracy by intervention."""
+    """A row for each optimiser: cosines of gradients, also by layer, L_T and its sum, accuracy by intervention."""
     config = results.attrs["config"]
-    drawn, panels = plotting.figure(3, rows=2, width=12.0, height=6.6)
+    drawn, panels = plotting.figure(4, rows=2, width=15.5, height=6.6)
     for row, optimiser in zip(panels, results.optimiser.values, strict=True):
         here = results.sel(optimiser=optimiser)
         for init, colour in COLOURS.items():
@@ -32,7 +37,13 @@ def draw(results: xr.Dataset) -> Figure:
                 accuracy = here.accuracy.sel(init=init, intervention=what)
                 plotting.scatter_of_seeds(row[2], shift, accuracy.values, colour)
                 plotting.interval(row[2], shift, mean_interval(accuracy), colour)
-        row[0].axhline(0, color=plotting.NEUTRAL, linestyle=":", linewidth=1)
+        for layer, (colour, line, label) in LAYERS.items():
+            cosines = here.cosines.sel(init="shared", intervention="none", layer=layer)
+            plotting.band(row[3], results.step, mean_interval(cosines), colour, line, label)
+        row[3].set_title("shared, of the gradient by layer")
+        row[3].set_ylabel("cosine")
+        for axes in (row[0], row[3]):
+            axes.axhline(0, color=plotting.NEUTRAL, linestyle=":", linewidth=1)
         row[0].set_title(f"{OPTIMISERS[str(optimiser)]}: imitation against trait gradient")
         row[0].set_ylabel("cosine")
         row[1].set_title("change of L_T since the start")
@@ -41,11 +52,12 @@ def draw(results: xr.Dataset) -> Figure:
         row[2].invert_yaxis()
         row[2].set_xlim(0, 1)
         row[2].set_title("accuracy by intervention")
-        for axes in row[:2]:
+        for axes in row[[0, 1, 3]]:
             axes.set_xlabel("step of the student")
     panels[0][0].margins(y=0.3)
     panels[0][0].legend(fontsize=6.5, loc="lower center", ncols=2, columnspacing=1, handlelength=1.6)
     panels[0][1].legend(fontsize=7.5)
+    panels[0][3].legend(fontsize=7.5)
     panels[1][2].set_xlabel("accuracy")
     plotting.caption(
         drawn,

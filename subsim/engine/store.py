@@ -180,7 +180,7 @@ class Memory(Store):
         self._filled = template.assign(
             {name: variable.copy(data=np.array(variable)) for name, variable in template.data_vars.items()}
         )
-        self._arrays = {name: variable.values for name, variable in self._filled.data_vars.items()}
+        self._arrays = {str(name): variable.values for name, variable in self._filled.data_vars.items()}
 
     def keep_plan(self, plan: Plan) -> None:
         """Nothing: a run that is not on disk cannot be continued."""
