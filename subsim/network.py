@@ -145,9 +145,17 @@ def _affine(layers: Sequence[Layer], x: Float[Array, "fan_in *n"]) -> Float[Arra
 class MLP(nnx.Module):
     """784-256-256-(10+3) with ReLU in the paper (section 6.2): hidden layers, then the two heads side by side."""
 
-    def __init__(self, config: NetworkConfig, n_pixels: int, n_class: int, *, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        config: NetworkConfig,
+        n_pixels: int,
+        n_class: int,
+        activation: Callable[[Array], Array],
+        *,
+        rngs: nnx.Rngs,
+    ):
         sizes = (n_pixels, *config.widths)
-        self.activation = config.activation
+        self.activation = activation
         self.hidden = nnx.List([Layer(config.init, a, b, rngs=rngs) for a, b in itertools.pairwise(sizes)])
         self.class_head = Layer(config.init, sizes[-1], n_class, rngs=rngs)
         self.aux_head = Layer(config.init, sizes[-1], config.n_aux, rngs=rngs)
@@ -155,7 +163,7 @@ class MLP(nnx.Module):
     def features(self, x: Float[Array, "pixels *n"]) -> Float[Array, "width *n"]:
         """Units of the last hidden layer, of one example or of examples in columns."""
         for layer in self.hidden:
-            x = _ACTIVATIONS[self.activation](_affine([layer], x))
+            x = self.activation(_affine([layer], x))
         return x
 
     def __call__(self, x: Float[Array, "pixels *n"]) -> Float[Array, "logits *n"]:
@@ -163,15 +171,18 @@ class MLP(nnx.Module):
         return _affine([self.class_head, self.aux_head], self.features(x))
 
 
-def make_mlp(config: NetworkConfig, n_pixels: int, n_class: int) -> Network:
+def make_mlp(
+    config: NetworkConfig, n_pixels: int, n_class: int, activation: Callable[[Array], Array] | None = None
+) -> Network:
     """The MLP of `config` on `n_pixels` inputs with `n_class` class logits, as pure functions.
 
+    `activation` is any function of an array's elements, in place of the config's.
     Parameters are float32, or float64 where 64-bit mode is enabled; with the keys `hidden` (a layer by its number),
     `class_head` and `aux_head`, each holding `weight` (fan_out, fan_in) and `bias` (fan_out,).
     """
 
     def build(key: Array) -> MLP:
-        return MLP(config, n_pixels, n_class, rngs=nnx.Rngs(params=key))
+        return MLP(config, n_pixels, n_class, activation or _ACTIVATIONS[config.activation], rngs=nnx.Rngs(params=key))
 
     structure = nnx.graphdef(nnx.eval_shape(lambda: build(jax.random.key(0))))
 

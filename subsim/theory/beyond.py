@@ -32,7 +32,7 @@ def sufficiently_small(key: Array) -> Mapping[str, Verdict]:
 
     The critical eps of the second order, -2 phi' / phi'', rests on these two derivatives.
     """
-    network = mlp(activation="tanh")
+    network = mlp(activation=jnp.tanh)
     problem = draw(key, network)
     d_t = descent(problem.trait_loss, problem.theta_0)
     wider, verdicts = jnp.array(WIDER), {}
@@ -55,7 +55,7 @@ def sufficiently_small(key: Array) -> Mapping[str, Verdict]:
 
 def any_start(key: Array) -> Mapping[str, Verdict]:
     """d_S . d_T = offset + eps slope + O(eps^2) from any start; from a shared one the offset is 0 and the slope A."""
-    network = mlp(activation="tanh")
+    network = mlp(activation=jnp.tanh)
     problem = draw(key, network)
     assert problem.stranger is not None
     starts = {
@@ -120,7 +120,7 @@ def linearised_student(key: Array) -> Mapping[str, Verdict]:
 
 def along_training(key: Array) -> Mapping[str, Verdict]:
     """What the first-order changes of L_T in a few steps add up to is its change, but for O(rate^2), under any rule."""
-    network = mlp(activation="tanh")
+    network = mlp(activation=jnp.tanh)
     problem = draw(key, network)
     theta_t = optax.tree.add_scale(problem.theta_0, FAR, descent(problem.trait_loss, problem.theta_0))
     mask, _ = logits_imitated()

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
-from subsim.network import Activation, Network, NetworkConfig, Params, imitated_logits, make_mlp
+from subsim.network import Network, NetworkConfig, Params, imitated_logits, make_mlp
 from subsim.theory.problems import N_AUX, N_CLASS, N_PIXELS, Problem, draw_problem
 from subsim.theory.single_step import Imitation, OutputLoss, descent, imitate
 
@@ -70,9 +70,11 @@ def each(test: Callable[..., Verdict], settings: Mapping[str, Any]) -> dict[str,
     return {name: jax.tree.map(operator.itemgetter(number), verdicts) for number, name in enumerate(settings)}
 
 
-def mlp(widths: tuple[int, ...] = (8, 8), activation: Activation = "relu", n_aux: int = N_AUX) -> Network:
-    """The small MLP of the claims, 16-8-8-(4+3) unless told otherwise."""
-    return make_mlp(NetworkConfig(widths, n_aux, activation=activation), N_PIXELS, N_CLASS)
+def mlp(
+    widths: tuple[int, ...] = (8, 8), n_aux: int = N_AUX, activation: Callable[[Array], Array] = jax.nn.relu
+) -> Network:
+    """The small MLP of the claims, 16-8-8-(4+3) with ReLU unless told otherwise."""
+    return make_mlp(NetworkConfig(widths, n_aux), N_PIXELS, N_CLASS, activation)
 
 
 def draw(key: Array, network: Network) -> Problem:

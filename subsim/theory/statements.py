@@ -11,7 +11,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Num
 
 from subsim.losses import imitation_cross_entropy, imitation_kl, imitation_mse, target_cross_entropy
-from subsim.network import Activation, Network, Params, imitated_logits
+from subsim.network import Network, Params, imitated_logits
 from subsim.theory.claims import (
     BATCH,
     EPS,
@@ -50,7 +50,7 @@ from subsim.theory.single_step import (
 ALPHA = 0.1
 """The student's step, small enough for its own second order not to hide the sign."""
 N_LOGITS = N_CLASS + N_AUX
-ACTIVATIONS: dict[str, Activation] = {"ReLU": "relu", "tanh": "tanh", "GELU": "gelu"}
+ACTIVATIONS = {"ReLU": jax.nn.relu, "tanh": jnp.tanh, "GELU": jax.nn.gelu}
 
 
 def draw_shared(key: Array) -> tuple[Array, Callable[[Network, Params], Problem]]:
@@ -147,12 +147,20 @@ def lemma_networks(key: Array) -> Mapping[str, Verdict]:
     """Lemma 1: d_S . d_T >= 0 whatever the network."""
     own, problem_of = draw_shared(key)
     loss = on(logits_imitated()[0], imitation_kl)
-    verdicts = {}
+    number_of = {name: jnp.asarray(number) for number, name in enumerate(ACTIVATIONS)}
+
+    def of_depth(depth: int, number: Array) -> Verdict:
+        # All three are computed, and one is taken: a network to compile for each depth and not for each pair.
+        def activation(x: Array) -> Array:
+            return jax.lax.select_n(jnp.broadcast_to(number, x.shape), *(of(x) for of in ACTIVATIONS.values()))
+
+        network = mlp((8,) * depth, activation=activation)
+        return lemma(network, problem_of(network, network.init(own)), loss)
+
+    verdicts: dict[str, Verdict] = {}
     for depth in (1, 2, 3, 4):
-        theta_0 = mlp((8,) * depth).init(own)
-        for name, activation in ACTIVATIONS.items():
-            network = mlp((8,) * depth, activation)
-            verdicts[f"{name}, {depth} hidden"] = lemma(network, problem_of(network, theta_0), loss)
+        found = each(functools.partial(of_depth, depth), number_of)
+        verdicts |= {f"{name}, {depth} hidden": verdict for name, verdict in found.items()}
     for name, network in {"convolutional": conv_net(4, N_LOGITS), "transformer": transformer(4, N_LOGITS)}.items():
         verdicts[name] = lemma(network, problem_of(network, network.init(own)), loss)
     return verdicts
@@ -218,7 +226,7 @@ def expansion(key: Array) -> Mapping[str, Verdict]:
 
     For a smooth network: the kinks of ReLU lie within reach of any finite eps for a share of the seeds.
     """
-    network = mlp(activation="tanh")
+    network = mlp(activation=jnp.tanh)
     problem = draw(key, network)
     d_t = descent(problem.trait_loss, problem.theta_0)
     verdicts = {}
@@ -260,7 +268,7 @@ def dense_coefficient(network: Network, problem: Problem, d_t: Params, loss: Out
 def theorem(key: Array) -> Mapping[str, Verdict]:
     """Theorem 1: L_T falls by eps alpha A + O(eps^2), whatever L_T has to do with what is imitated."""
     key, elsewhere = jax.random.split(key)
-    network = mlp(activation="tanh")
+    network = mlp(activation=jnp.tanh)
     problem = draw(key, network)
     others = jax.random.normal(elsewhere, (BATCH, N_PIXELS)) + 3.0
     traits: dict[str, TraitLoss] = {
