@@ -37,6 +37,17 @@ def test_forward_pass_is_the_textbook_one(activation, x64):
     np.testing.assert_allclose(network.apply(params, jnp.asarray(x)), np.concatenate(heads), rtol=1e-12)
 
 
+def test_an_activation_of_ones_own_takes_the_place_of_the_config_s():
+    config, key, x = NetworkConfig(widths=(7, 5), n_aux=2), jax.random.key(0), jnp.ones(6)
+    own = make_mlp(config, 6, 4, activation=jnp.sin)
+    h = x
+    for layer in (0, 1):
+        h = np.sin(own.init(key)["hidden"][layer]["weight"][...] @ h)
+    heads = [own.init(key)[head]["weight"][...] @ h for head in HEADS]
+    np.testing.assert_allclose(own.apply(own.init(key), x), np.concatenate(heads), rtol=1e-5)
+    assert not np.allclose(own.apply(own.init(key), x), make_mlp(config, 6, 4).apply(own.init(key), x))
+
+
 @pytest.mark.parametrize("n", [None, 3])
 def test_logits_are_the_heads_on_the_features(n, x64):
     network = make_mlp(NetworkConfig(widths=(7, 5), n_aux=2, init="torch"), 6, 4)
