@@ -86,7 +86,7 @@ study = protocol.study(
         "axes": {"widths": shapes(dict.fromkeys(WIDEST, max(WIDTHS)))},
     },
     seeds=8,
-    cost="31 minutes on 2 busy cores",
+    cost="15 minutes on 2 cores",
 )
 
 if __name__ == "__main__":
