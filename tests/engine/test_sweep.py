@@ -82,6 +82,18 @@ def test_more_seeds_later_equal_all_at_once(toy, tmp_path, monkeypatch):
     assert subsim.load_results(tmp_path / "r").sizes["seed"] == 21
 
 
+def test_results_in_memory_are_those_of_a_folder(toy, tmp_path):
+    options = {"seeds": 5, "chunk": 2, "sweep": {"size": (3, 1), "scale": (1.0, 2.5)}}
+    in_memory, on_disk = subsim.simulate(toy, **options), subsim.simulate(toy, out=tmp_path, **options)
+    seals = {"created", "plan", "sha256"}  # of the moment, and of the files
+    assert set(on_disk.attrs) - set(in_memory.attrs) <= seals
+    plain = [each.assign_attrs(dict.fromkeys(seals)) for each in (in_memory, on_disk)]
+    xr.testing.assert_identical(*plain)
+    assert {name: each.dtype for name, each in in_memory.variables.items()} == {
+        name: each.dtype for name, each in on_disk.variables.items()
+    }
+
+
 def test_one_trace_a_config(toy):
     traces = []
 
