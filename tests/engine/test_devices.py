@@ -1,4 +1,4 @@
-"""Four virtual devices, in processes of their own: their number is fixed before jax starts."""
+"""Four virtual devices, and what threads allocate from, in processes of their own: both are fixed at the start."""
 
 import os
 import platform

@@ -89,6 +89,7 @@ def test_results_in_memory_are_those_of_a_folder(toy, tmp_path):
     assert set(on_disk.attrs) - set(in_memory.attrs) <= seals
     plain = [each.assign_attrs(dict.fromkeys(seals)) for each in (in_memory, on_disk)]
     xr.testing.assert_identical(*plain)
+    assert list(in_memory) == list(on_disk)
     assert {name: each.dtype for name, each in in_memory.variables.items()} == {
         name: each.dtype for name, each in on_disk.variables.items()
     }
