@@ -17,9 +17,10 @@ from subsim.engine.axes import make as make_axes
 from subsim.engine.chunks import HEADROOM, Notice, first_plan, halved, in_words, out_of_memory
 from subsim.engine.counts import matrix_flops
 from subsim.engine.devices import AXIS
-from subsim.engine.program import Plan, Prepared, arithmetic, prepare, trace
+from subsim.engine.joint import Configs
+from subsim.engine.program import Plan, Prepared, arithmetic, trace
 from subsim.engine.study import Precision, Study, Table
-from subsim.engine.sweep import checked_configs
+from subsim.engine.sweep import check_all
 from subsim.options import UserError, require, require_choice
 
 # GiB of memory of a chip, by what its devices call their kind; from Google's page on each version of the TPU.
@@ -179,7 +180,7 @@ def compile_ahead(
     lanes: int | None = None,
     notice: Notice = lambda _: None,
 ) -> Iterator[tuple[str, Ahead]]:
-    """Compile `study` for the devices of `mesh`: a label and a program for every value of the config's axes.
+    """Compile `study` for the devices of `mesh`: a label and each program that a run would make.
 
     Args:
         study: what to compile; `config`, `hyper`, `seeds` and `precision` override its defaults, and `sweep` is that of
@@ -203,14 +204,16 @@ def compile_ahead(
     hyper = study.hyper if hyper is None else hyper
     study.refuse_overruled(sweep, config, hyper)
     axes = make_axes(study.sweep(sweep), config, hyper)
+    check_all(study, config, hyper, axes)
+    each = Configs(study, config, hyper, axes, 0, precision)
     search = compile_plan if chunk or lanes else largest_fitting
-    for place, chosen in checked_configs(study, config, hyper, axes).items():
-        prepared = prepare(study, chosen, hyper, axes, 0, precision)
+    for place in each.places:
+        prepared = each.prepared(place)
         found = search(prepared, first_plan(study, prepared, mesh, seeds, chunk, lanes), mesh, notice)
         if found is None:
             raise UserError(f"A {kind(mesh)} has too little memory; lower chunk or lanes, or make the config smaller.")
-        # The axes of the config come first.
-        values = (f"{axis.name}={axis.labels[number]}" for axis, number in zip(axes, place, strict=False))
+        # The axes whose values have programs of their own come first.
+        values = (f"{axis.name}={axis.labels[number]}" for axis, number in zip(each.axes, place, strict=False))
         yield ", ".join((study.name, *values, precision)), found
 
 

@@ -1,4 +1,4 @@
-"""The axes of a sweep: options of the config, one compile a value, and numbers of the hyper, all in one program."""
+"""The axes of a sweep: options of the config, and numbers of the hyper, whose values are all in one program."""
 
 import ast
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -9,15 +9,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from subsim.options import UserError, get, has, label, require
+from subsim.options import UserError, get, has, label, replaced, require
 
 
 class Axis(NamedTuple):
-    """One dimension of a sweep: the dotted name of an option, its values, and whether they are traced."""
+    """One dimension of a sweep: the dotted name of an option, its values, and whether they are traced.
+
+    The values of an option of the config cost a program each, unless they are `joint`: in one program, which computes
+    once what it computes alike for all of them.
+    """
 
     name: str
     values: tuple[Any, ...]
     traced: bool
+    joint: bool = False
+
+    @property
+    def alone(self) -> bool:
+        """Whether each value has a program of its own."""
+        return not (self.traced or self.joint)
 
     @property
     def labels(self) -> list[Any]:
@@ -86,6 +96,17 @@ def _alike(name: str, value: Any, default: Any) -> Any:
         kind, fits, wanted = int, whole, "a whole number"
     require(fits, f"sweep of {name}: {value!r} is not {wanted}.")
     return kind(value)
+
+
+def configs(config: Any, axes: Iterable[Axis]) -> dict[tuple[int, ...], Any]:
+    """`config` at every place along `axes`, all of them its options, by the numbers of their values."""
+    axes = list(axes)
+    found = {}
+    for place in np.ndindex(*(len(axis.values) for axis in axes)):
+        found[place] = config
+        for axis, number in zip(axes, place, strict=True):
+            found[place] = replaced(found[place], axis.name, axis.values[number])
+    return found
 
 
 def over(run: Callable[[Any], Any], hyper: Any, axes: Sequence[Axis]) -> Callable[..., Any]:

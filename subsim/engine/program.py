@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import jaxpr_as_fun
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from subsim.engine import host
@@ -33,10 +33,11 @@ class Plan(NamedTuple):
 
 
 class Prepared(NamedTuple):
-    """A config before its first seed: the run and its numbers on the device, and the data on the host.
+    """A config before its first seed, or `configs` that are joint: the run and its numbers on the device, and the data,
+    the first config's, on the host.
 
-    `one` is the trace of the record of one seed, followed by the traced axes, as a function of `arguments` and the
-    seed. Of a study that runs on the host, it is None, `arguments` are the run and its numbers as they are, and
+    `one` is the trace of the record of one seed, its joint and then its traced axes first, as a function of `arguments`
+    and the seed. Of a study that runs on the host, it is None, `arguments` are the run and its numbers as they are, and
     `on_host` is its record.
     """
 
@@ -46,10 +47,11 @@ class Prepared(NamedTuple):
     data: Any
     on_host: host.Shapes | None = None
     cpu_options: Mapping[str, Any] = MappingProxyType({})
+    configs: int = 1
 
 
 class Program(NamedTuple):
-    """A traced program of one `Plan`, its devices, and the shape of one seed's record by name, traced axes first.
+    """A traced program of one `Plan`, its devices, and the shape of one seed's record by name, its axes first.
 
     None in place of a trace: the study runs on the host.
     """
@@ -81,9 +83,9 @@ def make_one(axes: Sequence[Axis] = ()) -> jax.stages.Wrapped:
     return one
 
 
-def evaluated(traced: jax.stages.Traced) -> Callable[..., Any]:
-    """What was traced, as a function that does not call the study's code again."""
-    flat, structure = jaxpr_as_fun(traced.jaxpr), jax.tree.structure(traced.out_info)
+def evaluated(traced: jax.stages.Traced, program: ClosedJaxpr | None = None) -> Callable[..., Any]:
+    """What was traced, as a function that calls none of the study's code; a `program` may stand in for its own."""
+    flat, structure = jaxpr_as_fun(program or traced.jaxpr), jax.tree.structure(traced.out_info)
     return lambda *arguments: jax.tree.unflatten(structure, flat(*jax.tree.leaves(arguments)))
 
 
@@ -132,7 +134,8 @@ def prepare(
 
 
 class Cost(NamedTuple):
-    """What one seed computes, all values of its traced axes among them: bytes of values, FLOPs of matrix products."""
+    """What one seed computes, all values of its axes among them: FLOPs of matrix products, and bytes of values, on
+    average over joint configs, which are computed in turn."""
 
     bytes: int
     flops: int
@@ -143,7 +146,7 @@ def cost_of_one(prepared: Prepared) -> Cost:
     if prepared.one is None:
         return Cost(0, 0)
     jaxpr = prepared.one.jaxpr.jaxpr
-    return Cost(value_bytes(jaxpr), matrix_flops(jaxpr))
+    return Cost(value_bytes(jaxpr) // prepared.configs, matrix_flops(jaxpr))
 
 
 def trace(prepared: Prepared, plan: Plan, mesh: Mesh) -> Program:

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from subsim import __version__
-from subsim.engine import program, sources
+from subsim.engine import joint, program, sources
 from subsim.engine.axes import Axis
 from subsim.engine.study import Precision, Study
 
@@ -52,7 +52,7 @@ def fingerprint(data: Any) -> str | None:
 
 def code(study: Study) -> dict[str, str]:
     """Module -> sha256 of the code of every module that makes a run of `study`, the engine's program included."""
-    return sources.code_of(study.make_run, program.make_one)
+    return sources.code_of(study.make_run, program.make_one, joint.together)
 
 
 def identity(

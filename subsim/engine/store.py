@@ -38,13 +38,12 @@ def template(
 ) -> xr.Dataset:
     """The data set of `study` with every dimension, coordinate and attribute, and `seeds` seeds that are all missing.
 
-    `record` gives, by name, anything with the `shape` and `dtype` of one seed's value, the traced axes first; `config`
-    is one of the run's, which all label alike.
+    `record` gives, by name, anything with the `shape` and `dtype` of one seed's value, the joint and the traced axes
+    first; `config` is one of the run's, which all label alike.
     The arrays repeat one number in memory, however many seeds there are.
     """
-    static, traced = ([axis for axis in axes if axis.traced is kind] for kind in (False, True))
-    outer = {"seed": seeds, **{axis.name: len(axis.values) for axis in static}}
-    inner = [axis.name for axis in traced]
+    outer = {"seed": seeds, **{axis.name: len(axis.values) for axis in axes if axis.alone}}
+    inner = [axis.name for axis in axes if not axis.alone]
     variables: dict[str, Any] = {}
     sizes: dict[str, int] = {}
     for name, value in record.items():
@@ -216,7 +215,7 @@ def kept_plan(out: str | Path | None, devices: int) -> Plan | None:
 def open_store(
     out: str | Path | None,
     template: xr.Dataset,
-    static: Sequence[str],
+    alone: Sequence[str],
     plan: Plan,
     repair: bool = False,
     process: int = 0,
@@ -236,12 +235,12 @@ def open_store(
             resume.check_same_run(target, template)
             yield Store(target)
         else:
-            yield _opened(target, template, static, plan, repair)
+            yield _opened(target, template, alone, plan, repair)
 
 
 @uninterrupted
-def _opened(target: Path, template: xr.Dataset, static: Sequence[str], plan: Plan, repair: bool) -> Store:
-    draft = functools.partial(_draft, target, template, static)
+def _opened(target: Path, template: xr.Dataset, alone: Sequence[str], plan: Plan, repair: bool) -> Store:
+    draft = functools.partial(_draft, target, template, alone)
     try:
         if target.exists():
             resume.make_ready(target, template, draft, repair)
@@ -257,13 +256,13 @@ def _opened(target: Path, template: xr.Dataset, static: Sequence[str], plan: Pla
     return Store(target)
 
 
-def _make(target: Any, template: xr.Dataset, static: Sequence[str], block: int) -> None:
+def _make(target: Any, template: xr.Dataset, alone: Sequence[str], block: int) -> None:
     """Write the arrays of `template`: its coordinates filled, its variables without a chunk."""
     encoding: dict[Any, Any] = {name: {"compressors": [integrity.CODEC]} for name in template.variables}
     encoding["seed"]["chunks"] = (template.sizes["seed"],)
     for name, variable in template.data_vars.items():
         encoding[name]["chunks"] = tuple(
-            block if dim == "seed" else 1 if dim in static else max(1, size) for dim, size in variable.sizes.items()
+            block if dim == "seed" else 1 if dim in alone else max(1, size) for dim, size in variable.sizes.items()
         )
     # One seed, and then room for the others: xarray would look into every chunk whether it is empty.
     one = template.isel(seed=slice(1))
@@ -274,11 +273,11 @@ def _make(target: Any, template: xr.Dataset, static: Sequence[str], block: int) 
 
 
 @contextlib.contextmanager
-def _draft(target: Path, template: xr.Dataset, static: Sequence[str], block: int) -> Iterator[Path]:
+def _draft(target: Path, template: xr.Dataset, alone: Sequence[str], block: int) -> Iterator[Path]:
     """The files of `template` in a folder beside `target`, whose remains are removed in the end."""
     draft = target.with_name(f"{FILE}.draft")
     contents: dict[str, Any] = {}
-    _make(zarr.storage.MemoryStore(contents), template, static, block)
+    _make(zarr.storage.MemoryStore(contents), template, alone, block)
     shutil.rmtree(draft, ignore_errors=True)  # that of a run that was killed
     try:
         # One after the other: where one write is refused, zarr's others are still under way and put files back.

@@ -8,11 +8,12 @@ import numpy as np
 import xarray as xr
 
 from subsim.engine import chunks, host, provenance, store
-from subsim.engine.axes import Axis
+from subsim.engine.axes import Axis, configs
 from subsim.engine.axes import make as make_axes
 from subsim.engine.chunks import Notice, Runner
 from subsim.engine.devices import local_mesh
-from subsim.engine.program import Plan, prepare, trace
+from subsim.engine.joint import UNLIKE, Configs
+from subsim.engine.program import Plan, trace
 from subsim.engine.study import Precision, Study
 from subsim.engine.team import Team
 from subsim.options import replaced, require, require_choice
@@ -43,8 +44,9 @@ def simulate(
         study: what to run; `config`, `hyper`, `seeds` and `precision` override its defaults.
         root_seed: the key that every seed's own key is folded from.
         sweep: dotted names of options, each with the values that it takes, beside the study's own axes or in place of
-            their values: a dimension each. Options of the config cost one compile a value; numbers of the hyper run
-            inside one program, and share what does not depend on them.
+            their values: a dimension each. Numbers of the hyper run inside one program, and share what does not depend
+            on them; so do options of the config where there is work to share, such as a teacher's training among
+            options of its students. Of other options of the config, each value costs a compile.
         out: folder for the results. Repeating the call with the same folder computes only the seeds it lacks; a folder
             that holds another config is refused. None: results stay in memory.
         chunk: seeds that one call of the compiled program runs, and that are written together. None: measured and
@@ -53,7 +55,7 @@ def simulate(
         in_memory: bytes of results that are returned in memory; more stay in `out` and are read where they are used.
             None: however many.
         progress: called with (seeds finished, seeds asked for) at the start, after compiling and after every chunk;
-            seeds are counted once for every value of the config's axes. Of several processes, the first calls it, for
+            seeds are counted once for every program. Of several processes, the first calls it, for
             all.
         notice: called with the size of a chunk in words, when it is chosen and whenever it changes.
         team: the processes that share the work, this one among them (`hosts.joined`): each runs its part, waits for the
@@ -76,12 +78,12 @@ def simulate(
     axes = make_axes(study.sweep(sweep), config, hyper)
     if study.on_host:
         host.check(study, axes, root_seed, chunk)
-    static = [axis for axis in axes if not axis.traced]
+    check_all(study, config, hyper, axes)
+    each = Configs(study, config, hyper, axes, root_seed, precision)
     mesh = local_mesh()
     work = team.awaited(seeds) if team else None
-    configs = checked_configs(study, config, hyper, axes)
-    first_place = next(iter(configs))
-    prepared = prepare(study, configs[first_place], hyper, axes, root_seed, precision)
+    first_place, first_config = next(iter(each.places.items()))
+    prepared = each.prepared(first_place)
     cut = store.kept_plan(out, mesh.size) if chunk is None else None
     if study.on_host:
         cut = Plan(1, 1)
@@ -93,12 +95,11 @@ def simulate(
     program = trace(prepared, cut, mesh)
     shapes = program.record
     identity = provenance.identity(study, config, hyper, axes, root_seed, precision, prepared.data)
-    template = store.template(study, configs[first_place], shapes, identity, axes, seeds)
-    with store.open_store(
-        out, template, [axis.name for axis in static], cut, repair, team.process if team else 0
-    ) as results:
-        missing = {place: results.missing(seeds, place) for place in configs}
-        asked = seeds * len(configs)
+    template = store.template(study, first_config, shapes, identity, each.axes, seeds)
+    alone = [axis.name for axis in each.axes if axis.alone]
+    with store.open_store(out, template, alone, cut, repair, team.process if team else 0) as results:
+        missing = {place: results.missing(seeds, place) for place in each.places}
+        asked = seeds * len(each.places)
         done = asked - sum(map(len, missing.values()))
         # Processes that share the work must agree on the chunk before the first of them has measured anything.
         tune = chunk is None and done == 0 and team is None and not study.on_host
@@ -110,13 +111,13 @@ def simulate(
                 progress(done + (team.finished if team else 0), asked)
 
         report()
-        for place, chosen in configs.items():
+        for place in each.places:
             if len(missing[place]) == 0:
                 continue
             if place != first_place:
-                prepared = prepare(study, chosen, hyper, axes, root_seed, precision)
+                prepared = each.prepared(place)
                 program = trace(prepared, cut, mesh)
-                require(program.record == shapes, "sweep: the values of an axis must leave the record's shapes alone.")
+                require(program.record == shapes, UNLIKE)
             runner = Runner(prepared, cut, program, notice)
             report()
             if tune:
@@ -137,27 +138,13 @@ def simulate(
         return results.dataset(seeds, None if out is None else in_memory)
 
 
-def checked_configs(study: Study, config: Any, hyper: Any, axes: Sequence[Axis]) -> dict[tuple[int, ...], Any]:
-    """The config at every place along the axes of the config, by the numbers of its values.
-
-    All values are checked, those of traced axes too, before the first is run: a bad one at the end would cost the user
-    the wait.
-    """
-    static = [axis for axis in axes if not axis.traced]
-    configs = {place: _at(config, static, place) for place in np.ndindex(*(len(axis.values) for axis in static))}
-    for chosen in configs.values():
+def check_all(study: Study, config: Any, hyper: Any, axes: Sequence[Axis]) -> None:
+    """Check every value of every axis before the first is run: a bad one at the end would cost the user the wait."""
+    for chosen in configs(config, (axis for axis in axes if not axis.traced)).values():
         study.check(chosen, hyper)
         for axis in axes:
             for value in axis.values if axis.traced else ():
                 study.check(chosen, replaced(hyper, axis.name, value))
-    return configs
-
-
-def _at(config: Any, axes: Sequence[Axis], place: tuple[int, ...]) -> Any:
-    """`config` with the values of `axes` at these numbers."""
-    for axis, number in zip(axes, place, strict=True):
-        config = replaced(config, axis.name, axis.values[number])
-    return config
 
 
 def _contiguous(seeds: np.ndarray, most: int) -> list[np.ndarray]:
