@@ -8,9 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from subsim.engine.axes import Axis, configs
-from subsim.engine.counts import matrix_flops
-from subsim.engine.program import Prepared, arithmetic, evaluated, prepare
-from subsim.engine.repeats import in_common, without_repeats
+from subsim.engine.program import Prepared, arithmetic, cost_of_one, evaluated, prepare, trace_lean
+from subsim.engine.repeats import in_common
 from subsim.engine.study import Precision, Study
 from subsim.options import require
 
@@ -70,9 +69,9 @@ class Configs:
             return False
         origin = (0,) * len(self._static)
         pair = [self._single(place, keep=True) for place in (origin, (*origin[:number], 1, *origin[number + 1 :]))]
-        apart = sum(matrix_flops(without_repeats(single.one.jaxpr).jaxpr) for single in pair if single.one)
-        both = together(pair, [axis._replace(values=axis.values[:2])], self._precision).one
-        return both is not None and apart - matrix_flops(both.jaxpr.jaxpr) > SHARED * apart
+        both = together(pair, [axis._replace(values=axis.values[:2])], self._precision)
+        apart = sum(cost_of_one(single).flops for single in pair)
+        return apart - cost_of_one(both).flops > SHARED * apart
 
 
 def together(each: Iterable[Prepared], axes: Sequence[Axis], precision: Precision) -> Prepared:
@@ -103,10 +102,8 @@ def together(each: Iterable[Prepared], axes: Sequence[Axis], precision: Precisio
             return jax.tree.map(lambda *parts: jnp.stack(parts).reshape(*map(_size, axes), *parts[0].shape), *records)
 
         arguments = (common, *first.arguments[1:])
-        seed = np.uint32(0)
-        one = jax.jit(all_of_them).trace(*arguments, seed)
-        lean = jax.jit(evaluated(one, without_repeats(one.jaxpr))).trace(*arguments, seed)
-    return first._replace(one=lean, arguments=arguments, configs=len(ones))
+        one = trace_lean(jax.jit(all_of_them), *arguments, np.uint32(0))
+    return first._replace(one=one, arguments=arguments, configs=len(ones))
 
 
 def _size(axis: Axis) -> int:

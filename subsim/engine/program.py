@@ -18,6 +18,7 @@ from subsim.engine.axes import arrays as axis_arrays
 from subsim.engine.counts import matrix_flops, value_bytes
 from subsim.engine.devices import AXIS, is_cpu
 from subsim.engine.errors import runs_the_study
+from subsim.engine.repeats import without_repeats
 from subsim.engine.study import Precision, Run, Study
 from subsim.options import UserError, replaced
 
@@ -83,10 +84,21 @@ def make_one(axes: Sequence[Axis] = ()) -> jax.stages.Wrapped:
     return one
 
 
-def evaluated(traced: jax.stages.Traced, program: ClosedJaxpr | None = None) -> Callable[..., Any]:
-    """What was traced, as a function that calls none of the study's code; a `program` may stand in for its own."""
-    flat, structure = jaxpr_as_fun(program or traced.jaxpr), jax.tree.structure(traced.out_info)
-    return lambda *arguments: jax.tree.unflatten(structure, flat(*jax.tree.leaves(arguments)))
+def evaluated(traced: jax.stages.Traced) -> Callable[..., Any]:
+    """What was traced, as a function that does not call the study's code again."""
+    return _as_function(traced.jaxpr, jax.tree.structure(traced.out_info))
+
+
+def _as_function(program: ClosedJaxpr, results: jax.tree_util.PyTreeDef) -> Callable[..., Any]:
+    flat = jaxpr_as_fun(program)
+    return lambda *arguments: jax.tree.unflatten(results, flat(*jax.tree.leaves(arguments)))
+
+
+def trace_lean(function: jax.stages.Wrapped, *arguments: Any) -> jax.stages.Traced:
+    """The trace of `function` without what it computes again, which XLA would have to read, and to find."""
+    traced = function.trace(*arguments)
+    lean = _as_function(without_repeats(traced.jaxpr), jax.tree.structure(traced.out_info))
+    return jax.jit(lean).trace(*arguments)
 
 
 def make_program(one: Callable[..., Any], lanes: int, mesh: Mesh) -> jax.stages.Wrapped:
@@ -129,7 +141,7 @@ def prepare(
             run = jax.tree_util.Partial(run)
         run, hyper = jax.tree.map(jnp.asarray, (run, hyper))
         arguments = (run, hyper, axis_arrays(traced, hyper), jax.random.key(root_seed))
-        one = make_one(traced).trace(*arguments, np.uint32(0))
+        one = trace_lean(make_one(traced), *arguments, np.uint32(0))
     return Prepared(one, arguments, precision, data, cpu_options=study.cpu_options)
 
 

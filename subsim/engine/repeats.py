@@ -37,10 +37,17 @@ def _apart(trees: Iterable[tuple[Any, tuple[int, ...]]], *arrays: jax.Array) -> 
 
 
 def without_repeats(program: ClosedJaxpr) -> ClosedJaxpr:
-    """`program` without the equations that do to the same values what an earlier one does, loops as a whole among them.
+    """`program` without the equations that do to the same values what an earlier one does, in its loops as well.
 
     XLA's own search ends where two loops differ in what is read of them; here each is one equation of its trace.
     """
+    return _lean(program, {})
+
+
+def _lean(program: ClosedJaxpr, done: dict[int, ClosedJaxpr]) -> ClosedJaxpr:
+    """`program` without repeats; `done` has its parts without theirs, by identity: some stand there many times."""
+    if id(program) in done:
+        return done[id(program)]
     jaxpr, same = program.jaxpr, dict[Var, Var]()
     constants: dict[Hashable, Var] = {}
     for variable, value in zip(jaxpr.constvars, program.consts, strict=True):
@@ -49,12 +56,18 @@ def without_repeats(program: ClosedJaxpr) -> ClosedJaxpr:
     def first(atom: Any) -> Any:
         return atom if isinstance(atom, Literal) else same.get(atom, atom)
 
+    def lean(param: Any) -> Any:
+        if isinstance(param, tuple):
+            return tuple(map(lean, param)) if type(param) is tuple else param
+        return _lean(param, done) if isinstance(param, ClosedJaxpr) else param
+
     equations: list[JaxprEqn] = []
     known: dict[Hashable, int] = {}
     for read in jaxpr.eqns:
-        equation = read.replace(invars=[first(atom) for atom in read.invars])
+        params = {name: lean(param) for name, param in read.params.items()}
+        equation = read.replace(invars=[first(atom) for atom in read.invars], params=params)
         inputs = tuple(atom if isinstance(atom, Var) else _form(atom) for atom in equation.invars)
-        meaning = (equation.primitive, inputs, _params(equation.params))
+        meaning = (equation.primitive, inputs, _params(params))
         if equation.effects or meaning not in known:
             known[meaning] = len(equations)
             equations.append(equation)
@@ -65,7 +78,9 @@ def without_repeats(program: ClosedJaxpr) -> ClosedJaxpr:
         ]
         equations[known[meaning]] = earlier.replace(outvars=kept)
         same |= {new: old for new, old in zip(read.outvars, kept, strict=True) if not isinstance(new, DropVar)}
-    return ClosedJaxpr(jaxpr.replace(eqns=equations, outvars=[first(atom) for atom in jaxpr.outvars]), program.consts)
+    results = [first(atom) for atom in jaxpr.outvars]
+    done[id(program)] = ClosedJaxpr(jaxpr.replace(eqns=equations, outvars=results), program.consts)
+    return done[id(program)]
 
 
 def _params(params: Mapping[str, Any]) -> Hashable:

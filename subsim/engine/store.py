@@ -107,7 +107,7 @@ def uninterrupted(function: Callable[P, T]) -> Callable[P, T]:
 class Store:
     """The results of one run: `missing` seeds, `write` a chunk, read the `dataset`.
 
-    A `place` picks one value of each of the config's axes, by their numbers.
+    A `place` picks one value, by its number, of each axis whose values have programs of their own.
     """
 
     def __init__(self, target: Path):

@@ -28,7 +28,7 @@ BEAT = 1.0  # seconds between two signs of life, and between two looks at the ot
 SILENCE = 20
 
 Farewell = Callable[[str], None]  # says why the process ends
-Place = tuple[int, ...]  # one value of each of the config's axes, by their numbers
+Place = tuple[int, ...]  # one value of each axis whose values have programs of their own, by their numbers
 
 
 class Sign(NamedTuple):

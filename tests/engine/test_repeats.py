@@ -69,6 +69,16 @@ def test_what_follows_from_the_same_is_the_same():
     assert checked(chain, X, W) == 7 * 2 * ONCE
 
 
+def test_a_loop_computes_nothing_twice_in_a_round():
+    def loop(x, w):
+        def step(seen, _):
+            return jnp.tanh(x @ w) + jnp.tanh(x @ w) * seen, jnp.sum(x @ w)
+
+        return jax.lax.scan(step, x, length=7)
+
+    assert checked(loop, X, W) == 7 * ONCE
+
+
 def test_functions_with_derivatives_of_their_own_are_compared_by_what_they_compute():
     def custom(x):
         function = jax.custom_vjp(lambda x: x @ x.T)
