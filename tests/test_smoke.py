@@ -8,9 +8,22 @@ from conftest import ROOT, SMOKE, smoke_options
 
 import subsim
 from subsim import cli, report
+from subsim.engine import chunks, program
 
 
-@pytest.mark.usefixtures("optax_promotion")
+@pytest.fixture
+def compiled_quickly(monkeypatch):
+    """XLA generates code without optimising it: what is tried here is a study's own code, a fraction of a second of
+    work, and compiling took most of the time."""
+
+    def compiled(prepared, traced):
+        quickly = {**prepared.cpu_options, "xla_backend_optimization_level": 0}
+        return program.compile_program(prepared._replace(cpu_options=quickly), traced)
+
+    monkeypatch.setattr(chunks, "compile_program", compiled)
+
+
+@pytest.mark.usefixtures("optax_promotion", "compiled_quickly")
 @pytest.mark.parametrize("study", sorted(path.stem for path in (ROOT / "experiments").glob("*.py")))
 def test_every_study_runs_and_draws_at_smoke_size(command, study):
     status, printed, _ = command("run", study, *smoke_options(study), "--seeds", "3", "--out", "r")
