@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-from jax.extend.core import ClosedJaxpr, Jaxpr
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
+
+_LOOPS = ("scan", "while")
 
 
 def matrix_flops(jaxpr: Jaxpr) -> int:
@@ -14,22 +16,31 @@ def matrix_flops(jaxpr: Jaxpr) -> int:
     A loop counts as often as it runs, which XLA's own count leaves out; one whose number of rounds is only known when
     it runs counts once, and a choice as its dearest branch.
     """
-    total = 0
-    for equation in jaxpr.eqns:
-        parts = [matrix_flops(inner) for inner in _inner(equation.params)]
-        match equation.primitive.name:
-            case "dot_general":
-                (contracted, _), _ = equation.params["dimension_numbers"]
-                left: Any = equation.invars[0].aval
-                product: Any = equation.outvars[0].aval
-                total += 2 * product.size * math.prod(left.shape[dim] for dim in contracted)
-            case "scan":
-                total += equation.params["length"] * sum(parts)
-            case "cond":
-                total += max(parts)
-            case _:
-                total += sum(parts)
-    return total
+    return sum(map(_flops, jaxpr.eqns))
+
+
+def loop_flops(jaxpr: Jaxpr) -> int:
+    """Of `matrix_flops`, those in loops: of trainings, say, and not of what is evaluated once."""
+    return sum(
+        _flops(equation) if equation.primitive.name in _LOOPS else sum(map(loop_flops, _inner(equation.params)))
+        for equation in jaxpr.eqns
+    )
+
+
+def _flops(equation: JaxprEqn) -> int:
+    parts = [matrix_flops(inner) for inner in _inner(equation.params)]
+    match equation.primitive.name:
+        case "dot_general":
+            (contracted, _), _ = equation.params["dimension_numbers"]
+            left: Any = equation.invars[0].aval
+            product: Any = equation.outvars[0].aval
+            return 2 * product.size * math.prod(left.shape[dim] for dim in contracted)
+        case "scan":
+            return equation.params["length"] * sum(parts)
+        case "cond":
+            return max(parts)
+        case _:
+            return sum(parts)
 
 
 def value_bytes(jaxpr: Jaxpr) -> int:

@@ -27,7 +27,7 @@ ROOT = ".zattrs"
 
 class Damage(NamedTuple):
     """A file of the store that is cut, altered or gone: its name, the seeds in it, and its chunk's place along `seed`
-    and the config's axes. Metadata and coordinates have neither."""
+    and the axes whose values have programs of their own. Metadata and coordinates have neither."""
 
     file: str
     seeds: range | None = None

@@ -8,13 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from subsim.engine.axes import Axis, configs
-from subsim.engine.program import Prepared, arithmetic, cost_of_one, evaluated, prepare, trace_lean
+from subsim.engine.counts import loop_flops, matrix_flops
+from subsim.engine.program import Prepared, arithmetic, evaluated, prepare, trace_lean
 from subsim.engine.repeats import in_common
 from subsim.engine.study import Precision, Study
 from subsim.options import require
 
-# Of the FLOPs of two values, what they must share to be joint: of two runs of the paper's protocol the one teacher is a
-# tenth, while the accuracy of a network that both begin with is less than a hundredth.
+# Of the FLOPs of two values, what they must share to be joint where no loop is among it: the accuracy of a network that
+# both begin with is less than a hundredth. A loop, such as a teacher's training, is worth it however short.
 SHARED = 0.05
 UNLIKE = "sweep: the values of an axis must leave the record's shapes alone."
 
@@ -63,15 +64,21 @@ class Configs:
         return found
 
     def _shares(self, number: int) -> bool:
-        """Whether the first two values of the axis of this number have work in common."""
+        """Whether the first two values of the axis of this number have a loop in common, or as much work."""
         axis = self._static[number]
         if len(axis.values) == 1 or self._study.on_host:
             return False
         origin = (0,) * len(self._static)
         pair = [self._single(place, keep=True) for place in (origin, (*origin[:number], 1, *origin[number + 1 :]))]
         both = together(pair, [axis._replace(values=axis.values[:2])], self._precision)
-        apart = sum(cost_of_one(single).flops for single in pair)
-        return apart - cost_of_one(both).flops > SHARED * apart
+        programs = [prepared.one.jaxpr.jaxpr for prepared in (*pair, both) if prepared.one]
+        in_loops, in_all = ([count(program) for program in programs] for count in (loop_flops, matrix_flops))
+        return _common(*in_loops) > 0 or _common(*in_all) > SHARED * sum(in_all[:2])
+
+
+def _common(one: int, other: int, both: int) -> int:
+    """What `both` together have less than each alone."""
+    return one + other - both
 
 
 def together(each: Iterable[Prepared], axes: Sequence[Axis], precision: Precision) -> Prepared:

@@ -55,8 +55,7 @@ def simulate(
         in_memory: bytes of results that are returned in memory; more stay in `out` and are read where they are used.
             None: however many.
         progress: called with (seeds finished, seeds asked for) at the start, after compiling and after every chunk;
-            seeds are counted once for every program. Of several processes, the first calls it, for
-            all.
+            seeds are counted once for every program. Of several processes, the first calls it, for all.
         notice: called with the size of a chunk in words, when it is chosen and whenever it changes.
         team: the processes that share the work, this one among them (`hosts.joined`): each runs its part, waits for the
             others and returns all of the results.

@@ -109,11 +109,30 @@ def test_a_config_repeats_itself_without_being_joint(study):
     assert [axis.joint for axis in configs(its_own, {"rounds": [5, 3]}).axes] == [False]
 
 
+@pytest.mark.parametrize("in_loop", [True, False])
+def test_a_loop_is_worth_it_however_short_and_other_work_is_not(study, in_loop):
+    """A teacher of one product beside students of two hundred."""
+
+    def make_run(config, data):
+        def run(matrix, key, hyper):
+            def times(seen, _):
+                return jnp.tanh(seen @ matrix), None
+
+            start = jax.random.normal(key, (SIDE, SIDE))
+            teacher = jax.lax.scan(times, start, length=1)[0] if in_loop else times(start, None)[0]
+            return {"found": jnp.max(jax.lax.scan(times, teacher + config.extra, length=200)[0])}
+
+        return jax.tree_util.Partial(run, data)
+
+    its_own = dataclasses.replace(study, make_run=make_run)
+    assert [axis.joint for axis in configs(its_own, {"extra": [1, 2]}).axes] == [in_loop]
+
+
 def test_the_numbers_are_those_of_programs_of_their_own(study, monkeypatch):
     together = subsim.simulate(study, sweep=SWEEP)
     assert dict(together.sizes) == {"seed": 10, "rounds": 2, "loss": 2, "extra": 3, "scale": 3, "place": 2}
     assert together.status.dims == ("seed", "rounds")
-    monkeypatch.setattr(joint, "SHARED", 2.0)
+    monkeypatch.setattr(joint.Configs, "_shares", lambda self, number: False)
     apart = subsim.simulate(study, sweep=SWEEP)
     assert apart.status.dims == ("seed", "loss", "rounds", "extra")
     for name in ("found", "teacher"):
@@ -164,8 +183,8 @@ def test_options_of_students_share_their_teacher_and_those_of_teachers_do_not():
     config = protocol.Config(data="digits", widths=(8, 8))
     config = dataclasses.replace(
         config,
-        teacher=dataclasses.replace(config.teacher, steps=40),
-        student=dataclasses.replace(config.student, n_inputs=640, batch=64),
+        teacher=dataclasses.replace(config.teacher, steps=2),
+        student=dataclasses.replace(config.student, n_inputs=6400, batch=64),
     )
     study = dataclasses.replace(study, config=config)
     sweep = {

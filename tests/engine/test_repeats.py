@@ -15,7 +15,7 @@ ONCE = 2 * 3 * 5 * 5
 
 
 def checked(function, *arguments):
-    """FLOPs of `function` without repeats, whose numbers are seen to be those with them; and of both equations."""
+    """FLOPs of `function` without repeats, whose numbers are seen to be those with them."""
     traced = jax.jit(function).trace(*arguments)
     lean = without_repeats(traced.jaxpr)
     leaves = jax.tree.leaves(arguments)
