@@ -7,8 +7,6 @@ from typing import Any
 import jax
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
 
-_LOOPS = ("scan", "while")
-
 
 def matrix_flops(jaxpr: Jaxpr) -> int:
     """FLOPs of the matrix products in one call of the program, a multiplication and an addition each, on each device.
@@ -19,12 +17,17 @@ def matrix_flops(jaxpr: Jaxpr) -> int:
     return sum(map(_flops, jaxpr.eqns))
 
 
-def loop_flops(jaxpr: Jaxpr) -> int:
-    """Of `matrix_flops`, those in loops: of trainings, say, and not of what is evaluated once."""
+def carried_flops(jaxpr: Jaxpr) -> int:
+    """Of `matrix_flops`, those in loops that carry something from round to round: of a training, say, and not of an
+    evaluation, batch by batch."""
     return sum(
-        _flops(equation) if equation.primitive.name in _LOOPS else sum(map(loop_flops, _inner(equation.params)))
+        _flops(equation) if _carries(equation) else sum(map(carried_flops, _inner(equation.params)))
         for equation in jaxpr.eqns
     )
+
+
+def _carries(equation: JaxprEqn) -> bool:
+    return equation.primitive.name == "while" or equation.params.get("num_carry", 0) > 0
 
 
 def _flops(equation: JaxprEqn) -> int:

@@ -8,14 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from subsim.engine.axes import Axis, configs
-from subsim.engine.counts import loop_flops, matrix_flops
+from subsim.engine.counts import carried_flops, matrix_flops
 from subsim.engine.program import Prepared, arithmetic, evaluated, prepare, trace_lean
 from subsim.engine.repeats import in_common
 from subsim.engine.study import Precision, Study
 from subsim.options import require
 
-# Of the FLOPs of two values, what they must share to be joint where no loop is among it: the accuracy of a network that
-# both begin with is less than a hundredth. A loop, such as a teacher's training, is worth it however short.
+# Of the FLOPs of two values, what they must share to be joint where no training is among it: the accuracy of a network
+# that both begin with is less than a hundredth. A training, a loop that carries weights, is worth it however short.
 SHARED = 0.05
 UNLIKE = "sweep: the values of an axis must leave the record's shapes alone."
 
@@ -64,7 +64,7 @@ class Configs:
         return found
 
     def _shares(self, number: int) -> bool:
-        """Whether the first two values of the axis of this number have a loop in common, or as much work."""
+        """Whether the first two values of the axis of this number have a training in common, or as much work."""
         axis = self._static[number]
         if len(axis.values) == 1 or self._study.on_host:
             return False
@@ -72,8 +72,8 @@ class Configs:
         pair = [self._single(place, keep=True) for place in (origin, (*origin[:number], 1, *origin[number + 1 :]))]
         both = together(pair, [axis._replace(values=axis.values[:2])], self._precision)
         programs = [prepared.one.jaxpr.jaxpr for prepared in (*pair, both) if prepared.one]
-        in_loops, in_all = ([count(program) for program in programs] for count in (loop_flops, matrix_flops))
-        return _common(*in_loops) > 0 or _common(*in_all) > SHARED * sum(in_all[:2])
+        in_trainings, in_all = ([count(program) for program in programs] for count in (carried_flops, matrix_flops))
+        return _common(*in_trainings) > 0 or _common(*in_all) > SHARED * sum(in_all[:2])
 
 
 def _common(one: int, other: int, both: int) -> int:

@@ -10,7 +10,7 @@ import pytest
 import subsim
 from subsim import roofline
 from subsim.engine import program
-from subsim.engine.counts import loop_flops, matrix_flops, value_bytes
+from subsim.engine.counts import carried_flops, matrix_flops, value_bytes
 from subsim.engine.devices import local_mesh
 from subsim.training import TrainingConfig
 
@@ -38,12 +38,13 @@ def test_loops_count_as_often_as_they_run_and_choices_as_their_dearest():
         return jax.lax.while_loop(lambda x: x < 10, lambda x: x + jnp.sum(a @ b), a[0, 0])
 
     def loops(function, *arguments):
-        return loop_flops(jax.jit(function).trace(*arguments).jaxpr.jaxpr)
+        return carried_flops(jax.jit(function).trace(*arguments).jaxpr.jaxpr)
 
     assert counted(loop, A, B) == 7 * ONCE
     assert loops(lambda a, b: loop(a, b) + jax.jit(loop)(a, b) + jnp.sum(a @ b), A, B) == 14 * ONCE
     assert loops(unknown, A, B) == ONCE
     assert loops(choice, A, B) == 0
+    assert loops(lambda a, b: jax.lax.map(lambda row: row @ b, a), A, B) == 0
     assert counted(choice, A, B) == ONCE + 2 * 5 * 4 * 5 + 2 * 4 * 5 * 5
     assert counted(unknown, A, B) == ONCE
 

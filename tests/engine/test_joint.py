@@ -109,8 +109,8 @@ def test_a_config_repeats_itself_without_being_joint(study):
     assert [axis.joint for axis in configs(its_own, {"rounds": [5, 3]}).axes] == [False]
 
 
-@pytest.mark.parametrize("in_loop", [True, False])
-def test_a_loop_is_worth_it_however_short_and_other_work_is_not(study, in_loop):
+@pytest.mark.parametrize("is_trained", [True, False])
+def test_a_training_is_worth_it_however_short_and_other_work_is_not(study, is_trained):
     """A teacher of one product beside students of two hundred."""
 
     def make_run(config, data):
@@ -119,13 +119,13 @@ def test_a_loop_is_worth_it_however_short_and_other_work_is_not(study, in_loop):
                 return jnp.tanh(seen @ matrix), None
 
             start = jax.random.normal(key, (SIDE, SIDE))
-            teacher = jax.lax.scan(times, start, length=1)[0] if in_loop else times(start, None)[0]
+            teacher = jax.lax.scan(times, start, length=1)[0] if is_trained else times(start, None)[0]
             return {"found": jnp.max(jax.lax.scan(times, teacher + config.extra, length=200)[0])}
 
         return jax.tree_util.Partial(run, data)
 
     its_own = dataclasses.replace(study, make_run=make_run)
-    assert [axis.joint for axis in configs(its_own, {"extra": [1, 2]}).axes] == [in_loop]
+    assert [axis.joint for axis in configs(its_own, {"extra": [1, 2]}).axes] == [is_trained]
 
 
 def test_the_numbers_are_those_of_programs_of_their_own(study, monkeypatch):
