@@ -6,7 +6,7 @@ import xarray as xr
 
 from subsim import protocol
 from subsim.engine.study import Table
-from subsim.engine.summary import contrasts, grid_table, mean_table
+from subsim.engine.summary import contrasts, grid_tables, mean_table
 
 # Weights are N(0, 1/fan_in): the network of which m logits are imitated is the network with m, and one teacher serves
 # every m.
@@ -24,9 +24,7 @@ def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
 
 def report(results: xr.Dataset) -> list[Table]:
     """Mean accuracy with its 95% interval: a row for every m, a column for every condition; for each kind of input."""
-    of_inputs = {kind: results.accuracy.sel({"student.inputs": kind}) for kind in results["student.inputs"].values}
-    tables = [grid_table(here, "student.n_imitated", f"Accuracy, inputs: {kind}") for kind, here in of_inputs.items()]
-    return [*tables, mean_table(results.images_less_noise, results.images_less_noise.description)]
+    return [*grid_tables(results.accuracy, "student.n_imitated", "Accuracy"), mean_table(results.images_less_noise)]
 
 
 study = protocol.study(

@@ -9,7 +9,7 @@ import xarray as xr
 from subsim import protocol
 from subsim.distillation import StudentConfig
 from subsim.engine.study import Table
-from subsim.engine.summary import contrasts, grid_table, mean_table
+from subsim.engine.summary import contrasts, grid_tables, mean_table
 from subsim.training import TrainingConfig
 
 CLASSES = M = (2, 4, 6, 10)  # m = K holds the share of auxiliary logits at a half
@@ -31,12 +31,7 @@ def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
 
 def report(results: xr.Dataset) -> list[Table]:
     """Mean accuracy with its 95% interval: a row for every number of classes, a column for every condition."""
-    tables = []
-    for data in results.data.values:
-        for m in results["student.n_imitated"].values:
-            here = results.accuracy.sel({"data": data, "student.n_imitated": m})
-            tables.append(grid_table(here, "n_class", f"Accuracy on {data}, m = {m}"))
-    return [*tables, mean_table(results.differences, results.differences.description)]
+    return [*grid_tables(results.accuracy, "n_class", "Accuracy"), mean_table(results.differences)]
 
 
 CONFIG = protocol.Config(

@@ -8,7 +8,7 @@ import xarray as xr
 from subsim import protocol
 from subsim.distillation import StudentConfig
 from subsim.engine.study import Table
-from subsim.engine.summary import contrasts, grid_table, mean_table
+from subsim.engine.summary import contrasts, grid_tables, mean_table
 from subsim.training import TrainingConfig
 
 EPOCH = 59  # steps, of teacher and student alike: the paper's
@@ -31,12 +31,10 @@ def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
 def report(results: xr.Dataset) -> list[Table]:
     """Mean accuracy with its 95% interval: a row for every teacher, a column for the students' steps of the same."""
     steps = [step for step in TEACHER_STEPS if step in results.step] or results.step.values[-1:]
-    along = results.accuracy_along.sel(step=steps)
-    of_each = {name: along.sel(student=name) for name in protocol.AUX_ONLY}
     return [
-        mean_table(results.differences, results.differences.description),
-        grid_table(results.accuracy.sel(condition=["teacher"]), "teacher_step", "Accuracy"),
-        *(grid_table(its_own, "teacher_step", f"{name}: accuracy", "step") for name, its_own in of_each.items()),
+        mean_table(results.differences),
+        *grid_tables(results.accuracy.sel(condition=["teacher"]), "teacher_step", "Accuracy"),
+        *grid_tables(results.accuracy_along.sel(step=steps), "teacher_step", "Accuracy by step", "step"),
     ]
 
 

@@ -7,7 +7,7 @@ import xarray as xr
 
 from subsim import protocol
 from subsim.engine.study import Table
-from subsim.engine.summary import grid_table
+from subsim.engine.summary import grid_tables
 from subsim.network import LAYER_GROUPS, perturbed, rescaled
 from subsim.protocol import Start, Student
 
@@ -39,7 +39,7 @@ STUDENTS = (
 
 def report(results: xr.Dataset) -> list[Table]:
     """Mean accuracy with its 95% interval: a row for every start, a column for every loss."""
-    return [grid_table(results.accuracy, "condition", "Accuracy by start", "student.loss")]
+    return grid_tables(results.accuracy, "condition", "Accuracy by start", "student.loss")
 
 
 study = protocol.study(

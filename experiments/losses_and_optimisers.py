@@ -10,7 +10,7 @@ import xarray as xr
 from subsim import protocol
 from subsim.distillation import StudentConfig
 from subsim.engine.study import Table
-from subsim.engine.summary import contrasts, grid_table, mean_table
+from subsim.engine.summary import contrasts, grid_tables, mean_table
 from subsim.protocol import Student
 from subsim.training import TrainingConfig
 
@@ -31,13 +31,8 @@ def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
 def report(results: xr.Dataset) -> list[Table]:
     """Mean accuracy with its 95% interval: a row for every learning rate, a column for every optimiser."""
     accuracy = results.accuracy.sel(condition="student (aux. only)")
-    tables = []
-    for loss in accuracy["student.loss"].values:
-        for temperature in accuracy["student.temperature"].values:
-            here = accuracy.sel({"student.loss": loss, "student.temperature": temperature})
-            title = f"Accuracy, {loss}, temperature {temperature:g}"
-            tables.append(grid_table(here, "student.learning_rate", title, columns="student.optimiser"))
-    return [*tables, mean_table(results.temperature, results.temperature.description)]
+    tables = grid_tables(accuracy, "student.learning_rate", "Accuracy", "student.optimiser")
+    return [*tables, mean_table(results.temperature)]
 
 
 CONFIG = protocol.Config(

@@ -13,13 +13,10 @@ from subsim.engine.summary import mean_interval, mean_table
 from subsim.protocol import Student
 from subsim.training import TrainingConfig
 
-# Students of one teacher, by the factor that is theirs alone.
-STUDENTS = {loss: Student(options={"loss": loss}) for loss in ("kl", "mse")}
-
 
 def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
     """What every level of every factor does, and what each factor and pair explains."""
-    values = results.accuracy_along.rename(student="student.loss")
+    values = results.accuracy_along.squeeze("student", drop=True)
     return {"main_effects": main_effects(values), "variance_shares": variance_shares(values)}
 
 
@@ -44,13 +41,14 @@ CONFIG = protocol.Config(
 AXES = {
     "init": ("torch", "lecun", "he"),
     "widths": ((256, 256), (256, 256, 256)),
+    "student.loss": ("kl", "mse"),
     "student.batch": (128, 512),
     "student.learning_rate": (3e-4, 1e-3),
 }
 study = protocol.study(
     "reconcile",
     __doc__,
-    STUDENTS,
+    {"student (aux. only)": Student()},
     config=CONFIG,
     axes=AXES,
     derived=derived,

@@ -8,7 +8,7 @@ import xarray as xr
 from subsim import hidden, protocol
 from subsim.distillation import StudentConfig
 from subsim.engine.study import Table, Variable
-from subsim.engine.summary import grid_table, mean_table, rank_correlation
+from subsim.engine.summary import grid_tables, mean_table, rank_correlation
 from subsim.protocol import FIGURE_10, Student, sharing, turned
 from subsim.training import TrainingConfig
 
@@ -57,14 +57,12 @@ def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
 
 def report(results: xr.Dataset) -> list[Table]:
     """Every measure of every network; and its rank correlation with accuracy over networks of a seed."""
-    tables = [mean_table(results.accuracy, "Accuracy")]
-    for shape in results.widths.values:
-        for m in results["student.n_imitated"].values:
-            here = results.compared.sel({"widths": shape, "student.n_imitated": m})
-            title = f"Hidden layers and displacements, MLP {shape}, m = {m}"
-            tables.append(grid_table(here, "condition", title, columns="measure"))
-    made = (results.probe_gain, results.rank_correlation)
-    return [*tables, *(mean_table(values, values.description) for values in made)]
+    return [
+        mean_table(results.accuracy, "Accuracy"),
+        *grid_tables(results.compared, "condition", "Hidden layers and displacements", "measure"),
+        mean_table(results.probe_gain),
+        mean_table(results.rank_correlation),
+    ]
 
 
 study = protocol.study(

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from subsim import inputs, measures, protocol
 from subsim.distillation import StudentConfig
 from subsim.engine.study import Table, Variable
-from subsim.engine.summary import contrasts, grid_table, mean_table
+from subsim.engine.summary import contrasts, grid_tables, mean_table
 from subsim.protocol import Seen, Student
 from subsim.training import TrainingConfig
 
@@ -58,12 +58,9 @@ def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
 
 def report(results: xr.Dataset) -> list[Table]:
     """Mean accuracy with its 95% interval: a row for every kind of input, a column for every m."""
-    m, data = "student.n_imitated", results.attrs["config"]["data"]
-    tables = [
-        grid_table(results.accuracy.sel(condition=list(names)), "condition", f"Accuracy on {data}, {who}", m)
-        for who, names in (("student (aux. only)", STUDENTS), ("cross-model (aux. only)", STRANGERS))
-    ]
-    return [*tables, mean_table(results.differences, results.differences.description)]
+    taught = results.accuracy.sel(condition=results.student.values)
+    title = f"Accuracy of student (aux. only) on {results.attrs['config']['data']}"
+    return [*grid_tables(taught, "condition", title, "student.n_imitated"), mean_table(results.differences)]
 
 
 study = protocol.study(

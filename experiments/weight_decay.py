@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from subsim import hidden, measures, protocol
 from subsim.distillation import StudentConfig
 from subsim.engine.study import Table, Variable
-from subsim.engine.summary import grid_table
+from subsim.engine.summary import grid_tables
 from subsim.protocol import Seen, Student
 from subsim.training import TrainingConfig
 
@@ -26,14 +26,11 @@ def of_student(seen: Seen) -> Float[Array, " measure"]:
 def report(results: xr.Dataset) -> list[Table]:
     """A row for every coefficient, a column for every optimiser: accuracy, norm of the class head, teacher's head."""
     rows, columns = "student.weight_decay", "student.optimiser"
-    tables = []
-    for loss in results["student.loss"].values:
-        here = results.sel({"student.loss": loss}).sel(student="student (aux. only)", condition="student (aux. only)")
-        shown = {"accuracy": here.accuracy} | {
-            str(name): here.measured.sel(measure=name) for name in here.measure.values
-        }
-        tables += [grid_table(values, rows, f"{name}, {loss}", columns) for name, values in shown.items()]
-    return tables
+    accuracy = results.accuracy.sel(condition="student (aux. only)")
+    return [
+        *grid_tables(accuracy, rows, "Accuracy", columns),
+        *grid_tables(results.measured.squeeze("student"), rows, "Of the student", columns),
+    ]
 
 
 CONFIG = protocol.Config(

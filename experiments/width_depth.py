@@ -3,13 +3,12 @@
 import sys
 from dataclasses import replace
 
-import numpy as np
 import xarray as xr
 
 from subsim import protocol
 from subsim.distillation import StudentConfig
 from subsim.engine.study import Table
-from subsim.engine.summary import contrasts, grid_table, lowest_common, matched, mean_table
+from subsim.engine.summary import contrasts, grid_tables, lowest_common, matched, mean_table
 from subsim.protocol import Student
 from subsim.training import TrainingConfig
 
@@ -27,41 +26,34 @@ def shapes(widest: dict[int, int]) -> list[tuple[int, ...]]:
 def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
     """Accuracy at the last step, and where every shape of a depth has the lowest imitation loss that all of them reach,
     in nat and as a share of its first; and how much of it a depth's widest has less than its narrowest."""
-    followers = results[["accuracy_along", "imitation_loss_along"]].sel(student=list(FOLLOWERS))
-    shares = followers.imitation_loss_along / followers.imitation_loss_along.isel(step=0)
-    followers = followers.assign(share=shares).rename(student="follower")
-    depths = results.widths.str.count("-").values + 1
-    of_depths = [followers.sel(widths=depths == depth) for depth in sorted(set(depths))]
-    found = {"last step": results.accuracy.sel(condition=list(FOLLOWERS)).rename(condition="follower")}
-    levels = []
-    for name, along in {"equal loss": "imitation_loss_along", "equal share of the first loss": "share"}.items():
-        levels.append([lowest_common(here[along], "step") for here in of_depths])
-        pairs = zip(of_depths, levels[-1], strict=True)
-        equal = [matched(here.accuracy_along, here[along], "step", level) for here, level in pairs]
-        found[name] = xr.concat(equal, "widths")
-    ends = {}
-    for first, *_, last in (here.widths.values for here in of_depths if here.sizes["widths"] > 1):
-        ends[f"{last} less {first}"] = ({"widths": last}, {"widths": first})
+    followers = results.sel(student=list(FOLLOWERS)).rename(student="follower")
+    depth, loss = results.widths.str.count("-"), followers.imitation_loss_along
+    level = lowest_common(loss, "step", depth)
+    share = loss / loss.isel(step=0)
+    lowest = lowest_common(share, "step", depth)
+    found = {
+        "last step": results.accuracy.sel(condition=list(FOLLOWERS)).rename(condition="follower"),
+        "equal loss": matched(followers.accuracy_along, loss, "step", level),
+        "equal share of the first loss": matched(followers.accuracy_along, share, "step", lowest),
+    }
+    of_depths = [results.widths.values[depth == each] for each in sorted(set(depth.values))]
+    ends = [(shapes[0], shapes[-1]) for shapes in of_depths if len(shapes) > 1]
+    pairs = {f"{last} less {first}": ({"widths": last}, {"widths": first}) for first, last in ends}
     what = "accuracy of a depth's widest student less that of its narrowest"
-    less = [contrasts(values.sel(follower="student", drop=True), ends, what) for values in found.values()]
+    less = [contrasts(values.sel(follower="student", drop=True), pairs, what) for values in found.values()]
     where = xr.Variable("where", list(found))
-    level = np.repeat(levels[0], [here.sizes["widths"] for here in of_depths])
     return {
-        "accuracy_where": xr.concat(found.values(), where).assign_coords(level=("widths", level)),
+        "accuracy_where": xr.concat(found.values(), where).assign_coords(level=level),
         "widest_less_narrowest": xr.concat(less, where),
     }
 
 
 def report(results: xr.Dataset) -> list[Table]:
     """A row for every shape: all accuracies at the last step, and at equal loss; and the widest less the narrowest."""
-    where, less = results.accuracy_where, results.widest_less_narrowest
     return [
-        grid_table(results.accuracy, "widths", "Accuracy"),
-        *(
-            grid_table(where.sel(where=name), "widths", f"Accuracy, {name}", "follower")
-            for name in where["where"].values[1:]
-        ),
-        mean_table(less, less.description),
+        *grid_tables(results.accuracy, "widths", "Accuracy"),
+        *grid_tables(results.accuracy_where.isel(where=slice(1, None)), "widths", "Accuracy", "follower"),
+        mean_table(results.widest_less_narrowest),
     ]
 
 

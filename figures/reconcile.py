@@ -14,7 +14,7 @@ COLOURS = {"torch": plotting.CROSS, "lecun": plotting.SHARED, "he": plotting.OTH
 @plotting.styled
 def draw(results: xr.Dataset) -> Figure:
     """Left, the cells in the order of their means, by init scheme; right, shares of variance, the largest first."""
-    along = results.accuracy_along.rename(student="student.loss")
+    along = results.accuracy_along.squeeze("student", drop=True)
     drawn, (left, right) = plotting.figure(2, width=11.0, height=4.2, width_ratios=[1.3, 1])
     cells = mean_interval(along).stack(cell=factors_of(along))
     cells = cells.isel(cell=cells["mean"].argsort().values)
@@ -38,5 +38,5 @@ def draw(results: xr.Dataset) -> Figure:
     right.set_yticks(range(len(names)), names, fontsize=7.5)
     right.invert_yaxis()
     right.set_xlabel("share of a seed's variance over the factorial")
-    plotting.protocol_caption(drawn, results, cells, of_students=["student.loss"])
+    plotting.protocol_caption(drawn, results, cells)
     return drawn

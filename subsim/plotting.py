@@ -2,7 +2,7 @@
 
 import functools
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -108,14 +108,12 @@ def caption(drawn: Figure, text: str) -> None:
     drawn.supxlabel(text, fontsize=8, color="#333333", ha="left", x=0.01, wrap=True)
 
 
-def protocol_caption(
-    drawn: Figure, results: xr.Dataset, summary: xr.Dataset, words: str = "", of_students: Sequence[str] = ()
-) -> None:
+def protocol_caption(drawn: Figure, results: xr.Dataset, summary: xr.Dataset, words: str = "") -> None:
     """The caption of a study of the protocol: data, intervals, n, the network, its students, and then `words`.
 
-    Options on the run's axes are left out, and so are `of_students`, which its students set for themselves.
+    Options on the run's axes are left out.
     """
-    config, swept = results.attrs["config"], results.attrs["sweep"] | dict.fromkeys(of_students)
+    config, swept = results.attrs["config"], results.attrs["sweep"]
     student, fewest, n = config["student"], int(summary.n.min()), int(summary.n.max())
     data = " and ".join(swept.get("data", [config["data"]]))
     shape = "" if "widths" in swept else f"MLP {'-'.join(map(str, config['widths']))}, "

@@ -54,11 +54,13 @@ def contrasts(
     return xr.DataArray(stacked, coords, ("seed", "contrast"), attrs={"description": what})
 
 
-def matched(values: xr.DataArray, along: xr.DataArray, dim: str, level: float) -> xr.DataArray:
+def matched(values: xr.DataArray, along: xr.DataArray, dim: str, level: xr.DataArray) -> xr.DataArray:
     """`values` where `along` first falls to `level` on its way down `dim`, both linear in between; NaN where it never
-    does, or is there before the first."""
-    y, x = (np.moveaxis(array.values, array.get_axis_num(dim), -1) for array in (values, along))
-    below = x <= level
+    does, or is there before the first. `level` has any of the other dimensions, or none."""
+    first = values.isel({dim: 0}, drop=True)
+    y, x = (array.transpose(*first.dims, dim).values for array in (values, along))
+    level_at = level.broadcast_like(first).transpose(*first.dims).values
+    below = x <= level_at[..., None]
     after = below.argmax(-1)
     crosses = below.any(-1) & (after > 0)
     places = np.maximum(after, 1)[..., None]
@@ -68,14 +70,19 @@ def matched(values: xr.DataArray, along: xr.DataArray, dim: str, level: float) -
 
     x0, x1, y0, y1 = at(x, places - 1), at(x, places), at(y, places - 1), at(y, places)
     with np.errstate(divide="ignore", invalid="ignore"):
-        part = (x0 - level) / (x0 - x1)
+        part = (x0 - level_at) / (x0 - x1)
     found = np.where(crosses, y0 + part * (y1 - y0), np.nan)
-    return values.isel({dim: 0}, drop=True).copy(data=found.astype(values.dtype))
+    return first.copy(data=found.astype(values.dtype))
 
 
-def lowest_common(along: xr.DataArray, dim: str) -> float:
-    """The lowest level that every curve of `along` reaches on its way down `dim`."""
-    return float(along.min(dim).max())
+def lowest_common(along: xr.DataArray, dim: str, alike: xr.DataArray) -> xr.DataArray:
+    """The lowest level that every curve reaches on its way down `dim`, of those for which `alike` is the same.
+
+    `alike` has one other dimension of `along`, and so has the result.
+    """
+    reached = along.min(dim)
+    reached = reached.max([other for other in reached.dims if other not in alike.dims])
+    return xr.concat([reached.where(alike == each).max() for each in alike], alike[alike.dims[0]])
 
 
 def median_interval(values: xr.DataArray, dim: str = "seed", level: float = 0.95) -> xr.Dataset:
@@ -173,8 +180,11 @@ def _number(value: xr.DataArray) -> str:
     return f"{number:.4f}" if number == 0 or 1e-3 <= abs(number) < 1e4 else f"{number:.3e}"
 
 
-def mean_table(values: xr.DataArray, title: str) -> Table:
-    """A table of `mean_interval` with one row for each label, or pair of labels, of the dimensions beside the seed."""
+def mean_table(values: xr.DataArray, title: str | None = None) -> Table:
+    """A table of `mean_interval` with one row for each label, or pair of labels, of the dimensions beside the seed.
+
+    Its title is what `values` says of itself if none is given.
+    """
     dims = [str(dim) for dim in values.dims if dim != "seed"]
     summary = mean_interval(values)
     rows = []
@@ -184,26 +194,31 @@ def mean_table(values: xr.DataArray, title: str) -> Table:
         labels = [str(row[dim].item()) if dim in row.coords else str(number) for dim, number in at.items()]
         interval = f"[{_number(row.low)}, {_number(row.high)}]" if np.isfinite(row.low) else "-"
         rows.append((*labels, _number(row["mean"]), interval, str(int(row.n)), str(int(row.dropped))))
-    return Table(title, (*dims, "mean", "95% interval", "n", "dropped"), tuple(rows))
+    columns = (*dims, "mean", "95% interval", "n", "dropped")
+    return Table(values.attrs["description"] if title is None else title, columns, tuple(rows))
 
 
-def grid_table(values: xr.DataArray, rows: str, title: str, columns: str = "condition") -> Table:
+def grid_tables(values: xr.DataArray, rows: str, title: str, columns: str = "condition") -> list[Table]:
     """Mean and half its 95% interval: a row for each label of `rows`, a column for each of `columns`.
 
-    `values` has these two dimensions and the seed; n and how many were dropped stand in the title.
+    `values` has these two dimensions and the seed, and a table for each label of any other; its title tells which, n,
+    and how many were dropped.
     """
-    summary = mean_interval(values)
-    n = sorted({int(summary.n.min()), int(summary.n.max())})
-    cells = [
-        (str(label), *(f"{float(c['mean']):.3f} ± {float(c.high - c['mean']):.3f}" for c in _along(row, columns)))
-        for label, row in zip(values[rows].values, _along(summary, rows), strict=True)
-    ]
-    counted = f"n = {' to '.join(map(str, n))}, {int(summary.dropped.max())} dropped"
-    return Table(f"{title}; {counted}", (rows, *map(str, values[columns].values)), tuple(cells))
-
-
-def _along(summary: xr.Dataset, dim: str) -> list[xr.Dataset]:
-    return [summary.isel({dim: place}) for place in range(summary.sizes[dim])]
+    others = [str(dim) for dim in values.dims if dim not in ("seed", rows, columns)]
+    summary = mean_interval(values).transpose(*others, rows, columns)
+    tables = []
+    for place in np.ndindex(*(values.sizes[dim] for dim in others)):
+        here = summary.isel(dict(zip(others, place, strict=True)))
+        which = "".join(f", {dim} {here[dim].item()}" for dim in others)
+        n = sorted({int(here.n.min()), int(here.n.max())})
+        counted = f"n = {' to '.join(map(str, n))}, {int(here.dropped.max())} dropped"
+        cells = [
+            (str(label), *(f"{mean:.3f} ± {high - mean:.3f}" for mean, high in zip(means, highs, strict=True)))
+            for label, means, highs in zip(here[rows].values, here["mean"].values, here.high.values, strict=True)
+        ]
+        head = (rows, *map(str, here[columns].values))
+        tables.append(Table(f"{title}{which}; {counted}", head, tuple(cells)))
+    return tables
 
 
 def report(results: xr.Dataset) -> list[Table]:

@@ -5,7 +5,7 @@ import xarray as xr
 
 from subsim.engine.summary import (
     contrasts,
-    grid_table,
+    grid_tables,
     lowest_common,
     matched,
     mean_interval,
@@ -133,9 +133,11 @@ def test_a_positive_rate_leaves_out_what_is_not_finite_and_says_its_interval():
 def test_values_are_matched_between_moments():
     along = xr.DataArray([[4.0, 2.0, 1.0, 3.0], [4.0, 3.0, 3.0, 3.0], [0.5, 0.4, 0.3, 0.2]], dims=("seed", "moment"))
     values = xr.DataArray([[0.0, 1.0, 3.0, 9.0]] * 3, dims=("seed", "moment"))
-    found = matched(values, along, "moment", 1.5)
+    found = matched(values, along, "moment", xr.DataArray(1.5))
     assert found.dims == ("seed",)
     np.testing.assert_array_equal(found, [2.0, np.nan, np.nan])  # halfway; never; before the first
+    of_each = matched(values.T, along, "moment", xr.DataArray([1.5, 3.5, 0.25], dims="seed"))
+    np.testing.assert_array_equal(of_each, [2.0, 0.5, 6.0])
 
 
 def test_rank_correlation_is_spearmans_over_one_dimension_and_its_mean_over_others():
@@ -185,25 +187,36 @@ def test_contrasts_are_paired_and_leave_out_what_is_not_there():
     assert contrasts(values, {"not there": pairs["not there"]}, "difference").shape == (2, 0)
 
 
-def test_the_lowest_common_level_is_reached_by_every_curve():
-    along = xr.DataArray([[4.0, 2.0, 1.0, 3.0], [4.0, 3.5, 3.0, 3.25]], dims=("seed", "step"))
-    assert lowest_common(along, "step") == 3.0
-    assert np.isfinite(matched(along, along, "step", 3.0)).all()
-    assert not np.isfinite(matched(along, along, "step", 2.9)).all()
+def test_the_lowest_common_level_is_reached_by_every_curve_of_those_alike():
+    curves = [[4.0, 2.0, 1.0, 3.0], [4.0, 3.5, 3.0, 3.25]], [[4.0, 2.0, 0.5, 1.0], [4.0, 2.0, 2.5, 2.0]]
+    shapes = ["narrow", "deep", "wide"]
+    along = xr.DataArray([*curves, curves[0]], {"shape": shapes}, ("shape", "seed", "step"))
+    alike = xr.DataArray([1, 2, 1], {"shape": shapes}, ("shape",))
+    level = lowest_common(along, "step", alike)
+    assert level.sel(shape=shapes).values.tolist() == [3.0, 2.0, 3.0]
+    assert np.isfinite(matched(along, along, "step", level)).all()
+    short = matched(along, along, "step", level - 0.1)
+    assert np.isfinite(short).sum("seed").values.tolist() == [1, 1, 1]
 
 
-def test_a_grid_has_a_row_and_a_column_for_each_label_and_tells_what_was_dropped():
+def test_a_grid_has_a_row_and_a_column_for_each_label_of_two_dimensions_and_tells_what_was_dropped():
     values = xr.DataArray(
         [[[1.0, 2.0], [3.0, 4.0]], [[3.0, 4.0], [5.0, np.nan]]],
         dims=("seed", "m", "condition"),
         coords={"m": [1, 2], "condition": ["a", "b"]},
     )
-    table = grid_table(values, "m", "Accuracy")
+    (table,) = grid_tables(values, "m", "Accuracy")
     assert table.title == "Accuracy; n = 1 to 2, 1 dropped"
     assert table.columns == ("m", "a", "b")
     half = scipy.stats.t.ppf(0.975, 1)
     assert table.rows[0] == ("1", f"2.000 ± {half:.3f}", f"3.000 ± {half:.3f}")
     assert table.rows[1][2] == "4.000 ± nan"
+    of_each = grid_tables(values.expand_dims(loss=["kl", "mse"], axis=2) * [[[1], [2]]], "m", "Accuracy")
+    assert [each.title for each in of_each] == [
+        f"Accuracy, loss {loss}; n = 1 to 2, 1 dropped" for loss in ("kl", "mse")
+    ]
+    assert of_each[0] == table._replace(title=of_each[0].title)
+    assert [row[1].split(" ±")[0] for row in of_each[1].rows] == ["4.000", "8.000"]
 
 
 def test_the_report_of_a_sweep_has_paired_differences_along_its_axes():
