@@ -35,12 +35,9 @@ def draw(results: xr.Dataset) -> Figure:
     panels[0].set_ylabel("accuracy of student (aux. only)")
     panels[0].legend(fontsize=8)
     layers = ["shared", *[name for name in names if "hidden" in name or "head" in name], "independent"]
-    for place, name in enumerate(layers):
-        for nudge, loss in zip((-0.13, 0.13), results["student.loss"].values, strict=False):
-            here = summary.sel({"student.loss": loss, "condition": name})
-            plotting.interval(panels[3], place + nudge, here, LOSSES[str(loss)][0])
-    panels[3].set_yticks(range(len(layers)), [name.replace("_", " ") for name in layers])
-    panels[3].invert_yaxis()
+    for shift, loss in zip((-0.13, 0.13), results["student.loss"].values, strict=False):
+        here = summary.sel({"student.loss": loss, "condition": layers})
+        plotting.rows(panels[3], here, "condition", LOSSES[str(loss)][0], shift)
     panels[3].set_xlim(0, 1)
     panels[3].axvline(0.1, color=plotting.NEUTRAL, linestyle=":", linewidth=1)
     panels[3].set_xlabel("accuracy")

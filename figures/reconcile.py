@@ -4,7 +4,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from subsim import plotting
-from subsim.engine.factorial import factors_of
+from subsim.engine.factorial import factors_of, named
 from subsim.engine.summary import mean_interval
 
 PUBLISHED = (0.27, 0.46, 0.54, 0.70, 0.77)
@@ -31,12 +31,9 @@ def draw(results: xr.Dataset) -> Figure:
     left.set_xlabel("cell of the factorial, by its mean")
     left.set_ylabel("accuracy of student (aux. only)")
     left.legend(fontsize=8, loc="lower right")
-    names, shares = results.explained_by.values, mean_interval(results.variance_shares)
-    for place, name in enumerate(names):
-        alone = " x " not in name and place < len(names) - 1
-        plotting.interval(right, place, shares.isel(explained_by=place), plotting.SHARED if alone else plotting.NEUTRAL)
-    right.set_yticks(range(len(names)), names, fontsize=7.5)
-    right.invert_yaxis()
+    alone, shares = [named([factor]) for factor in factors_of(along)], mean_interval(results.variance_shares)
+    plotting.rows(right, shares, "explained_by", lambda name: plotting.SHARED if name in alone else plotting.NEUTRAL)
+    right.tick_params(axis="y", labelsize=7.5)
     right.set_xlabel("share of a seed's variance over the factorial")
     plotting.protocol_caption(drawn, results, cells)
     return drawn

@@ -27,16 +27,12 @@ def colour(condition: str) -> str:
 
 
 def rows(axes: Axes, values: xr.DataArray, markers: dict[str, str]) -> None:
-    """Mean and interval over seeds of some measures of every condition, one condition below the other."""
+    """Some measures of every condition, one condition below the other."""
     summary = mean_interval(values)
-    for shift, (name, marker) in enumerate(markers.items()):
+    for place, (name, marker) in enumerate(markers.items()):
         axes.plot([], [], marker, color=plotting.NEUTRAL, markersize=4.5, label=name)
-        for place, condition in enumerate(map(str, values.condition.values)):
-            at = summary.sel(measure=name, condition=condition)
-            where = place + 0.22 * (shift - (len(markers) - 1) / 2)
-            plotting.interval(axes, where, at, colour(condition), marker=marker)
-    axes.set_yticks(range(values.sizes["condition"]), values.condition.values)
-    axes.invert_yaxis()
+        shift = 0.22 * (place - (len(markers) - 1) / 2)
+        plotting.rows(axes, summary.sel(measure=name), "condition", colour, shift, marker)
     axes.legend(fontsize=7.5, ncols=len(markers), loc="lower left", bbox_to_anchor=(0, 1), handletextpad=0)
 
 

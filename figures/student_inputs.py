@@ -2,14 +2,13 @@
 
 from typing import Any
 
-import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
 from subsim import plotting
 from subsim.engine.summary import mean_interval
 
-KINDS = ("uniform", "Gaussian", "Bernoulli", "images' spectrum", "images' covariance", "real")
+KINDS = ["uniform", "Gaussian", "Bernoulli", "images' spectrum", "images' covariance", "real"]
 NAMED = ("uniform", "real", "blur 1", "blur 2")  # where effective ranks are drawn
 # Axis -> its name, and the conditions at its ends, where one of another name stands.
 AXES = {
@@ -40,11 +39,10 @@ def draw(results: xr.Dataset) -> Figure:
     drawn, panels = plotting.figure(4, rows=2, width=15.0, height=7.0, squeeze=False)
     first, *others, last = panels.ravel()[:7]
     panels[1, 3].remove()
-    for colour, shift, count in zip(COLOURS, (0.12, -0.12), m, strict=False):
+    for colour, shift, count in zip(COLOURS, (-0.12, 0.12), m, strict=False):
         here = summary.sel({"student.n_imitated": count})
-        for place, kind in enumerate(reversed(KINDS)):
-            plotting.interval(first, place + shift, here.sel(condition=kind), colour)
-            plotting.interval(first, place + shift, here.sel(condition=f"{kind}, cross-model"), plotting.CROSS)
+        for who, its_own in {", cross-model": plotting.CROSS, "": colour}.items():
+            plotting.rows(first, here.sel(condition=[kind + who for kind in KINDS]), "condition", its_own, shift)
         for axes, name in zip(others, AXES, strict=True):
             places = along(name, students, config)
             if name in ("scale", "rank", "images"):
@@ -62,7 +60,6 @@ def draw(results: xr.Dataset) -> Figure:
         for name in NAMED:
             at = float(ranks.sel(student=name)), float(means["mean"].sel(condition=name))
             last.annotate(name, at, (4, 4), textcoords="offset points", fontsize=7)
-    first.set_yticks(np.arange(len(KINDS)), reversed(KINDS))
     first.set_xlabel("accuracy; orange: cross-model (aux. only)")
     first.set_xlim(0, 1)
     for axes, name in zip([*others, last], [*AXES, "effective rank"], strict=True):

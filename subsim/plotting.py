@@ -70,6 +70,21 @@ def interval(axes: Axes, place: float | int, summary: xr.Dataset, colour: str, m
     )  # fmt: skip
 
 
+def rows(
+    axes: Axes, summary: xr.Dataset, dim: str, colour: str | Callable[[str], str], shift: float = 0.0, marker: str = "D"
+) -> None:
+    """Mean and interval of every label of `dim`, one below the other, each moved down by `shift` of a row.
+
+    `colour` is one for all, or tells that of a label.
+    """
+    labels = [str(label) for label in summary[dim].values]
+    for place, label in enumerate(labels):
+        its_own = colour if isinstance(colour, str) else colour(label)
+        interval(axes, place + shift, summary.isel({dim: place}), its_own, marker)
+    axes.set_yticks(range(len(labels)), [label.replace("_", " ") for label in labels])
+    axes.set_ylim(len(labels) - 0.5, -0.5)
+
+
 def band(axes: Axes, x: Any, summary: xr.Dataset, colour: str, line: str, label: str | None = None) -> None:
     """Means along `x` as a line, and their intervals, as `mean_interval` gives them, as a band."""
     axes.plot(x, summary["mean"], line, color=colour, label=label, linewidth=1.3)
