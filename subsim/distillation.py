@@ -63,6 +63,8 @@ class StudentHyper(TrainingHyper):
     """Dimensions of the subspace (subspace only)."""
     real_share: float = 0.5
     """Probability that an input is a real image (mixture only)."""
+    logit_noise: float = 0.0
+    """Standard deviation of Gaussian noise on the teacher's logits, drawn once for every input that is drawn."""
     n_imitated: int | None = None
     """Auxiliary logits that the student imitates, the first ones; None: all."""
 
@@ -93,6 +95,8 @@ def check_student(name: str, config: StudentConfig, numbers: StudentHyper, n_aux
             f"{name}.{field} is {value}, but {name}.inputs is {config.inputs}: only {kind} uses it.",
         )
     require(numbers.temperature > 0, f"{name}.temperature is {numbers.temperature}; it must be positive.")
+    noise = numbers.logit_noise
+    require(noise >= 0, f"{name}.logit_noise is {noise}; it must not be negative.")
     imitated = numbers.n_imitated
     require(imitated is None or imitated > 0, f"{name}.n_imitated is {imitated}; it must be at least 1, or None.")
     require(
@@ -179,14 +183,20 @@ def recorded(bank: Bank, targets: Float[Array, "n logits"]) -> Lessons:
     return Lessons(lambda index: (inputs.columns(bank, index), targets[index]), bank.values.shape[0])
 
 
+def noisy(key: Key[Array, ""], targets: Float[Array, "*n logits"], numbers: StudentHyper) -> Float[Array, "*n logits"]:
+    """A teacher's logits as its students are told them: with noise of standard deviation `numbers.logit_noise`."""
+    return targets + numbers.logit_noise * jax.random.normal(key, targets.shape, targets.dtype)
+
+
 def make_lessons(
     key: Key[Array, ""], network: Network, teacher: Params, config: StudentConfig, numbers: StudentHyper, images: Bank
 ) -> Lessons:
     """What the students of one seed imitate: inputs drawn once and the teacher's logits, computed once; or, where
     `config.fresh`, inputs drawn and logits computed batch by batch, which takes no memory."""
+    of_noise = jax.random.fold_in(key, 3)
     if not config.fresh:
         bank = draw_inputs(key, config, numbers, images)
-        return recorded(bank, logits(network, teacher, bank))
+        return recorded(bank, noisy(of_noise, logits(network, teacher, bank), numbers))
     draw = _make_draw(jax.random.fold_in(key, 1), config, numbers, images)
     of_each = jax.random.fold_in(key, 2)
 
@@ -194,8 +204,11 @@ def make_lessons(
         def one(number: Array) -> Array:
             return inputs.columns(draw(jax.random.fold_in(of_each, number), 1), jnp.zeros(1, number.dtype))[:, 0]
 
+        def said(number: Array, targets: Array) -> Array:
+            return noisy(jax.random.fold_in(of_noise, number), targets, numbers)
+
         seen = jax.vmap(one, out_axes=1)(index)
-        return seen, network.apply(teacher, seen).T
+        return seen, jax.vmap(said)(index, network.apply(teacher, seen).T)
 
     return Lessons(at, config.n_inputs, endless=True)
 

@@ -214,7 +214,8 @@ def transfer(
     masks = jnp.where(aux[:, None], aux_only, all_logits & ~aux_only)
 
     def imitated(bank: Bank, among: Array, teacher: Params) -> tuple[Array, Array, Array]:
-        targets = distillation.logits(network, teacher, bank)
+        of_noise = jax.random.fold_in(keys["noise"], 3)
+        targets = distillation.noisy(of_noise, distillation.logits(network, teacher, bank), numbers.student)
         kept = filters.kept(targets[:, :n_class], config.trait, among)
         left, drawn = (jnp.tile(rows, (len(students), 1)) for rows in (kept, at_random(keys["filter"], kept, among)))
         found = distillation.train_students(

@@ -162,12 +162,12 @@ def test_what_students_see():
     np.testing.assert_allclose(columns(half, index), 0.5 * columns(see(inputs="spectrum"), index), atol=1e-6)
 
 
-def lessons(**options):
+def lessons(noise=0.0, **options):
     """What a teacher, its reference untrained, gives to imitate."""
     images = image_bank(np.arange(6 * N_PIXELS, dtype=np.uint8).reshape(6, -1))
     config = dataclasses.replace(CONFIG, **options)
-    teacher = NETWORK.init(jax.random.key(3))
-    return teacher, distillation.make_lessons(jax.random.key(0), NETWORK, teacher, config, StudentHyper(), images)
+    teacher, numbers = NETWORK.init(jax.random.key(3)), StudentHyper(logit_noise=noise)
+    return teacher, distillation.make_lessons(jax.random.key(0), NETWORK, teacher, config, numbers, images)
 
 
 @pytest.mark.parametrize("kind", ["uniform", "gaussian", "blurred", "subspace", "mixture"])
@@ -191,6 +191,25 @@ def test_fresh_inputs_have_the_law_of_reused_ones():
     _, reused = lessons(inputs="subspace", n_inputs=3000)
     a, b = fresh.at(jnp.arange(3000))[0], reused.at(jnp.arange(3000))[0]
     np.testing.assert_allclose(np.cov(a), np.cov(b), atol=0.06)  # the same subspace, too
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_a_teachers_logits_get_noise_of_the_stated_spread_and_the_inputs_none(fresh):
+    _, quiet = lessons(fresh=fresh, n_inputs=2000)
+    _, loud = lessons(noise=0.3, fresh=fresh, n_inputs=2000)
+    index = jnp.arange(2000)
+    (seen, clean), (also_seen, told) = quiet.at(index), loud.at(index)
+    np.testing.assert_array_equal(seen, also_seen)
+    noise = np.asarray(told - clean)
+    # Independent over inputs and logits, of mean 0.
+    np.testing.assert_allclose(np.cov(noise.T), 0.09 * np.eye(noise.shape[1]), atol=0.012)
+    np.testing.assert_allclose(noise.mean(axis=0), 0, atol=0.03)
+    assert np.abs(np.corrcoef(noise[1:, 0], noise[:-1, 0])[0, 1]) < 0.1
+    # The same whenever an input comes again, other for every input of another epoch.
+    np.testing.assert_allclose(loud.at(index[::-1])[1], told[::-1], atol=1e-5)
+    if fresh:
+        later, later_clean = loud.at(index + 2000)[1], quiet.at(index + 2000)[1]
+        assert np.abs(np.corrcoef((later - later_clean)[:, 0], noise[:, 0])[0, 1]) < 0.1
 
 
 def test_an_epoch_of_fresh_inputs_is_one_of_the_same_inputs_recorded():
@@ -233,6 +252,7 @@ def test_at_step_zero_students_are_what_they_start_from():
         ({"inputs": "images"}, {"real_share": 0.2}, "only mixture"),
         ({"batch": 0}, {}, "student.batch"),
         ({}, {"temperature": 0.0}, "student.temperature"),
+        ({}, {"logit_noise": -0.1}, "student.logit_noise is -0.1"),
         ({}, {"n_imitated": 0}, "student.n_imitated"),
         ({}, {"n_imitated": 4}, "student.n_imitated is 4, but the network has 3"),
     ],

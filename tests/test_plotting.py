@@ -50,7 +50,17 @@ def test_a_caption_tells_data_intervals_n_and_what_no_axis_varies(summary):
     drawn, _ = plotting.figure()
     plotting.protocol_caption(drawn, xr.Dataset(attrs=attrs), summary, "More.")
     text = drawn.get_supxlabel()
-    for words in ("digits, test set", "n = 3 seeds", "95%", "0 dropped", "MLP 16-8", "lecun", "loss kl", "m = 3", "128"):
+    for words in (
+        "digits, test set",
+        "n = 3 seeds",
+        "95%",
+        "0 dropped",
+        "MLP 16-8",
+        "lecun",
+        "loss kl",
+        "m = 3",
+        "128",
+    ):
         assert words in text
     assert text.endswith("More.")
     attrs["sweep"] = {"data": ["digits", "mnist"], "init": ["lecun", "he"], "student.loss": ["kl", "mse"]}

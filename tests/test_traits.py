@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -102,17 +104,21 @@ STUDENTS = {
 }
 
 
-@pytest.fixture(scope="module")
-def record():
-    """Two seeds of 8x8 digits, and what they were made from."""
-    digits = datasets.load("digits")
-    data = traits.prepared(CONFIG, digits)
-    network = make_mlp(CONFIG, 64, 10)
+def transfer(seeds, config=CONFIG, numbers=NUMBERS):
+    """The record of each of these seeds of 8x8 digits."""
+    data = traits.prepared(config, datasets.load("digits"))
+    network = make_mlp(config, 64, 10)
     with jax.numpy_dtype_promotion("standard"):
         run = jax.jit(
-            lambda key: traits.transfer(key, network, 10, data, tuple(STUDENTS.values()), FILTERS, CONFIG, NUMBERS)
+            lambda key: traits.transfer(key, network, 10, data, tuple(STUDENTS.values()), FILTERS, config, numbers)
         )
-        return [jax.tree.map(np.asarray, run(jax.random.key(seed))) for seed in range(2)]
+        return [jax.tree.map(np.asarray, run(jax.random.key(seed))) for seed in seeds]
+
+
+@pytest.fixture(scope="module")
+def record():
+    """Two seeds."""
+    return transfer(range(2))
 
 
 def of(record, teacher, student, each, trait):
@@ -151,6 +157,15 @@ def test_where_nothing_is_removed_or_everything_the_filter_does_not_matter(recor
             still = one.base_rate[0 if student.shared else 1]
             assert (one.rate[:, :, place, -1] == still).all()
         assert (one.rate[:, :, 0, 2:4] != one.rate[:, :, 1, 2:4]).any()
+
+
+def test_filters_and_students_see_the_noise_on_the_teachers_logits(record):
+    """Where it is all noise, each class has a tenth of the inputs, and no student learns the trait."""
+    loud = dataclasses.replace(NUMBERS, student=StudentHyper(learning_rate=3e-3, logit_noise=1e4))
+    (one,) = transfer([0], numbers=loud)
+    np.testing.assert_allclose(one.removed[:, :, FILTERS.names.index("argmax")], 0.1, atol=0.04)
+    for trait in ("misread", "preference"):
+        assert (of(one, trait, "shared", "none", trait) < of(record[0], trait, "shared", "none", trait) - 0.3).all()
 
 
 def test_unrelated_images_show_neither_digit():
