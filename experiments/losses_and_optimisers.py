@@ -53,7 +53,7 @@ study = protocol.study(
     report=report,
     paper={"seeds": 100, "config": replace(CONFIG, data="mnist", student=StudentConfig())},
     seeds=8,
-    cost="8 minutes on 2 busy cores",
+    cost="4 minutes on 2 cores",
 )
 
 if __name__ == "__main__":

@@ -175,7 +175,7 @@ study = Study(
         "derivatives": Variable("derivatives of L_T(theta_S) in eps at 0", ("loss", "order"), "nat"),
     },
     seeds=16,
-    cost="12 minutes on 2 busy cores",
+    cost="12 minutes on 2 cores",
     precision="float64",
     precisions=("float64", "float32"),  # signs at small eps mean nothing in bfloat16
 )
