@@ -1,14 +1,27 @@
 """The README's code runs as it stands, and its first screen has the two commands."""
 
 import re
+import shlex
 
 import pytest
 from conftest import ROOT
 
+from subsim import catalogue
+from subsim.arguments import CompileOptions, RunOptions, asked_size, parse_options, parse_sweep
 from subsim.cli import main
+from subsim.engine import axes
+from subsim.engine.sweep import check_all
 
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+FENCED = re.compile(r"```.*?```", re.DOTALL)
+# Lines of the fenced shell code, and what stands between backticks in the text.
+COMMANDS = [
+    *(line for block in FENCED.findall(README.replace("\\\n", " ")) for line in block.splitlines()),
+    *re.findall(r"`([^`]+)`", FENCED.sub("", README)),
+]
+STUDY_COMMAND = re.compile(r"subsim (run|compile) ([a-z]\w+)([^\"#&]*)")
+OF_A_STUDY = sorted({" ".join(found[0].split()) for line in COMMANDS if (found := STUDY_COMMAND.search(line))})
 
 
 @pytest.mark.usefixtures("optax_promotion")
@@ -26,8 +39,22 @@ def test_a_study_from_the_readme_is_a_command(tmp_path, capsys):
     assert "inner_product" in capsys.readouterr().out
 
 
-def test_there_are_blocks_to_run():
+@pytest.mark.parametrize("command", [each for each in OF_A_STUDY if "--help" not in each])
+def test_commands_are_taken(command):
+    """Their options, and every value of their axes, are ones of the study that it can run."""
+    what, name, flags = STUDY_COMMAND.fullmatch(command).groups()
+    words = shlex.split(flags)
+    study = catalogue.load_study(name).at_size(asked_size(words))
+    options, own = {"run": (RunOptions, {}), "compile": (CompileOptions, {"topology": "v5e:2x2"})}[what]
+    asked, config, hyper = parse_options(study, words, f"subsim {what}", options, size=asked_size(words), **own)
+    sweep = parse_sweep(asked.sweep)
+    study.refuse_overruled(sweep, config, hyper)
+    check_all(study, config, hyper, axes.make(study.sweep(sweep), config, hyper))
+
+
+def test_there_are_blocks_and_commands_to_run():
     assert len(BLOCKS) >= 2
+    assert len(OF_A_STUDY) > 20
 
 
 def test_the_first_screen_has_the_two_commands():
