@@ -59,7 +59,7 @@ study = protocol.study(
         "axes": AXES | {"student.batch": (256, 1024)},
     },
     seeds=8,
-    cost="19 minutes on 2 cores",
+    cost="20 minutes on 2 cores",
 )
 
 if __name__ == "__main__":
