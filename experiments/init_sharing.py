@@ -50,7 +50,7 @@ study = protocol.study(
     report=report,
     paper={"seeds": 100},
     seeds=8,
-    cost="14 minutes on 2 cores",
+    cost="11 minutes on 2 cores",
 )
 
 if __name__ == "__main__":
