@@ -81,7 +81,7 @@ study = protocol.study(
     derived=derived,
     report=report,
     seeds=8,
-    cost="7 minutes on 2 cores",
+    cost="8 minutes on 2 cores",
     paper={"seeds": 100, "config": protocol.Config(n_aux=max(M), student=StudentConfig(steps=295))},
 )
 
