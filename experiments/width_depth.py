@@ -37,7 +37,7 @@ def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
         "equal share of the first loss": matched(followers.accuracy_along, share, "step", lowest),
     }
     of_depths = [results.widths.values[depth == each] for each in sorted(set(depth.values))]
-    ends = [(shapes[0], shapes[-1]) for shapes in of_depths if len(shapes) > 1]
+    ends = [(here[0], here[-1]) for here in of_depths if len(here) > 1]
     pairs = {f"{last} less {first}": ({"widths": last}, {"widths": first}) for first, last in ends}
     what = "accuracy of a depth's widest student less that of its narrowest"
     less = [contrasts(values.sel(follower="student", drop=True), pairs, what) for values in found.values()]

@@ -64,7 +64,7 @@ class StudentHyper(TrainingHyper):
     real_share: float = 0.5
     """Probability that an input is a real image (mixture only)."""
     logit_noise: float = 0.0
-    """Standard deviation of Gaussian noise on the teacher's logits, drawn once for every input that is drawn."""
+    """Standard deviation of Gaussian noise on the teacher's logits; an input that comes again comes with the same."""
     n_imitated: int | None = None
     """Auxiliary logits that the student imitates, the first ones; None: all."""
 
