@@ -1,5 +1,6 @@
 """The README's code runs as it stands, and its first screen has the two commands."""
 
+import importlib.util
 import re
 import shlex
 
@@ -40,8 +41,11 @@ def test_a_study_from_the_readme_is_a_command(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("command", [each for each in OF_A_STUDY if "--help" not in each])
-def test_commands_are_taken(command):
-    """Their options, and every value of their axes, are ones of the study that it can run."""
+def test_commands_are_taken(command, monkeypatch):
+    """Their options, and every value of their axes, are ones of the study that it can run, with PyTorch at hand."""
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name, find=importlib.util.find_spec: name == "torch" or find(name)
+    )
     what, name, flags = STUDY_COMMAND.fullmatch(command).groups()
     words = shlex.split(flags)
     study = catalogue.load_study(name).at_size(asked_size(words))
