@@ -11,12 +11,12 @@ import optax
 import xarray as xr
 from jaxtyping import Array, Float
 
+from subsim.analysis.summary import positive_rate
 from subsim.engine.study import Run, Study, Table, Variable
-from subsim.engine.summary import positive_rate
 from subsim.inputs import labelled_clusters, pixels, uniform_noise
 from subsim.losses import IMITATION_LOSSES, task_cross_entropy
 from subsim.network import Params, imitated_logits, make_mlp
-from subsim.options import hyper, require
+from subsim.options import hyper, require_range
 from subsim.theory.problems import ProblemConfig
 from subsim.theory.single_step import descent, imitation_directions
 
@@ -109,10 +109,9 @@ def make_run(config: ProblemConfig, _data: None) -> Run:
 
 def check(_config: ProblemConfig, hyper: Hyper) -> None:
     """Refuse options that are out of range."""
-    for name in ("eps", "output_scale"):
-        require(getattr(hyper, name) > 0, f"{name} is {getattr(hyper, name)}; it must be positive.")
-    require(0 <= hyper.structure <= 1, f"structure is {hyper.structure}; it must lie in [0, 1].")
-    require(hyper.bias_scale >= 0, f"bias_scale is {hyper.bias_scale}; it must not be negative.")
+    require_range(hyper, "eps", "output_scale", above=0)
+    require_range(hyper, "structure", least=0, most=1)
+    require_range(hyper, "bias_scale", least=0)
 
 
 def report(results: xr.Dataset) -> list[Table]:

@@ -6,9 +6,9 @@ from dataclasses import replace
 import xarray as xr
 
 from subsim import protocol
+from subsim.analysis.summary import contrasts, grid_tables, mean_table
 from subsim.distillation import StudentConfig
 from subsim.engine.study import Table
-from subsim.engine.summary import contrasts, grid_tables, mean_table
 from subsim.training import TrainingConfig
 
 EPOCH = 59  # steps, of teacher and student alike: the paper's

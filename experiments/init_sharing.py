@@ -6,8 +6,8 @@ import sys
 import xarray as xr
 
 from subsim import protocol
+from subsim.analysis.summary import grid_tables
 from subsim.engine.study import Table
-from subsim.engine.summary import grid_tables
 from subsim.network import LAYER_GROUPS, perturbed, rescaled
 from subsim.protocol import Start, Student
 

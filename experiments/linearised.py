@@ -17,7 +17,7 @@ from subsim.engine.study import Run, Study, Variable
 from subsim.inputs import pixels, uniform_noise
 from subsim.losses import task_cross_entropy
 from subsim.network import Network, NetworkConfig, Params, imitated_logits, make_mlp
-from subsim.options import hyper, require, require_choice
+from subsim.options import hyper, require_choice, require_range
 from subsim.theory.linearised import Solution, limit_by_cg, linearise, recovered_fraction, sharpness
 from subsim.training import OptimiserName, TrainingConfig, TrainingHyper
 
@@ -177,14 +177,11 @@ def make_run(config: Config, data: datasets.Dataset) -> Run:
 
 def check(config: Config, hyper: Hyper) -> None:
     """Refuse options that are out of range."""
-    for name in ("teacher_steps", "teacher_batch", "n_inputs", "student_steps", "iterations"):
-        require(getattr(config, name) > 0, f"{name} is {getattr(config, name)}; it must be at least 1.")
-    for name in ("adam_rate", "teacher_scale"):
-        require(getattr(hyper, name) > 0, f"{name} is {getattr(hyper, name)}; it must be positive.")
-    require(0 <= hyper.momentum < 1, f"momentum is {hyper.momentum}; it must lie in [0, 1).")
-    for name in ("teacher_share", "student_share"):
-        share = getattr(hyper, name)
-        require(0 < share < 1, f"{name} is {share}; as a share of the largest stable step it must lie in (0, 1).")
+    counts = ("teacher_steps", "teacher_batch", "n_inputs", "student_steps", "iterations")
+    require_range(config, *counts, least=1, whole=True)
+    require_range(hyper, "adam_rate", "teacher_scale", above=0)
+    require_range(hyper, "momentum", least=0, below=1)
+    require_range(hyper, "teacher_share", "student_share", above=0, below=1)
 
 
 PER_NETWORK, PER_TEACHER = ("teacher", "network"), ("teacher",)

@@ -8,9 +8,9 @@ from typing import Any
 import xarray as xr
 
 from subsim import protocol
+from subsim.analysis.summary import contrasts, grid_tables, mean_table
 from subsim.distillation import StudentConfig
 from subsim.engine.study import Table
-from subsim.engine.summary import contrasts, grid_tables, mean_table
 from subsim.protocol import Student
 from subsim.training import TrainingConfig
 

@@ -5,8 +5,8 @@ import sys
 import xarray as xr
 
 from subsim import protocol
+from subsim.analysis.summary import mean_table
 from subsim.engine.study import Table
-from subsim.engine.summary import mean_table
 
 
 def report(results: xr.Dataset) -> list[Table]:

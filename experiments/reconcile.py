@@ -6,10 +6,10 @@ from dataclasses import replace
 import xarray as xr
 
 from subsim import protocol
+from subsim.analysis.factorial import main_effects, variance_shares
+from subsim.analysis.summary import mean_interval, mean_table
 from subsim.distillation import StudentConfig
-from subsim.engine.factorial import main_effects, variance_shares
 from subsim.engine.study import Table
-from subsim.engine.summary import mean_interval, mean_table
 from subsim.protocol import Student
 from subsim.training import TrainingConfig
 

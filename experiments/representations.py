@@ -6,9 +6,9 @@ from typing import Any
 import xarray as xr
 
 from subsim import hidden, protocol
+from subsim.analysis.summary import grid_tables, mean_table, rank_correlation
 from subsim.distillation import StudentConfig
 from subsim.engine.study import Table, Variable
-from subsim.engine.summary import grid_tables, mean_table, rank_correlation
 from subsim.protocol import FIGURE_10, Student, sharing, turned
 from subsim.training import TrainingConfig
 

@@ -12,8 +12,8 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Array, Float
 
+from subsim.analysis.summary import positive_rate
 from subsim.engine.study import Run, Study, Table, Variable
-from subsim.engine.summary import positive_rate
 from subsim.inputs import labelled_clusters, pixels, uniform_noise
 from subsim.losses import IMITATION_LOSSES
 from subsim.network import (
@@ -24,7 +24,7 @@ from subsim.network import (
     mixed,
     rotated,
 )
-from subsim.options import hyper, require
+from subsim.options import hyper, require_range
 from subsim.theory.problems import Data, ProblemConfig, trait_on
 from subsim.theory.rates import conditional_sign_rate, sign_rate
 from subsim.theory.sharedness import against_offset, small_angle_spread
@@ -96,8 +96,8 @@ def make_run(config: ProblemConfig, _data: None) -> Run:
 
 def check(_config: ProblemConfig, hyper: Hyper) -> None:
     """Refuse options that are out of range."""
-    for name in ("eps", "alpha"):
-        require(getattr(hyper, name) > 0, f"{name} is {getattr(hyper, name)}; it must be positive.")
+    require_range(hyper, "eps", "alpha", above=0)
+    require_range(hyper, "angle", least=0, most=math.pi)
 
 
 def report(results: xr.Dataset) -> list[Table]:

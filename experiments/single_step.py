@@ -10,11 +10,11 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Array, Float
 
+from subsim.analysis.summary import mean_interval, positive_rate
 from subsim.engine.study import Run, Study, Table, Variable
-from subsim.engine.summary import mean_interval, positive_rate
 from subsim.losses import IMITATION_LOSSES
 from subsim.network import Params, imitated_logits, make_mlp
-from subsim.options import hyper, require
+from subsim.options import hyper, require_range
 from subsim.theory.problems import ProblemConfig, draw_problem
 from subsim.theory.single_step import SingleStep, single_step
 
@@ -69,8 +69,7 @@ def make_run(config: ProblemConfig, _data: None) -> Run:
 
 def check(_config: ProblemConfig, hyper: Hyper) -> None:
     """Refuse options that are out of range."""
-    for name in ("eps", "alpha"):
-        require(getattr(hyper, name) > 0, f"{name} is {getattr(hyper, name)}; it must be positive.")
+    require_range(hyper, "eps", "alpha", above=0)
 
 
 def report(results: xr.Dataset) -> list[Table]:

@@ -13,12 +13,12 @@ import scipy.stats
 import xarray as xr
 from jaxtyping import Array, Bool, Float
 
+from subsim.analysis.summary import median_interval
 from subsim.engine.study import Run, Study, Table, Variable
-from subsim.engine.summary import median_interval
 from subsim.inputs import labelled_clusters, pixels, uniform_noise
 from subsim.losses import IMITATION_LOSSES
 from subsim.network import InitScheme, NetworkConfig, imitated_logits, make_mlp
-from subsim.options import hyper, require
+from subsim.options import hyper, require, require_range
 from subsim.theory.problems import Data, trait_on
 from subsim.theory.smallness import Smallness, critical_eps
 
@@ -114,13 +114,9 @@ def make_run(config: Config, _data: None) -> Run:
 
 def check(config: Config, hyper: Hyper) -> None:
     """Refuse options that are out of range."""
-    for options, names in (
-        (config, ("width", "depth", "n_pixels", "n_class", "batch")),
-        (hyper, ("alpha", "nearest")),
-    ):
-        for name in names:
-            require(getattr(options, name) > 0, f"{name} is {getattr(options, name)}; it must be positive.")
-    require(config.points > 1, f"points is {config.points}; a scan takes at least 2.")
+    require_range(config, "width", "depth", "n_aux", "n_pixels", "batch", least=1, whole=True)
+    require_range(config, "n_class", "points", least=2, whole=True)
+    require_range(hyper, "alpha", "nearest", "farthest", above=0)
     require(hyper.farthest > hyper.nearest, f"farthest is {hyper.farthest}; it must be above nearest, {hyper.nearest}.")
 
 

@@ -8,9 +8,9 @@ import xarray as xr
 from jaxtyping import Array, Float
 
 from subsim import inputs, measures, protocol
+from subsim.analysis.summary import contrasts, grid_tables, mean_table
 from subsim.distillation import StudentConfig
 from subsim.engine.study import Table, Variable
-from subsim.engine.summary import contrasts, grid_tables, mean_table
 from subsim.protocol import Seen, Student
 from subsim.training import TrainingConfig
 

@@ -16,15 +16,15 @@ import xarray as xr
 from jaxtyping import Array
 
 from subsim import roofline
+from subsim.analysis.summary import mean_interval
 from subsim.catalogue import load_study
 from subsim.datasets import Dataset
-from subsim.engine.program import arithmetic
+from subsim.engine.settings import fixed
+from subsim.engine.simulate import simulate
 from subsim.engine.study import Precision, Run, Study, Table, Variable
-from subsim.engine.summary import mean_interval
-from subsim.engine.sweep import simulate
 from subsim.losses import IMITATION_LOSSES
 from subsim.network import NetworkConfig, imitated_logits, make_mlp
-from subsim.options import require, require_choice
+from subsim.options import field_names, require, require_choice, require_range
 from subsim.theory.problems import draw_problem
 from subsim.theory.single_step import single_step
 
@@ -216,7 +216,7 @@ def time_torch_check(method: Literal["by_vmap", "by_loop"], size: Check, seeds: 
 
 def time_jax_vmap(size: Check) -> float:
     """Seconds a seed of the same run as subsim's, vmapped over all seeds at once."""
-    with arithmetic("float32"):
+    with fixed("float32"):
         keys = jax.vmap(functools.partial(jax.random.fold_in, jax.random.key(0)))(jnp.arange(size.seeds))
         work = jax.jit(jax.vmap(functools.partial(check_run, size))).lower(keys).compile()
         jax.block_until_ready(work(keys))
@@ -292,12 +292,10 @@ def check(config: Config, _: None) -> None:
         require_choice("works", work, WORKS)
     for peer in config.peers:
         require_choice("peers", peer, PEERS)
-    numbers = {"smallest": config.smallest, "peak_sizes": config.peak_sizes}
+    require_range(config, "smallest", "peak_sizes", least=1, whole=True)
     for contest in CONTESTS:
-        numbers |= {f"{contest}.{name}": value for name, value in vars(getattr(config, contest)).items()}
-    for name, value in numbers.items():
-        some = value if isinstance(value, tuple) else (value,)
-        require(len(some) > 0 and min(some) > 0, f"{name} is {value}; it must be positive.")
+        size = getattr(config, contest)
+        require_range(size, *field_names(size), least=1, whole=True, of=contest)
     require(
         not any("torch" in name for name in config.peers) or importlib.util.find_spec("torch") is not None,
         "peers: PyTorch is not installed; pip install -e '.[bench]', or time --peers jax-vmap alone.",

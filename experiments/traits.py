@@ -5,9 +5,9 @@ import sys
 import xarray as xr
 
 from subsim import filtering
+from subsim.analysis.summary import mean_table
 from subsim.distillation import StudentConfig
 from subsim.engine.study import Table
-from subsim.engine.summary import mean_table
 from subsim.training import TrainingConfig
 from subsim.traits import Filters, Student
 

@@ -14,12 +14,12 @@ import xarray as xr
 from jaxtyping import Array, Float
 
 from subsim import datasets, distillation, inputs, measures
+from subsim.analysis.summary import mean_interval
 from subsim.distillation import StudentConfig, StudentHyper, Task
 from subsim.engine.study import Run, Study, Table, Variable
-from subsim.engine.summary import mean_interval
 from subsim.losses import imitation_kl, task_cross_entropy
 from subsim.network import Network, NetworkConfig, Params, imitated_logits, make_mlp
-from subsim.options import hyper, require, require_choice
+from subsim.options import hyper, require, require_choice, require_range
 from subsim.theory import trajectory
 from subsim.training import OptimiserName, TrainingConfig, TrainingHyper, check_training, steps_of
 
@@ -159,9 +159,9 @@ def check(config: Config, numbers: Hyper) -> None:
     check_training("teacher", config.teacher, numbers.teacher)
     distillation.check_student("student", config.student, numbers.student, config.n_aux)
     distillation.check_student("sgd", config.student, numbers.sgd, config.n_aux)
-    for name in ("every", "trait_images"):
-        require(getattr(config, name) > 0, f"{name} is {getattr(config, name)}; it must be at least 1.")
-    require(numbers.liminal_weight >= 0, f"liminal_weight is {numbers.liminal_weight}; it must not be negative.")
+    require_range(config, "every", "trait_images", least=1, whole=True)
+    require_range(numbers, "liminal_weight", least=0)
+    require_range(numbers, "liminal_steps", least=0, whole=True)
 
 
 def report(results: xr.Dataset) -> list[Table]:

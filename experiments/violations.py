@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import xarray as xr
 from jaxtyping import Array, Float
 
+from subsim.analysis.summary import mean_interval, positive_rate
 from subsim.engine.study import Run, Study, Table, Variable
-from subsim.engine.summary import mean_interval, positive_rate
-from subsim.options import hyper, require
+from subsim.options import hyper, require_range
 from subsim.theory.edges import EPS, REASONS, products
 
 SETTINGS = ["KL", *REASONS]  # the lemma left whole is the control
@@ -43,7 +43,7 @@ def make_run(_config: None, _data: None) -> Run:
 
 def check(_config: None, numbers: Hyper) -> None:
     """Refuse options that are out of range."""
-    require(numbers.eps > 0, f"eps is {numbers.eps}; it must be positive.")
+    require_range(numbers, "eps", above=0)
 
 
 def report(results: xr.Dataset) -> list[Table]:

@@ -9,9 +9,9 @@ import xarray as xr
 from jaxtyping import Array, Float
 
 from subsim import hidden, measures, protocol
+from subsim.analysis.summary import grid_tables
 from subsim.distillation import StudentConfig
 from subsim.engine.study import Table, Variable
-from subsim.engine.summary import grid_tables
 from subsim.protocol import Seen, Student
 from subsim.training import TrainingConfig
 

@@ -4,7 +4,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from subsim import plotting
-from subsim.engine.summary import mean_interval
+from subsim.analysis.summary import mean_interval
 
 INPUTS = {"uniform": "uniform noise", "gaussian": "Gaussian noise", "images": "the training images"}
 

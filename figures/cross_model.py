@@ -5,7 +5,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from subsim import plotting
-from subsim.engine.summary import positive_rate
+from subsim.analysis.summary import positive_rate
 
 LOSSES = {"kl": "KL", "mse": "squared error"}
 WORDS = {"structure": "structure {:g}", "output_scale": "outputs x {:g}", "bias_scale": "biases {:g}"}

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, StrMethodFormatter
 
 from subsim import plotting
-from subsim.engine.summary import mean_interval
+from subsim.analysis.summary import mean_interval
 
 TEACHERS = {"momentum": ("teacher by momentum", plotting.SHARED), "adam": ("teacher by Adam", plotting.CROSS)}
 SIDE = 1.06

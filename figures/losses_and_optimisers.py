@@ -6,7 +6,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from subsim import plotting
-from subsim.engine.summary import mean_interval
+from subsim.analysis.summary import mean_interval
 
 OPTIMISERS = {
     "sgd": (plotting.NEUTRAL, "SGD"),

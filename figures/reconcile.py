@@ -4,8 +4,8 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from subsim import plotting
-from subsim.engine.factorial import factors_of, named
-from subsim.engine.summary import mean_interval
+from subsim.analysis.factorial import factors_of, named
+from subsim.analysis.summary import mean_interval
 
 PUBLISHED = (0.27, 0.46, 0.54, 0.70, 0.77)
 COLOURS = {"torch": plotting.CROSS, "lecun": plotting.SHARED, "he": plotting.OTHER}

@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from subsim import plotting
-from subsim.engine.summary import mean_interval
+from subsim.analysis.summary import mean_interval
 
 READ = {"accuracy": "D", "teacher's head": "^", "probe's gain": "o"}
 LAYERS = {"first hidden": "o", "last hidden": "s", "all layers": "D"}

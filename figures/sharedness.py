@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from subsim import plotting
-from subsim.engine.summary import positive_rate
+from subsim.analysis.summary import positive_rate
 from subsim.theory.rates import conditional_sign_rate, sign_rate
 
 LOSSES = {"kl": "KL", "mse": "squared error"}

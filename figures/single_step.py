@@ -5,7 +5,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from subsim import plotting
-from subsim.engine.summary import rate_interval
+from subsim.analysis.summary import rate_interval
 
 LOSSES = {"kl": "KL", "mse": "squared error"}
 

@@ -6,7 +6,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from subsim import plotting
-from subsim.engine.summary import mean_interval
+from subsim.analysis.summary import mean_interval
 
 KINDS = ["uniform", "Gaussian", "Bernoulli", "images' spectrum", "images' covariance", "real"]
 NAMED = ("uniform", "real", "blur 1", "blur 2")  # where effective ranks are drawn

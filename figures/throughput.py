@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
 from subsim import plotting
-from subsim.engine.summary import mean_interval
+from subsim.analysis.summary import mean_interval
 
 COLOURS = {"subsim": plotting.SHARED, "subsim-bfloat16": plotting.OTHER}
 CONTESTANTS = {

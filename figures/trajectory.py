@@ -4,7 +4,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from subsim import plotting
-from subsim.engine.summary import mean_interval
+from subsim.analysis.summary import mean_interval
 
 LINES = {"none": "-", "projected": ":", "projected while positive": "-.", "liminal": "--"}
 COLOURS = {"shared": plotting.SHARED, "independent": plotting.CROSS}

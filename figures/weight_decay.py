@@ -7,7 +7,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from subsim import plotting
-from subsim.engine.summary import mean_interval
+from subsim.analysis.summary import mean_interval
 
 OPTIMISERS = {"adam_l2": ("coupled with Adam", plotting.CROSS), "adamw": ("decoupled (AdamW)", plotting.SHARED)}
 LOSSES = {"kl": "KL", "mse": "squared error"}

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from subsim.analysis.summary import mean_interval as mean_interval
+    from subsim.analysis.summary import paired_contrast as paired_contrast
+    from subsim.analysis.summary import rate_interval as rate_interval
     from subsim.catalogue import load_study as load_study
+    from subsim.engine.simulate import simulate as simulate
     from subsim.engine.store import load_results as load_results
     from subsim.engine.study import Study as Study
     from subsim.engine.study import Table as Table
     from subsim.engine.study import Variable as Variable
-    from subsim.engine.summary import mean_interval as mean_interval
-    from subsim.engine.summary import paired_contrast as paired_contrast
-    from subsim.engine.summary import rate_interval as rate_interval
-    from subsim.engine.sweep import simulate as simulate
     from subsim.options import UserError as UserError
     from subsim.theory.single_step import single_step as single_step
     from subsim.verification import verify as verify
@@ -27,10 +27,10 @@ _PUBLIC = {
     "Variable": "engine.study:Variable",
     "load_results": "engine.store:load_results",
     "load_study": "catalogue:load_study",
-    "mean_interval": "engine.summary:mean_interval",
-    "paired_contrast": "engine.summary:paired_contrast",
-    "rate_interval": "engine.summary:rate_interval",
-    "simulate": "engine.sweep:simulate",
+    "mean_interval": "analysis.summary:mean_interval",
+    "paired_contrast": "analysis.summary:paired_contrast",
+    "rate_interval": "analysis.summary:rate_interval",
+    "simulate": "engine.simulate:simulate",
     "single_step": "theory.single_step:single_step",
     "verify": "verification:verify",
 }

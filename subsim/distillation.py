@@ -1,6 +1,5 @@
 """The protocol of section 6.2: a reference is trained into a teacher, and students imitate the teacher's logits."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, get_args
@@ -14,7 +13,7 @@ from subsim import inputs
 from subsim.inputs import Bank, InputName
 from subsim.losses import IMITATION_LOSSES, LossName, task_cross_entropy
 from subsim.network import Network, Params
-from subsim.options import hyper, require, require_choice
+from subsim.options import hyper, require, require_choice, require_range
 from subsim.theory.linearised import linearise
 from subsim.training import (
     Trained,
@@ -74,7 +73,11 @@ def check_student(name: str, config: StudentConfig, numbers: StudentHyper, n_aux
     check_training(name, config, numbers)
     require_choice(f"{name}.inputs", config.inputs, get_args(InputName))
     require_choice(f"{name}.loss", config.loss, IMITATION_LOSSES)
-    require(config.n_inputs > 0, f"{name}.n_inputs is {config.n_inputs}; it must be at least 1.")
+    require_range(config, "n_inputs", least=1, whole=True, of=name)
+    require_range(numbers, "temperature", "input_scale", above=0, of=name)
+    require_range(numbers, "blur", "logit_noise", least=0, of=name)
+    require_range(numbers, "rank", "n_imitated", least=1, whole=True, of=name)
+    require_range(numbers, "real_share", least=0, most=1, of=name)
     require(
         config.n_inputs == StudentConfig.n_inputs or config.inputs != "images",
         f"{name}.n_inputs is {config.n_inputs}, but {name}.inputs is images: the student sees all training images.",
@@ -83,22 +86,13 @@ def check_student(name: str, config: StudentConfig, numbers: StudentHyper, n_aux
         not (config.fresh and config.inputs == "images"),
         f"{name}.fresh is set, but {name}.inputs is images: there are no fresh ones.",
     )
-    for kind, field, least, most in (
-        ("blurred", "blur", 0, math.inf),
-        ("subspace", "rank", 1, math.inf),
-        ("mixture", "real_share", 0, 1),
-    ):
+    for kind, field in (("blurred", "blur"), ("subspace", "rank"), ("mixture", "real_share")):
         value = getattr(numbers, field)
-        require(least <= value <= most, f"{name}.{field} is {value}; it must lie in [{least}, {most}].")
         require(
             value == getattr(StudentHyper, field) or config.inputs == kind,
             f"{name}.{field} is {value}, but {name}.inputs is {config.inputs}: only {kind} uses it.",
         )
-    require(numbers.temperature > 0, f"{name}.temperature is {numbers.temperature}; it must be positive.")
-    noise = numbers.logit_noise
-    require(noise >= 0, f"{name}.logit_noise is {noise}; it must not be negative.")
     imitated = numbers.n_imitated
-    require(imitated is None or imitated > 0, f"{name}.n_imitated is {imitated}; it must be at least 1, or None.")
     require(
         imitated is None or imitated <= n_aux,
         f"{name}.n_imitated is {imitated}, but the network has {n_aux} auxiliary logits; raise n_aux.",

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Key
 
-from subsim.options import require, require_choice
+from subsim.options import require_choice, require_range
 
 Params = Any  # a pytree of arrays; theory and training never look inside
 InitScheme = Literal["lecun", "he", "torch"]
@@ -34,11 +34,7 @@ torch: the default of PyTorch's nn.Linear, weights and biases uniform on +-1/sqr
     """Between the layers."""
 
     def __post_init__(self) -> None:
-        require(
-            len(self.widths) > 0 and all(width > 0 for width in self.widths),
-            f"widths is {self.widths}; give one or more positive numbers, such as --widths 256 256.",
-        )
-        require(self.n_aux > 0, f"n_aux is {self.n_aux}; the student needs at least one auxiliary logit to imitate.")
+        require_range(self, "widths", "n_aux", least=1, whole=True)
         require_choice("init", self.init, _INITIALISERS)
         require_choice("activation", self.activation, _ACTIVATIONS)
 

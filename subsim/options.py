@@ -2,7 +2,10 @@
 
 import copy
 import dataclasses
+import math
+import operator
 from collections.abc import Mapping, Sequence
+from numbers import Integral, Real
 from typing import Any, Literal, TypeVar, dataclass_transform
 
 T = TypeVar("T")
@@ -22,6 +25,45 @@ def require(holds: bool, sentence: str) -> None:
 def require_choice(field: str, value: Any, choices: Any) -> None:
     """Raise `UserError` unless `value` is one of `choices`, all of which the sentence then lists."""
     require(value in choices, f"{field} is {value!r}; choose one of {', '.join(map(str, choices))}.")
+
+
+# A bound of a range -> the words for it, and the comparison of a number with it.
+_BOUNDS = {
+    "above": ("above", operator.gt),
+    "least": ("of at least", operator.ge),
+    "below": ("below", operator.lt),
+    "most": ("of at most", operator.le),
+}
+
+
+def require_range(options: Any, *names: str, whole: bool = False, of: str = "", **bounds: int | float) -> None:
+    """Raise `UserError` unless every option of `options` in `names` is a finite number within the bounds.
+
+    The bounds `above` and `below` are excluded, `least` and `most` included. A `whole` number without `most` is below
+    2^31: more does not fit an index on a device. An option whose default is None may be None; one whose default is a
+    tuple takes one or more such numbers. `of` stands before the names: `student` for `student.steps`.
+    """
+    if whole and "most" not in bounds:
+        bounds["below"] = 2**31
+    kind: Any = Integral if whole else Real
+
+    def fits(value: Any) -> bool:
+        number = value.item() if getattr(value, "ndim", None) == 0 else value  # a NumPy or JAX array may hold it
+        if not isinstance(number, kind) or isinstance(number, bool):
+            return False
+        return abs(number) < math.inf and all(_BOUNDS[name][1](number, bound) for name, bound in bounds.items())
+
+    word = "whole number" if whole else "finite number"
+    limits = " and ".join(f"{_BOUNDS[name][0]} {'2^31' if bound == 2**31 else bound}" for name, bound in bounds.items())
+    for name in names:
+        value, default = get(options, name), getattr(type(options), name, ...)
+        if isinstance(value if default is ... else default, tuple):
+            good = isinstance(value, tuple | list) and len(value) > 0 and all(map(fits, value))
+            wanted = f"one or more {word}s, each {limits}"
+        else:
+            good = fits(value) or (value is None and default is None)
+            wanted = f"a {word} {limits}" + (", or None" if default is None else "")
+        require(good, f"{of and of + '.'}{name} is {value!r}; it must be {wanted}.")
 
 
 def field_names(options: Any) -> Sequence[str]:

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, NamedTuple
@@ -27,7 +27,7 @@ from subsim.network import (
     rescaled,
     rotated,
 )
-from subsim.options import field_names, hyper, require, require_choice, told
+from subsim.options import field_names, hyper, require, require_choice, require_range, told
 from subsim.training import TrainingConfig, TrainingHyper, Watch, check_training, steps_of
 
 
@@ -52,8 +52,8 @@ class Config(NetworkConfig):
         super().__post_init__()
         require_choice("data", self.data, datasets.NAMES)
         require_choice("evaluate", self.evaluate, ("test", "validation"))
-        require(self.n_class is None or self.n_class > 1, f"n_class is {self.n_class}; it must be at least 2, or None.")
-        require(self.every is None or self.every > 0, f"every is {self.every}; it must be at least 1, or None.")
+        require_range(self, "n_class", least=2, whole=True)
+        require_range(self, "every", least=1, whole=True)
 
 
 @hyper
@@ -154,9 +154,27 @@ def alignment(seen: Seen) -> Float[Array, ""]:
     return measures.alignment(moved, measures.displacement(seen.teacher, seen.reference))
 
 
+class Seed(NamedTuple):
+    """What all networks of one seed share: its keys, data and numbers, the two references, and its teacher."""
+
+    keys: Mapping[str, Array]
+    network: Network
+    n_class: int
+    train: Task
+    test: Task
+    numbers: Hyper
+    reference: Params
+    stranger: Params
+    teacher: Params
+
+    def seen(self, network: Network, params: Params, start: Params, lessons: Lessons | None = None) -> Seen:
+        """One network of the seed, as measures take it."""
+        return Seen(network, params, start, self.reference, self.teacher, self.train, self.test, self.n_class, lessons)
+
+
 def run(
     asked: Asked,
-    config: Config,
+    configs: Sequence[Config],
     network: Network,
     n_class: int,
     train: Task,
@@ -164,66 +182,76 @@ def run(
     key: Array,
     numbers: Hyper,
 ) -> dict[str, Array]:
-    """Reference, teacher and students of one seed, and every measure of them, for each of `asked.teacher_steps`."""
+    """Reference, teacher and students of one seed, and every measure of them, for each of `configs`.
+
+    The configs differ in their students' options alone: one teacher serves all of them. The record has a leading axis
+    of configs, and after it one of `asked.teacher_steps`, if there are any.
+    """
     keys = dict(zip(("own", "other", "teacher", "inputs", "student"), jax.random.split(key, 5), strict=True))
     reference = rescaled(network.init(keys["own"]), numbers.init_scale)
     # An independent draw for every seed: permuting references among seeds would hand some students their own.
     stranger = rescaled(network.init(keys["other"]), numbers.init_scale)
     every = math.gcd(*asked.teacher_steps)
     trained = distillation.train_teacher(
-        keys["teacher"], network, reference, train, n_class, config.teacher, numbers.teacher,
+        keys["teacher"], network, reference, train, n_class, configs[0].teacher, numbers.teacher,
         Watch(every, lambda params: params) if every else None,
     )  # fmt: skip
-    of_teacher = functools.partial(
-        taught, asked, config, network, n_class, train, test, keys, numbers, reference, stranger
+
+    def of_teacher(teacher: Params) -> list[dict[str, Array]]:
+        seed = Seed(keys, network, n_class, train, test, numbers, reference, stranger, teacher)
+        lessons: dict[Any, Lessons] = {}
+        untaught = distillation.stack(*(untaught_record(asked, seed, params) for params in (reference, teacher)))
+        return [taught(asked, config, seed, lessons, untaught) for config in configs]
+
+    if every:
+        stops = jnp.array(asked.teacher_steps) // every - 1
+        records = jax.vmap(of_teacher)(jax.tree.map(lambda leaf: leaf[stops], trained.seen))
+    else:
+        records = of_teacher(trained.params)
+    shapes = [jax.tree.map(jnp.shape, record) for record in records]
+    require(
+        all(each == shapes[0] for each in shapes), "sweep: the values of an axis must leave the record's shapes alone."
     )
-    if not every:
-        return of_teacher(trained.params)
-    stops = jnp.array(asked.teacher_steps) // every - 1
-    return jax.vmap(of_teacher)(jax.tree.map(lambda leaf: leaf[stops], trained.seen))
+    return distillation.stack(*records)
+
+
+def untaught_record(asked: Asked, seed: Seed, params: Params) -> dict[str, Array]:
+    """Every measure of the reference or of the teacher."""
+    one = seed.seen(seed.network, params, seed.reference)
+    return {name: of(one) for name, of in asked.measured.items() if name not in asked.of_students}
 
 
 def taught(
-    asked: Asked,
-    config: Config,
-    network: Network,
-    n_class: int,
-    train: Task,
-    test: Task,
-    keys: Mapping[str, Array],
-    numbers: Hyper,
-    reference: Params,
-    stranger: Params,
-    teacher: Params,
+    asked: Asked, config: Config, seed: Seed, drawn: dict[Any, Lessons], untaught: Mapping[str, Array]
 ) -> dict[str, Array]:
-    """The students of one teacher, and every measure of them, of the teacher and of the reference."""
+    """The students of one teacher under one config, and every measure of them and, from `untaught`, of the others.
+
+    `drawn` holds the distillation data of earlier students of the teacher: what is drawn alike is drawn once.
+    """
     groups: dict[tuple[bool, Options], list[str]] = {}
     for name, student in asked.students.items():
         groups.setdefault((student.linear, tuple(sorted(student.options.items()))), []).append(name)
 
-    def trained_by(options: Options) -> tuple[StudentConfig, StudentHyper]:
-        return told(config.student, dict(options)), told(numbers.student, dict(options))
-
-    # Drawn from one key whatever they are: students of different inputs share all the randomness that they can.
-    lessons = {
-        options: distillation.make_lessons(keys["inputs"], network, teacher, *trained_by(options), train.images)
-        for options in dict.fromkeys(options for _, options in groups)
-    }
-
-    def seen(network: Network, params: Params, start: Params, lessons: Lessons | None = None) -> Seen:
-        return Seen(network, params, start, reference, teacher, train, test, n_class, lessons)
-
     def imitating(these: list[Student], linear: bool, options: Options) -> dict[str, Array]:
         """Every record of students that differ in their start and what they imitate only, along a leading axis."""
-        its_config, its_numbers = trained_by(options)
-        masks = imitated_logits(n_class, config.n_aux, its_numbers.n_imitated)
-        starts = distillation.stack(*(student.start(reference, stranger) for student in these))
+        its_config, its_numbers = told(config.student, dict(options)), told(seed.numbers.student, dict(options))
+        # Drawn from one key whatever they are: students of different inputs share all the randomness that they can.
+        numbers = tuple(item for item in options if item[0] in field_names(its_numbers))
+        alike = (its_config.inputs, its_config.n_inputs, its_config.fresh, numbers)
+        if alike not in drawn:
+            drawn[alike] = distillation.make_lessons(
+                seed.keys["inputs"], seed.network, seed.teacher, its_config, its_numbers, seed.train.images
+            )
+        lessons = drawn[alike]
+        masks = imitated_logits(seed.n_class, config.n_aux, its_numbers.n_imitated)
+        starts = distillation.stack(*(student.start(seed.reference, seed.stranger) for student in these))
         trained = distillation.train_students(
-            keys["student"], network, starts, jnp.stack([masks[student.imitates == "all"] for student in these]),
-            lessons[options], its_config, its_numbers, linear=linear, every=config.every,
-            see=lambda its_own, params: accuracy(seen(its_own, params, params)),
+            seed.keys["student"], seed.network, starts,
+            jnp.stack([masks[student.imitates == "all"] for student in these]),
+            lessons, its_config, its_numbers, linear=linear, every=config.every,
+            see=lambda its_own, params: accuracy(seed.seen(its_own, params, params)),
         )  # fmt: skip
-        epoch = -(-lessons[options].n // its_config.batch)
+        epoch = -(-lessons.n // its_config.batch)
         found = {"imitation_loss": jnp.mean(trained.losses[:, -epoch:], axis=1)}
         if config.every is not None:
             moments = trained.seen.shape[1]
@@ -231,8 +259,9 @@ def taught(
             found |= {"accuracy_along": trained.seen, "imitation_loss_along": jnp.mean(losses, axis=2)}
 
         def measure(params: Params, start: Params) -> dict[str, Array]:
-            its_own = distillation.linearised(network, start) if linear else network
-            return {name: of(seen(its_own, params, start, lessons[options])) for name, of in asked.measured.items()}
+            its_own = distillation.linearised(seed.network, start) if linear else seed.network
+            one = seed.seen(its_own, params, start, lessons=lessons)
+            return {name: of(one) for name, of in asked.measured.items()}
 
         return found | jax.vmap(measure)(trained.params, starts)
 
@@ -240,10 +269,7 @@ def taught(
     order = [name for names in groups.values() for name in names]
     places = jnp.array([order.index(name) for name in asked.students])
     record = jax.tree.map(lambda *parts: jnp.concatenate(parts)[places], *records)
-    both = (seen(network, params, reference) for params in (reference, teacher))
-    of_all = {name: of for name, of in asked.measured.items() if name not in asked.of_students}
-    untaught = distillation.stack(*({name: of(one) for name, of in of_all.items()} for one in both))
-    return record | {name: jnp.concatenate([untaught[name], record[name]]) for name in of_all}
+    return record | {name: jnp.concatenate([untaught[name], record[name]]) for name in untaught}
 
 
 def chosen(config: Config, data: datasets.Dataset) -> datasets.Dataset:
@@ -255,16 +281,27 @@ def chosen(config: Config, data: datasets.Dataset) -> datasets.Dataset:
 
 def make_run(asked: Asked, config: Config, data: Any) -> Run:
     """The run of `config` on `data`, with the images as arguments of the compiled program."""
-    data = chosen(config, data)
-    network = make_mlp(config, data.train_images.shape[1], data.n_class)
-    fixed = functools.partial(run, asked, config, network, data.n_class)
+    joint = make_joint_run(asked, [config], data)
+    return jax.tree_util.Partial(functools.partial(first_of, joint.func), *joint.args)
+
+
+def make_joint_run(asked: Asked, configs: Sequence[Config], data: Any) -> jax.tree_util.Partial:
+    """The run of `configs`, which differ in their students' options, on `data`: a leading axis of configs."""
+    data = chosen(configs[0], data)
+    network = make_mlp(configs[0], data.train_images.shape[1], data.n_class)
+    fixed = functools.partial(run, asked, tuple(configs), network, data.n_class)
     return jax.tree_util.Partial(fixed, *distillation.tasks(data))
+
+
+def first_of(run: Callable[..., Any], *arguments: Any) -> Any:
+    """The record that `run` gives for the first of its configs."""
+    return jax.tree.map(lambda values: values[0], run(*arguments))
 
 
 def check(asked: Asked, config: Config, hyper: Hyper) -> None:
     """Refuse options that contradict each other, or that no student would follow."""
     check_training("teacher", config.teacher, hyper.teacher)
-    require(hyper.init_scale > 0, f"init_scale is {hyper.init_scale}; it must be positive.")
+    require_range(hyper, "init_scale", above=0)
     last, has = max(asked.teacher_steps, default=config.teacher.steps), config.teacher.steps
     require(has == last, f"teacher.steps is {has}, but this study's last teacher has made {last}; set it to that.")
     require(config.every is not None or not asked.along, "every is None, but this study looks along the way; set it.")
@@ -339,6 +376,8 @@ def study(
         name=name,
         title=title or name,
         make_run=functools.partial(make_run, asked),
+        make_joint_run=functools.partial(make_joint_run, asked),
+        joint="student",
         load=lambda config: datasets.load(config.data),
         hyper=Hyper(),
         check=functools.partial(check, asked),

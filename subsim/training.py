@@ -10,7 +10,7 @@ import optax
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from subsim.network import Params
-from subsim.options import hyper, require, require_choice
+from subsim.options import hyper, require, require_choice, require_range
 
 OptimiserName = Literal["sgd", "momentum", "adam", "adam_l2", "adamw"]
 
@@ -60,16 +60,12 @@ _OPTIMISERS: dict[str, Callable[[TrainingHyper], optax.GradientTransformation]] 
 
 def check_training(name: str, config: TrainingConfig, numbers: TrainingHyper) -> None:
     """Raise `UserError` where an option of the training called `name` is out of range or would silently do nothing."""
-    for field in ("epochs", "batch"):
-        require(getattr(config, field) > 0, f"{name}.{field} is {getattr(config, field)}; it must be at least 1.")
-    require(
-        config.steps is None or config.steps > 0, f"{name}.steps is {config.steps}; it must be at least 1, or None."
-    )
+    require_range(config, "epochs", "steps", "batch", least=1, whole=True, of=name)
     require_choice(f"{name}.optimiser", config.optimiser, _OPTIMISERS)
-    rate, momentum, decay = numbers.learning_rate, numbers.momentum, numbers.weight_decay
-    require(rate > 0, f"{name}.learning_rate is {rate}; it must be positive.")
-    require(0 <= momentum < 1, f"{name}.momentum is {momentum}; it must lie in [0, 1).")
-    require(decay >= 0, f"{name}.weight_decay is {decay}; it must not be negative.")
+    require_range(numbers, "learning_rate", above=0, of=name)
+    require_range(numbers, "momentum", least=0, below=1, of=name)
+    require_range(numbers, "weight_decay", least=0, of=name)
+    momentum, decay = numbers.momentum, numbers.weight_decay
     require(
         decay == 0 or config.optimiser != "adam",
         f"{name}.weight_decay is {decay}, but {name}.optimiser is adam, which decays no weights: choose adamw "

@@ -19,7 +19,7 @@ from subsim import distillation, measures
 from subsim.distillation import StudentConfig, StudentHyper, Task
 from subsim.inputs import Bank, image_bank
 from subsim.network import Network, NetworkConfig, Params, imitated_logits
-from subsim.options import hyper, require
+from subsim.options import hyper, require, require_range
 from subsim.training import TrainingConfig, TrainingHyper, check_training
 
 
@@ -54,9 +54,7 @@ def check_traits(config: TraitConfig, numbers: TraitHyper, n_class: int = 10) ->
     check_training("teacher", config.teacher, numbers.teacher)
     distillation.check_student("student", config.student, numbers.student, config.n_aux)
     require(config.student.inputs != "images", "student.inputs is images, which students see anyway; name a noise.")
-    for name in ("digit", "trait"):
-        value = getattr(config, name)
-        require(0 <= value < n_class, f"{name} is {value}; it must be a class, 0 to {n_class - 1}.")
+    require_range(config, "digit", "trait", least=0, most=n_class - 1, whole=True)
     require(config.digit != config.trait, f"digit and trait are both {config.trait}; choose two classes.")
 
 

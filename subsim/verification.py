@@ -1,22 +1,22 @@
 """`subsim verify`: claims over many seeds, and a verdict on each."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal, NamedTuple
 
 import jax
-import jax.extend
 import jax.numpy as jnp
 import xarray as xr
 
 from subsim import datasets
+from subsim.analysis.summary import mean_interval, rate_interval
+from subsim.engine.settings import fixed
+from subsim.engine.simulate import simulate
 from subsim.engine.study import Study, Table, Variable
-from subsim.engine.summary import mean_interval, rate_interval
-from subsim.engine.sweep import simulate
 from subsim.options import UserError, require
 from subsim.theory import beyond
-from subsim.theory.claims import Claim, Test, Verdict
+from subsim.theory.claims import Claim
 from subsim.theory.edges import edges
 from subsim.theory.statements import standard
 
@@ -50,21 +50,12 @@ def standard_claims() -> list[Claim]:
     return [*standard(pooled.reshape(-1, 16)), *beyond.standard(), edges()]
 
 
-def _traced(test: Test) -> tuple[list[str], Test]:
-    """The settings of `test`, and the same test as a function that need not be traced once more."""
-    with jax.enable_x64(True):
-        jaxpr, verdicts = jax.make_jaxpr(test, return_shape=True)(jax.eval_shape(lambda: jax.random.key(0)))
-    evaluate, structure = jax.extend.core.jaxpr_as_fun(jaxpr), jax.tree.structure(verdicts)
-
-    def again(key: jax.Array) -> Mapping[str, Verdict]:
-        return jax.tree.unflatten(structure, evaluate(key))
-
-    return list(verdicts), again
-
-
 def study_of(claim: Claim) -> Study:
     """The study that tests `claim`: every seed's verdicts, by setting."""
-    settings, test = _traced(claim.test)
+    test = jax.jit(claim.test)
+    with fixed("float64"):
+        # Traced here for the names of its settings; the run finds the trace again.
+        settings = list(jax.eval_shape(test, jax.eval_shape(lambda: jax.random.key(0))))
 
     def run(key: jax.Array, _: Any) -> dict[str, jax.Array]:
         verdicts = test(key)
@@ -86,7 +77,7 @@ def study_of(claim: Claim) -> Study:
         precisions=("float64",),
         chunk=4096,
         # Half of the time goes into compiling many small functions, which the compiler's last efforts hardly speed up.
-        cpu_options={"xla_backend_optimization_level": 1, "xla_llvm_disable_expensive_passes": True},
+        compiler_options={"xla_backend_optimization_level": 1, "xla_llvm_disable_expensive_passes": True},
     )
 
 
@@ -124,8 +115,7 @@ def verify(claims: Iterable[Claim], seeds: int = 10_000, progress: Callable[[str
         if progress:
             progress(claim.name)
         study = study_of(claim)
-        # A chunk that is given is not tuned: trials take longer here than what they could save.
-        return _judged(claim, simulate(study, seeds=seeds, chunk=study.chunk))
+        return _judged(claim, simulate(study, seeds=seeds))
 
     # Two at a time: while one is traced and compiled, on one core, the other runs.
     with ThreadPoolExecutor(2) as pool:

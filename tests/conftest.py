@@ -1,9 +1,13 @@
 """Strict JAX for every test, and the small pieces that several tests are built from."""
 
+import contextlib
 import dataclasses
 import errno
 import functools
 import gzip
+import os
+import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,12 +18,20 @@ import zarr
 
 import subsim
 from subsim import cli, datasets
+from subsim.engine import settings
 
 ROOT = Path(__file__).resolve().parent.parent
+# What one test compiles no other compiles again, in whichever process of this run: pytest's workers are its children.
+PROGRAMS = Path(tempfile.gettempdir()) / (
+    f"subsim-tests-{os.getppid() if 'PYTEST_XDIST_WORKER' in os.environ else os.getpid()}"
+)
+assert settings.keep_programs(PROGRAMS) is None
 
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+# The engine fixes both for itself, so that a user's shell cannot.
+settings.rank_promotion, settings.dtype_promotion = "raise", "strict"
 
 
 @pytest.fixture
@@ -29,8 +41,9 @@ def x64():
 
 
 @pytest.fixture
-def optax_promotion():
+def optax_promotion(monkeypatch):
     """Dtype promotion as optax's Adam and flax's LayerNorm need it: a float to an integer step, float64 and float32."""
+    monkeypatch.setattr(settings, "dtype_promotion", "standard")
     # In every thread: `verify` has some.
     jax.config.update("jax_numpy_dtype_promotion", "standard")
     yield
@@ -67,6 +80,11 @@ def command(capsys):
 def tried(record_property):
     """Says what a drill tried, and how often, in the summary of the tests."""
     return functools.partial(record_property, "tried")
+
+
+def pytest_unconfigure():
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        shutil.rmtree(PROGRAMS, ignore_errors=True)
 
 
 def pytest_terminal_summary(terminalreporter):
@@ -167,7 +185,7 @@ def smoke_options(study: str) -> list[str]:
     return [word for name, value in SMOKE[study].items() for word in (name, *value.split())]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def toy():
     """A study of no science that exercises the engine: records of every dimension, and a way to make a seed diverge."""
 
@@ -190,7 +208,6 @@ def toy():
         },
         seeds=10,
         chunk=4,
-        lanes=2,
     )
 
 
@@ -201,7 +218,10 @@ class ToyConfig:
 
 
 class Disk:
-    """What a store writes on disk: the files in order, and `before`, called with each before it is written."""
+    """What a store writes on disk: the files in order, and `before`, called with each before it is written.
+
+    The last write of a new store is `run.zarr`, the name that its folder is given.
+    """
 
     def __init__(self) -> None:
         self.files: list[str] = []
@@ -221,20 +241,38 @@ class Disk:
 @pytest.fixture
 def disk(monkeypatch):
     """A `Disk` that a test can fill, or halt a run with."""
-    disk, write, write_chunk = Disk(), Path.write_bytes, zarr.storage.LocalStore.set
+    disk = Disk()
 
-    def write_bytes(path, content):
-        disk.before(path.name)
-        disk.files.append(path.name)
-        return write(path, content)
+    @contextlib.contextmanager
+    def writing(file):
+        disk.before(file)
+        yield
+        disk.files.append(file)
 
-    async def set(store, key, value):
-        disk.before(key)
-        await write_chunk(store, key, value)
-        disk.files.append(key)
+    def watch(write):
+        async def watched(store, key, value):
+            with writing(key):
+                await write(store, key, value)
 
-    monkeypatch.setattr(Path, "write_bytes", write_bytes)
-    monkeypatch.setattr(zarr.storage.LocalStore, "set", set)
+        return watched
+
+    def watch_sync(write):
+        def watched(store, key, value):
+            with writing(key):
+                write(store, key, value)
+
+        return watched
+
+    rename = Path.rename
+
+    def renamed(path, target):
+        with writing(Path(target).name):
+            return rename(path, target)
+
+    for name, watched in (("set", watch), ("set_if_not_exists", watch), ("set_sync", watch_sync)):
+        if hasattr(zarr.storage.LocalStore, name):  # which of them writes a chunk is each zarr's own choice
+            monkeypatch.setattr(zarr.storage.LocalStore, name, watched(getattr(zarr.storage.LocalStore, name)))
+    monkeypatch.setattr(Path, "rename", renamed)
     return disk
 
 

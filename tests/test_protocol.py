@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 import subsim
-from subsim import protocol
+from subsim import distillation, protocol
 from subsim.distillation import StudentConfig
+from subsim.engine.simulate import make_task
 from subsim.network import rotated
 from subsim.options import told
 from subsim.protocol import Student
@@ -169,6 +170,80 @@ def test_students_options_are_checked(options, changed, sentence):
     config = dataclasses.replace(CONFIG, student=dataclasses.replace(CONFIG.student, **changed))
     with pytest.raises(subsim.UserError, match=sentence):
         study.check(config, study.hyper)
+
+
+@pytest.fixture
+def traced(monkeypatch):
+    """How often what a seed does is traced, by the name of the function in `distillation`."""
+    counts = dict.fromkeys(("train_teacher", "make_lessons", "train_students"), 0)
+
+    def counted(name, function):
+        def count(*arguments, **options):
+            counts[name] += 1
+            return function(*arguments, **options)
+
+        return count
+
+    for name in counts:
+        monkeypatch.setattr(distillation, name, counted(name, getattr(distillation, name)))
+    return counts
+
+
+JOINT = {"student.loss": ["kl", "mse"], "student.batch": [64, 128]}
+
+
+def test_an_axis_over_students_options_gives_the_numbers_of_runs_one_by_one(traced):
+    """One program, in which one teacher serves all, and distillation data that are drawn alike are drawn once."""
+    study = protocol.study("s", "t", protocol.AUX_ONLY, config=CONFIG)
+    together = subsim.simulate(study, seeds=2, sweep=JOINT)
+    assert traced == {"train_teacher": 1, "make_lessons": 1, "train_students": 4}
+    assert together.imitation_loss.dims == ("seed", "student.loss", "student.batch", "student")
+    assert together.status.dims == ("seed",)
+    for loss, batch in zip(*JOINT.values(), strict=True):
+        alone = subsim.simulate(study, with_student(loss=loss, batch=batch), seeds=2)
+        here = together.sel({"student.loss": loss, "student.batch": batch})
+        for name in ("imitation_loss", "alignment"):
+            np.testing.assert_allclose(here[name], alone[name], rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(here.accuracy, alone.accuracy, atol=2 / 360)
+    # Control: the settings differ.
+    assert len(np.unique(np.round(together.imitation_loss.isel(seed=0, student=0), 6))) == 4
+
+
+def with_student(**options):
+    return dataclasses.replace(CONFIG, student=dataclasses.replace(CONFIG.student, **options))
+
+
+@pytest.mark.parametrize(
+    ("sweep", "programs", "teachers", "lessons", "students"),
+    [
+        ({**JOINT, "student.inputs": ["uniform", "gaussian", "images"]}, 1, 1, 3, 12),
+        ({"student.fresh": [False, True], "student.optimiser": ["adam", "sgd"]}, 1, 1, 2, 4),
+        ({"student.n_inputs": [256, 512], "student.temperature": [1.0, 2.0]}, 1, 1, 2, 2),
+        ({"teacher.batch": [64, 128], "student.loss": ["kl", "mse"]}, 2, 2, 2, 4),
+        ({"n_aux": [3, 5], "widths": [(8,), (16,)]}, 4, 4, 4, 4),
+    ],
+)
+def test_what_the_values_of_an_axis_share(traced, sweep, programs, teachers, lessons, students):
+    config = with_student(n_inputs=StudentConfig.n_inputs) if "images" in sweep.get("student.inputs", ()) else CONFIG
+    task = make_task(protocol.study("s", "t", protocol.AUX_ONLY, config=config), config, None, sweep, 0, None)
+    assert len(task.indices) == programs
+    for index in task.indices:
+        task.program(index)
+    assert traced == {"train_teacher": teachers, "make_lessons": lessons, "train_students": students}
+
+
+def test_no_value_of_an_axis_trains_the_teacher_again():
+    """In floating point operations, too: here the teacher's are nearly all."""
+    config = dataclasses.replace(CONFIG, teacher=TrainingConfig(steps=20_000, batch=128))
+    study = protocol.study("s", "t", protocol.AUX_ONLY, config=config)
+    one, four = (make_task(study, None, None, sweep, 0, None).program(()).cost.flops for sweep in ({}, JOINT))
+    assert one < four < 1.1 * one
+
+
+def test_students_of_one_program_have_records_of_one_shape():
+    study = protocol.study("s", "t", protocol.AUX_ONLY, config=dataclasses.replace(CONFIG, every=1))
+    with pytest.raises(subsim.UserError, match="the values of an axis must leave the record's shapes alone"):
+        subsim.simulate(study, seeds=1, sweep={"student.epochs": [1, 2]})
 
 
 def test_moments_of_students_must_be_equally_many():

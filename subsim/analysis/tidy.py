@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 import xarray as xr
 
-from subsim.engine.summary import mean_interval
+from subsim.analysis.summary import mean_interval
 
 MOST_BYTES = 100_000
 NUMBERS = ("mean", "low", "high", "n", "dropped")

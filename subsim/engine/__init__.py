@@ -1,1 +1,19 @@
-"""From a pure run(key, hyper) to thousands of seeds and a labelled data set; knows no theorem and no data."""
+"""The engine: a study becomes thousands of seeds, and a labelled data set on disk.
+
+The data flow one way, and every step returns one value:
+
+    study       what a user declares                      Study
+    axes        options that take several values          Study, sweep -> [Axis]
+    program     the run of one seed, traced and lowered   Study, axes -> Program
+    cost        its FLOPs and bytes                       Program -> Cost
+    plan        how many seeds go into a call             Cost, devices -> Plan
+    declaration what its functions are, in words          Study -> meaning
+    identity    what decides its numbers                  Program, meaning -> record of a program
+    store       results on disk, or in memory             Template -> Disk or Memory
+    runner      the program compiled and called           Program, Plan: seeds -> records, seconds of work at a time
+    simulate    the pipeline: plan, compile, and for each chunk that is missing: run, write
+
+`settings` fixes what the user's shell could change of a run; `devices` asks jax what there is; `host` is the program of
+a study that is ordinary Python; `integrity` finds and removes what is damaged on disk; `shards` divides a run among
+processes; `topology` compiles a program for TPUs that are not here.
+"""

@@ -2,7 +2,7 @@
 
 import ast
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any, NamedTuple
 
 import jax
@@ -15,8 +15,7 @@ from subsim.options import UserError, get, has, label, replaced, require
 class Axis(NamedTuple):
     """One dimension of a sweep: the dotted name of an option, its values, and whether they are traced.
 
-    The values of an option of the config cost a program each, unless they are `joint`: in one program, which computes
-    once what it computes alike for all of them.
+    Each value of an option of the config costs a program, unless the values are `joint`: the study puts them into one.
     """
 
     name: str
@@ -63,9 +62,10 @@ def _value(word: str) -> Any:
         return tuple(map(int, pieces)) if all(piece.isdigit() for piece in pieces) else word
 
 
-def make(sweep: Mapping[str, Iterable[Any]], config: Any, hyper: Any) -> list[Axis]:
-    """The axes of `sweep` (name -> values), those of the config first.
+def make(sweep: Mapping[str, Iterable[Any]], config: Any, hyper: Any, joint: str = "") -> list[Axis]:
+    """Return the axes of `sweep` (name -> values): those with a program for each value, the joint, the traced ones.
 
+    `joint` is the group of options that a study puts into one program; "" is none.
     Raises `UserError` for a name that is no option, and for values that are of another kind or stand there twice.
     """
     axes = []
@@ -76,21 +76,24 @@ def make(sweep: Mapping[str, Iterable[Any]], config: Any, hyper: Any) -> list[Ax
         alike = tuple(_alike(name, value, default) for value in values)
         require(len(alike) > 0, f"sweep of {name}: there are no values.")
         require(len(set(alike)) == len(alike), f"sweep of {name}: a value stands there twice.")
-        axes.append(Axis(name, alike, traced))
-    return sorted(axes, key=lambda axis: axis.traced)
+        axes.append(Axis(name, alike, traced, not traced and bool(joint) and name.startswith(f"{joint}.")))
+    return sorted(axes, key=lambda axis: (not axis.alone, axis.traced))
 
 
 def _alike(name: str, value: Any, default: Any) -> Any:
-    """`value` as what the option's `default` is: a whole number, a number, text, or a tuple of such."""
-    whole = isinstance(value, Integral) or (isinstance(value, Real) and float(value).is_integer())
+    """`value` as what the option's `default` is: a truth, a whole number, a number, text, or a tuple of such."""
+    truth = isinstance(value, bool | np.bool_)
+    whole = not truth and isinstance(value, Real) and float(value).is_integer()
     if isinstance(default, tuple):
         pieces = value if isinstance(value, tuple | list) else (value,)
         return tuple(_alike(name, piece, default[0] if default else 0) for piece in pieces)
     kind: Any
     if isinstance(default, str):
         kind, fits, wanted = str, isinstance(value, str), "text"
+    elif isinstance(default, bool):
+        kind, fits, wanted = bool, truth, "True or False"
     elif isinstance(default, float):
-        kind, fits, wanted = float, isinstance(value, Real), "a number"
+        kind, fits, wanted = float, not truth and isinstance(value, Real), "a number"
     else:
         # An option that is None by default (all logits, as many steps as the epochs make) counts something.
         kind, fits, wanted = int, whole, "a whole number"
@@ -99,18 +102,20 @@ def _alike(name: str, value: Any, default: Any) -> Any:
 
 
 def configs(config: Any, axes: Iterable[Axis]) -> dict[tuple[int, ...], Any]:
-    """`config` at every place along `axes`, all of them its options, by the numbers of their values."""
+    """Return `config` at every index along `axes`, all of them its options."""
     axes = list(axes)
     found = {}
-    for place in np.ndindex(*(len(axis.values) for axis in axes)):
-        found[place] = config
-        for axis, number in zip(axes, place, strict=True):
-            found[place] = replaced(found[place], axis.name, axis.values[number])
+    for index in np.ndindex(*(len(axis.values) for axis in axes)):
+        found[index] = config
+        for axis, number in zip(axes, index, strict=True):
+            found[index] = replaced(found[index], axis.name, axis.values[number])
     return found
 
 
-def over(run: Callable[[Any], Any], hyper: Any, axes: Sequence[Axis]) -> Callable[..., Any]:
-    """`run(hyper)` as a function of one array of values for each of `axes`, vmapped: a leading dimension for each.
+def over(run: Callable[[Any], Any], hyper: Any, axes: Sequence[Axis], behind: int = 0) -> Callable[..., Any]:
+    """Return `run(hyper)` as a function of one array of values for each of `axes`: vmapped, a dimension each.
+
+    The dimensions come after the first `behind` ones of what `run` returns.
 
     What does not depend on an axis is computed once for all its values: a teacher, where only students differ.
     """
@@ -126,7 +131,8 @@ def over(run: Callable[[Any], Any], hyper: Any, axes: Sequence[Axis]) -> Callabl
 
     function: Callable[..., Any] = at
     for number in reversed(range(len(names))):
-        function = jax.vmap(function, in_axes=tuple(0 if other == number else None for other in range(len(names))))
+        in_axes = tuple(0 if other == number else None for other in range(len(names)))
+        function = jax.vmap(function, in_axes, behind)
     return function
 
 

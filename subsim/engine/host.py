@@ -1,13 +1,13 @@
 """Studies whose run is an ordinary function of the seed's number (a timing, another program): nothing is compiled."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
 from subsim.engine.axes import Axis
-from subsim.engine.study import Study
+from subsim.engine.study import Run, Study
 from subsim.options import require
 
 Shapes = dict[str, jax.ShapeDtypeStruct]
@@ -23,32 +23,35 @@ def check(study: Study, axes: Sequence[Axis], root_seed: int, chunk: int | None)
 
 
 def shapes(study: Study) -> Shapes:
-    """The shape of one seed's record by name: a float64 for every label of a variable's dimensions."""
+    """Return the shape of one seed's record by name: a float64 for every label of a variable's dimensions."""
     sizes = {dim: len(labels) for dim, labels in study.coords.items() if not callable(labels)}
     for name, meaning in study.variables.items():
         for dim in meaning.dims:
-            require(dim in sizes, f"The study's variable {name!r} has the dimension {dim!r}; label it in coords.")
+            study.require(dim in sizes, f"variable {name!r} has the dimension {dim!r}, which coords do not label")
     return {
         name: jax.ShapeDtypeStruct(tuple(sizes[dim] for dim in meaning.dims), np.dtype(float))
         for name, meaning in study.variables.items()
     }
 
 
-def caller(run: Callable[[int], Mapping[str, Any]], record: Shapes) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
-    """`run` as the engine calls a program: from seeds, shape (chunk,), to their records, by name.
+def record_of(study: Study, run: Run, hyper: Any, seed: int) -> dict[str, np.ndarray]:
+    """Return `run(seed, hyper)` as arrays of float64 by name; raises `UserError` where it is not what `study` says."""
+    found = {}
+    for name, value in study.named(run(seed, hyper)).items():
+        try:
+            found[name] = np.asarray(value, float)
+        except (TypeError, ValueError):
+            study.require(False, f"the record's {name!r} is {type(value).__name__}, not an array of numbers")
+    has, wanted = ({name: value.shape for name, value in each.items()} for each in (found, shapes(study)))
+    study.require(has == wanted, f"its record has the shapes {has}, but variables and coords say {wanted}")
+    return found
 
-    Raises `UserError` where a record is not what the study declares.
-    """
+
+def caller(one: Callable[..., dict[str, np.ndarray]], arguments: tuple[Any, ...]) -> Callable[[np.ndarray], Any]:
+    """Return `one(*arguments, seed)` as the engine calls a program: from seeds to their records, by name."""
 
     def call(seeds: np.ndarray) -> dict[str, np.ndarray]:
-        records = [run(int(seed)) for seed in seeds]
-        for values in records:
-            found = {name: np.shape(value) for name, value in values.items()}
-            wanted = {name: value.shape for name, value in record.items()}
-            require(found == wanted, f"The study's record has the shapes {found}, but its variables say {wanted}.")
-        return {
-            name: np.stack([np.asarray(values[name], value.dtype) for values in records])
-            for name, value in record.items()
-        }
+        records = [one(*arguments, int(seed)) for seed in seeds]
+        return {name: np.stack([each[name] for each in records]) for name in records[0]}
 
     return call

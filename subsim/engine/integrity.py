@@ -1,46 +1,57 @@
-"""Whether the files of a store are whole: chunks tell by their checksum, all others by a hash in the root."""
+"""Whether a store is whole: chunks tell by a checksum, metadata by a hash that the root keeps, notes by their own."""
 
+import contextlib
 import itertools
 import json
-import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-import numcodecs
 import numpy as np
 import zarr
 
-from subsim.engine import provenance
+from subsim.engine.digests import digest
 from subsim.options import require
 
-# What the status of a seed says. Zarr's unwritten value is 0: a seed is missing until its chunk's status is written.
+# What the status of a seed says. Zarr's unwritten value is 0: a seed is missing until its status is written.
 MISSING, FINISHED, DIVERGED = 0, 1, 2
-# Zstandard's own checksum of the content lies at the end of each chunk's file: the atomic write of a chunk writes it
-# too, and any zarr reader checks it. (The CRC32C of numcodecs would do the same, but needs one more package and does
-# not compress: the status of a thousand seeds is some twenty bytes.) The lowest level is the fastest; the numbers of
-# networks hardly compress at any.
-CODEC = numcodecs.Zstd(level=1, checksum=True)
-SEAL = "sha256"  # the root's attribute that holds the hash of every file of metadata, its own other attributes included
-ROOT = ".zattrs"
+SEAL = "sha256"  # the root's attribute that has the hash of every array's metadata, and of the other attributes
+CHUNK_KEYS = {"name": "default", "separator": "."}
+ROOT = "zarr.json"
+COPY = "the copy of all metadata in zarr.json"
+NOTES = ("origins", "programs")  # groups of groups whose attributes say what made the seeds
+LAYERS = ("metadata", "chunks", "notes")  # each is seen to be damaged only where those before it are whole
+_TOGETHER = 64  # chunks read in one piece; only where that fails is each read alone
 
 
 class Damage(NamedTuple):
-    """A file of the store that is cut, altered or gone: its name, the seeds in it, and its chunk's place along `seed`
-    and the axes whose values have programs of their own. Metadata and coordinates have neither."""
+    """What is damaged: the metadata or labels of an array, or a note; or a chunk of an array, its index, and the seeds
+    in it."""
 
-    file: str
-    seeds: range | None = None
+    array: str
     chunk: tuple[int, ...] | None = None
+    seeds: range | None = None
 
     def __str__(self) -> str:
-        return self.file if self.seeds is None else f"{self.file} (seeds {self.seeds[0]} to {self.seeds[-1]})"
+        if self.seeds is None or self.chunk is None:
+            return self.array
+        return f"{self.array}/c.{'.'.join(map(str, self.chunk))} (seeds {self.seeds[0]} to {self.seeds[-1]})"
+
+
+def root(store: Path, mode: Literal["r", "r+"] = "r") -> Any:
+    """Open the group of a store as it is, whatever its consolidated metadata say."""
+    return zarr.open_group(store, mode=mode, zarr_format=3, use_consolidated=False)
+
+
+def of_seeds(group: Any) -> dict[str, Any]:
+    """Return name -> array of those arrays that grow with the seeds."""
+    return {name: array for name, array in group.arrays() if _grows(array)}
 
 
 def require_whole(store: Path, damaged: Sequence[Damage], repair: bool = False) -> None:
-    """Raise `UserError` where files are `damaged`, unless `repair` is asked for and can be done."""
+    """Raise `UserError` where something is `damaged`, unless `repair` is asked for and can be done."""
     require(
-        ROOT not in (damage.file for damage in damaged),
+        ROOT not in (damage.array for damage in damaged),
         f"{store} is not a complete subsim store: its {ROOT}, which says what it holds, is missing, damaged or another "
         "program's; bring it back from a copy, or remove the folder or choose another.",
     )
@@ -52,123 +63,189 @@ def require_whole(store: Path, damaged: Sequence[Damage], repair: bool = False) 
     )
 
 
-def seal(store: Path, **changes: Any) -> None:
-    """Change attributes of the root, and record there the hash of every file of metadata."""
-    root = attributes(store) | changes | {SEAL: _hashes(store)}
-    root[SEAL] |= {ROOT: provenance.digest(root)}
-    zarr.open_group(store, mode="r+", zarr_format=2).attrs.put(root)
+def seal(group: Any) -> None:
+    """Record in the root the hash of every array's metadata, and of the root's own attributes."""
+    attributes = {name: value for name, value in group.attrs.items() if name != SEAL}
+    hashes = {name: _hash(array) for name, array in sorted(group.arrays())}
+    group.attrs.put(attributes | {SEAL: hashes | {ROOT: digest([attributes, hashes])}})
 
 
-def attributes(store: Path) -> dict[str, Any]:
-    """The attributes of the root."""
-    return json.loads((store / ROOT).read_bytes())
+def _hash(array: Any) -> str:
+    """The hash of what an array's metadata say; its length is left out where it grows with the seeds."""
+    meta = array.metadata
+    shape = array.shape[1:] if _grows(array) else array.shape
+    fixed = [meta.dimension_names, shape, array.chunks, str(array.dtype), str(array.fill_value), dict(array.attrs)]
+    return digest([*fixed, meta.chunk_key_encoding.separator])
 
 
-def damaged_metadata(store: Path) -> list[Damage]:
-    """The damaged files among those that describe the store and its arrays."""
-    try:
-        root = attributes(store)
-        own = root[SEAL].pop(ROOT)
-        if own == provenance.digest(root):
-            found = _hashes(store)
-            return [Damage(file) for file, recorded in root[SEAL].items() if found.get(file) != recorded]
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        pass
-    return [Damage(ROOT)]
+def _grows(array: Any) -> bool:
+    return array.metadata.dimension_names[:1] == ("seed",)
 
 
-def _hashes(store: Path) -> dict[str, str]:
-    """File -> hash of the JSON in it, of all metadata but the root's attributes. The length of an array is left out: it
-    grows with the seeds."""
-    hashes = {}
-    for path in (store / ".zgroup", *store.glob("*/.z*")):
-        try:
-            content = json.loads(path.read_bytes())
-            if path.name == ".zarray":
-                content["shape"] = content["shape"][1:]
-            hashes[path.relative_to(store).as_posix()] = provenance.digest(content)
-        except (OSError, ValueError, LookupError, TypeError):
-            pass  # a file without a hash is damaged
-    return hashes
+def write_note(group: Any, path: str, note: Mapping[str, Any]) -> None:
+    """Write `note` as the attributes of a group in `group`, with their own hash: in one piece, as a reader may come."""
+    plain = json.loads(json.dumps(note))
+    sealed = plain | {SEAL: digest(plain)}
+    if path not in group:
+        with contextlib.suppress(zarr.errors.ContainsGroupError):  # another shard came first, with the same
+            group.create_group(path, attributes=sealed)
+            return
+    group[path].attrs.put(sealed)
 
 
-def damaged_chunks(store: Path) -> list[Damage]:
-    """The damaged files among the coordinates and the chunks; the metadata must be whole already.
-
-    A chunk of seeds is begun when any file of it exists; then its status must, and, where that has a seed that is not
-    missing, so must all its data.
-    """
-    arrays, coordinates = _arrays(store)
-    found = [
-        Damage(_file(name, place))
-        for name, array in coordinates.items()
-        for place in _grid(array)
-        if not _content(store, name, place, array)
-    ]
-    status = arrays.pop("status")
-    depth = len(status["shape"])
-    begun = {place[:depth] for name in ("status", *arrays) for place in _written(store / name)}
-    for place in sorted(begun):
-        first = place[0] * status["chunks"][0]
-        seeds = range(first, min(first + status["chunks"][0], status["shape"][0]))
-        states = _content(store, "status", place, status)
-        needed = states is not None and any(state != MISSING for state in states)
-        if not states:
-            found.append(Damage(_file("status", place), seeds, place))
-        for name, array in arrays.items():
-            for inner in _grid(array, depth):
-                content = _content(store, name, place + inner, array)
-                # A run that was stopped before this file's turn left none, and no seed that needs it.
-                if not content and (needed or content is not None):
-                    found.append(Damage(_file(name, place + inner), seeds, place))
+def notes(store: Path, kind: str) -> dict[str, dict[str, Any] | None]:
+    """Return the notes of a kind by their keys, sorted; None for one that is not as it was written."""
+    found: dict[str, dict[str, Any] | None] = {}
+    for file in sorted((store / kind).glob(f"*/{ROOT}")):
+        note = _attributes(file, "group")
+        found[file.parent.name] = note if note and note.pop(SEAL, "") == digest(note) else None
     return found
 
 
-def discard(store: Path, places: Iterable[tuple[int, ...]]) -> None:
-    """Make the chunks at `places` as if they had never begun; a stop in between leaves them damaged."""
-    arrays, _ = _arrays(store)
-    for place in places:
-        for name, array in sorted(arrays.items(), key=lambda item: item[0] != "status"):
-            # The status goes first: without it, what is left of the chunk counts as damage.
-            for inner in _grid(array, len(place)):
-                (store / _file(name, place + inner)).unlink(missing_ok=True)
-
-
-def _arrays(store: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Name -> description (.zarray) of the arrays that runs fill chunk by chunk, and of the coordinates."""
-    kinds: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
-    for path in sorted(store.glob("*/.zarray")):
-        dims = json.loads(path.with_name(".zattrs").read_bytes())["_ARRAY_DIMENSIONS"]
-        coordinate = dims == [path.parent.name]
-        kinds[coordinate][path.parent.name] = json.loads(path.read_bytes())
-    return kinds
-
-
-def _grid(array: dict[str, Any], depth: int = 0) -> Iterator[tuple[int, ...]]:
-    """The places of an array's chunks, along its dimensions from number `depth` on."""
-    counts = (math.ceil(size / chunk) for size, chunk in zip(array["shape"], array["chunks"], strict=True))
-    return itertools.product(*map(range, itertools.islice(counts, depth, None)))
-
-
-def _file(name: str, place: tuple[int, ...]) -> str:
-    return f"{name}/{'.'.join(map(str, place))}"
-
-
-def _written(folder: Path) -> Iterator[tuple[int, ...]]:
-    """The places of the chunks that have a file in an array's folder."""
-    for file in folder.iterdir():
-        words = file.name.split(".")
-        if all(word.isdecimal() for word in words):
-            yield tuple(map(int, words))
-
-
-def _content(store: Path, name: str, place: tuple[int, ...], array: dict[str, Any]) -> bytes | None:
-    """The bytes of a chunk; no bytes where its file is damaged, None where there is none."""
+def _attributes(file: Path, kind: str) -> dict[str, Any] | None:
+    """The attributes in the metadata of a group or an array; None where they are damaged."""
     try:
-        content = bytes(CODEC.decode((store / _file(name, place)).read_bytes()))
-    except FileNotFoundError:
+        metadata = json.loads(file.read_bytes())
+        whole = (metadata["zarr_format"], metadata["node_type"]) == (3, kind)
+        return dict(metadata["attributes"]) if whole else None
+    except (OSError, ValueError, KeyError, TypeError):
         return None
-    except (OSError, RuntimeError, ValueError, MemoryError):  # the disk's own error, and those of the codec
-        return b""
-    size = math.prod(array["chunks"]) * np.dtype(array["dtype"]).itemsize
-    return content if array["filters"] or len(content) == size else b""
+
+
+def damages(store: Path) -> list[Damage]:
+    """Return all that is damaged in a store; what lies below damaged metadata comes to light when they are mended.
+
+    A seed that is not missing must have every chunk of its record and a note of its origin and program, and every
+    chunk that is there must be readable.
+    """
+    try:
+        attributes: dict[str, Any] = dict(root(store).attrs)
+        hashes = attributes.pop(SEAL)
+        if hashes.pop(ROOT) != digest([attributes, hashes]):
+            return [Damage(ROOT)]
+    except Exception:  # whatever is there, it cannot be read
+        return [Damage(ROOT)]
+    arrays = {name: _array(store, name) for name in hashes}
+    damaged = [name for name, array in arrays.items() if array is None or _hash(array) != hashes[name]]
+    whole = {name: array for name, array in arrays.items() if name not in damaged}
+    seeds = length_in_copy(store)
+    found = [Damage(path) for path in _damaged_notes(store)] + ([] if seeds else [Damage(COPY)])
+    seeds = seeds or max((array.shape[0] for array in whole.values() if _grows(array)), default=0)
+    damaged += [name for name, array in whole.items() if _grows(array) and array.shape[0] < seeds]
+    if damaged:  # what a chunk is, the metadata say
+        return found + [Damage(name) for name in damaged]
+    grow = {name: array for name, array in whole.items() if _grows(array) and name not in ("status", "seed")}
+    labels = attributes["labels"]
+    found += [Damage(name) for name in sorted(labels) if not _says(whole[name], labels[name])]
+    seed = _values(whole["seed"], slice(seeds))
+    found += [Damage("seed")] if seed is None or not np.array_equal(seed, np.arange(seeds)) else []
+    found += _damaged_chunks(store, whole["status"], grow, seeds)
+    return found or [Damage(path) for path in _lost_notes(store, whole["status"], whole["made_by"], labels, seeds)]
+
+
+def _says(array: Any, labels: Any) -> bool:
+    """Whether the values of an array are those that the root names."""
+    values = _values(array)
+    return values is not None and digest(values.tolist()) == digest(labels)
+
+
+def _array(store: Path, name: str) -> Any:
+    """An array as its own metadata have it; None where they cannot be read."""
+    try:
+        array = zarr.open_array(store, path=name, mode="r", zarr_format=3)
+        whole = _attributes(store / name / ROOT, "array") is not None and _hash(array)
+        return array if whole else None
+    except Exception:
+        return None
+
+
+def length_in_copy(store: Path) -> int:
+    """Return for how many seeds the arrays have room by the root's copy of their metadata; 0 where it is damaged."""
+    try:
+        group = zarr.open_group(store, mode="r", zarr_format=3, use_consolidated=True)
+        hashes: Any = group.attrs[SEAL]
+        arrays: Any = {name: group[name] for name in hashes if name != ROOT}
+        lengths = {array.shape[0] for array in arrays.values() if _grows(array)}
+        same = all(_hash(array) == hashes[name] for name, array in arrays.items())
+        return lengths.pop() if same and len(lengths) == 1 else 0
+    except Exception:
+        return 0
+
+
+def _damaged_notes(store: Path) -> Iterator[str]:
+    for kind in NOTES:
+        found = notes(store, kind)
+        yield from [kind] if found and _attributes(store / kind / ROOT, "group") is None else []
+        yield from (f"{kind}/{key}" for key, note in found.items() if note is None)
+
+
+def _lost_notes(store: Path, status: Any, made_by: Any, labels: Mapping[str, Any], seeds: int) -> Iterator[str]:
+    """The notes that seeds which are there ask for, and which are not there."""
+    origins, programs = (notes(store, kind) for kind in NOTES)
+    there, makers = np.asarray(status[:seeds]) != MISSING, np.asarray(made_by[:seeds])
+    yield from (f"origins/{maker:08x}" for maker in np.unique(makers[there]) if f"{maker:08x}" not in origins)
+    places = {note["place"] for note in programs.values() if note}
+    for index in np.argwhere(there.any(axis=0)):
+        at = zip(status.metadata.dimension_names[1:], index, strict=True)
+        place = ", ".join(f"{dim}={labels[dim][number]}" for dim, number in at)
+        if place not in places:
+            yield f"programs of {place}" if place else "programs"
+
+
+def _damaged_chunks(store: Path, status: Any, arrays: dict[str, Any], seeds: int) -> Iterator[Damage]:
+    chunk = status.chunks[0]
+    for index in itertools.product(*map(range, status.shape[1:])):
+        for first in range(0, seeds, _TOGETHER * chunk):
+            slab = (slice(first, first + _TOGETHER * chunk), *index)
+            whole = all(_values(array, slab) is not None for array in (status, *arrays.values()))
+            for start in range(first, min(first + _TOGETHER * chunk, seeds), chunk):
+                here = range(start, min(start + chunk, seeds))
+                region, number = (slice(here.start, here.stop), *index), (start // chunk, *index)
+                if not whole and _values(status, region) is None:
+                    yield Damage("status", number, here)
+                    continue
+                if start == first or not whole:
+                    states = np.asarray(status[slab if whole else region])
+                chunks = {name: (*number, *(0,) * (array.ndim - status.ndim)) for name, array in arrays.items()}
+                there = {name for name, inner in chunks.items() if _file(store, name, inner).is_file()}
+                if not (states[start - first : start - first + chunk] if whole else states).any():
+                    # A chunk's status is written before its other arrays, with all seeds missing.
+                    if there and not _file(store, "status", number).is_file():
+                        yield Damage("status", number, here)
+                    continue
+                for name, inner in chunks.items():
+                    if name not in there or not (whole or _values(arrays[name], region) is not None):
+                        yield Damage(name, inner, here)
+
+
+def _file(store: Path, name: str, chunk: tuple[int, ...]) -> Path:
+    return store / name / f"c.{'.'.join(map(str, chunk))}"
+
+
+def _values(array: Any, region: Any = ...) -> Any:
+    """The values of `array` in `region`; None where not all chunks that are there can be decoded."""
+    try:
+        return array[region]
+    except Exception:  # the disk's own errors, and all that a codec makes of bytes which are not its own
+        return None
+
+
+def discard(store: Path, damaged: Iterable[Damage]) -> None:
+    """Make the seeds of damaged chunks missing, and remove what is left of them; a stop in between leaves damage."""
+    # The status goes first: without it, nothing else of the chunk counts.
+    arrays = of_seeds(root(store))
+    names, dims = ["status", *sorted(arrays.keys() - {"status", "seed"})], arrays["status"].ndim
+    chunks = [damage.chunk[:dims] for damage in damaged if damage.chunk is not None]
+    for suffix in dict.fromkeys(".".join(map(str, chunk)) for chunk in chunks):
+        for name in names:
+            for file in (store / name / f"c.{suffix}", *(store / name).glob(f"c.{suffix}.*")):
+                file.unlink(missing_ok=True)
+
+
+def discard_note(store: Path, path: str) -> None:
+    """Remove a note that is damaged or lost, or mend the group of all; of an origin, a note stays that it was lost."""
+    (store / path / ROOT).unlink(missing_ok=True)
+    if path in NOTES:
+        zarr.open_group(store, path=path, mode="a", zarr_format=3)
+    elif path.startswith("origins/"):
+        write_note(root(store, "r+"), path, {"lost": True})

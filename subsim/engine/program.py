@@ -1,7 +1,7 @@
-"""The compiled program of a study: one trace a config, lanes of seeds side by side, seeds sharded over devices."""
+"""The program of a study: its run for one seed, traced once, and then compiled for many seeds on all devices."""
 
-import contextlib
 import functools
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -9,211 +9,202 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from subsim.engine import host
 from subsim.engine.axes import Axis, over
 from subsim.engine.axes import arrays as axis_arrays
-from subsim.engine.counts import matrix_flops, value_bytes
+from subsim.engine.cost import Cost, cost_of
 from subsim.engine.devices import AXIS, is_cpu
-from subsim.engine.errors import runs_the_study
-from subsim.engine.repeats import without_repeats
-from subsim.engine.study import Precision, Run, Study
-from subsim.options import UserError, replaced
+from subsim.engine.digests import fingerprint
+from subsim.engine.plan import Plan
+from subsim.engine.settings import PRNG, fixed
+from subsim.engine.study import Precision, Study
+from subsim.options import replaced
 
-# What each precision asks of matrix products. By default a GPU or TPU would round float32 operands behind our back.
-_MATMUL = {"float32": "highest", "bfloat16": "bfloat16", "float64": "highest"}
-
-
-class Plan(NamedTuple):
-    """How seeds are cut: `chunk` seeds a call of the program, of which `lanes` advance side by side on each device."""
-
-    chunk: int
-    lanes: int
-
-
-class Prepared(NamedTuple):
-    """A config before its first seed, or `configs` that are joint: the run and its numbers on the device, and the data,
-    the first config's, on the host.
-
-    `one` is the trace of the record of one seed, its joint and then its traced axes first, as a function of `arguments`
-    and the seed. Of a study that runs on the host, it is None, `arguments` are the run and its numbers as they are, and
-    `on_host` is its record.
-    """
-
-    one: jax.stages.Traced | None
-    arguments: tuple[Any, ...]
-    precision: Precision
-    data: Any
-    on_host: host.Shapes | None = None
-    cpu_options: Mapping[str, Any] = MappingProxyType({})
-    configs: int = 1
+Records = dict[str, np.ndarray]
 
 
 class Program(NamedTuple):
-    """A traced program of one `Plan`, its devices, and the shape of one seed's record by name, its axes first.
+    """The run of one seed, traced, and all that it takes.
 
-    None in place of a trace: the study runs on the host.
+    `one(*arguments, seed)` is the record of one seed, its joint and then its traced axes first; of a study that runs on
+    the host it is an ordinary function of the seed and is not `traced`. `record` has the shapes by name, and `data` the
+    arrays that enter the program as arguments.
     """
 
-    traced: jax.stages.Traced | None
-    mesh: Mesh
+    one: Callable[..., Any]
+    arguments: tuple[Any, ...]
     record: dict[str, jax.ShapeDtypeStruct]
+    data: Any
+    precision: Precision
+    traced: jax.stages.Traced | None = None
+    cost: Cost = Cost()
+    compiler_options: Mapping[str, Any] = MappingProxyType({})
+
+    def hashes(self) -> dict[str, str]:
+        """The sha256 of the lowered program, "" where a part of it runs on the host, and that of its data, "" of a run
+        on the host."""
+        if self.traced is None:
+            return {"code_sha256": "", "data_sha256": ""}
+        with fixed(self.precision):  # to read an array of a device is a transfer, which a user may have forbidden
+            lowered = self.traced.lower().as_text()
+            # Arrays that a function encloses are in the text, or beside it: jax has a setting that says which.
+            enclosed = fingerprint(_enclosed(self.traced.jaxpr))
+            data = fingerprint(jax.tree.leaves(self.data))
+        code = "" if "callback" in lowered else hashlib.sha256(f"{lowered}{enclosed}".encode()).hexdigest()
+        return {"code_sha256": code, "data_sha256": data}
 
 
-@contextlib.contextmanager
-def arithmetic(precision: Precision) -> Iterator[None]:
-    """Run jax in `precision` inside the block, and as before outside it."""
-    with jax.enable_x64(precision == "float64"), jax.default_matmul_precision(_MATMUL[precision]):
-        yield
+def _enclosed(jaxpr: Any) -> Iterator[Any]:
+    """All arrays that are constants of a program."""
+    yield from getattr(jaxpr, "consts", ())
+    for equation in jaxpr.eqns:
+        yield from (each.val for each in equation.invars if np.ndim(getattr(each, "val", 0)) > 0)
+        for leaf in jax.tree.leaves(list(equation.params.values())):
+            yield from _enclosed(leaf) if hasattr(leaf, "eqns") else ()
 
 
-def make_one(axes: Sequence[Axis] = ()) -> jax.stages.Wrapped:
-    """The record of one seed, followed by the traced `axes`, as a function of the run, its numbers and the seed.
+def trace(
+    study: Study, configs: Sequence[Any], hyper: Any, axes: Sequence[Axis], root_seed: int, precision: Precision
+) -> Program:
+    """Load the data of `configs`, which differ along the joint ones of `axes`, and trace the run of one seed.
 
-    Seed i has the key fold_in(root, i) with i its global index: how seeds are cut cannot change their randomness. All
-    values of an axis share their seed's key.
+    Seed i has the key fold_in(root, i) with i its global index: how seeds are divided cannot change their randomness.
+    All values of an axis share their seed's key.
     """
-
-    @jax.jit
-    def one(run: Run, hyper: Any, values: Any, root: jax.Array, seed: jax.Array) -> Any:
-        key = jax.random.fold_in(root, seed)
-        return over(functools.partial(run, key), hyper, axes)(*values)
-
-    return one
-
-
-def evaluated(traced: jax.stages.Traced) -> Callable[..., Any]:
-    """What was traced, as a function that does not call the study's code again."""
-    return _as_function(traced.jaxpr, jax.tree.structure(traced.out_info))
-
-
-def _as_function(program: ClosedJaxpr, results: jax.tree_util.PyTreeDef) -> Callable[..., Any]:
-    flat = jaxpr_as_fun(program)
-    return lambda *arguments: jax.tree.unflatten(results, flat(*jax.tree.leaves(arguments)))
-
-
-def trace_lean(function: jax.stages.Wrapped, *arguments: Any) -> jax.stages.Traced:
-    """The trace of `function` without what it computes again, which XLA would have to read, and to find."""
-    traced = function.trace(*arguments)
-    lean = _as_function(without_repeats(traced.jaxpr), jax.tree.structure(traced.out_info))
-    return jax.jit(lean).trace(*arguments)
-
-
-def make_program(one: Callable[..., Any], lanes: int, mesh: Mesh) -> jax.stages.Wrapped:
-    """The compiled program: record of each of `seeds`, shape (chunk,), along a leading axis.
-
-    Each device of `mesh`, whose only axis is `seed`, runs its own share of the seeds in its own loop, `lanes` at a
-    time: nothing passes between devices.
-    """
-
-    @jax.jit
-    def program(run: Run, hyper: Any, values: Any, root: jax.Array, seeds: jax.Array) -> Any:
-        def share(run: Run, hyper: Any, values: Any, root: jax.Array, seeds: jax.Array) -> Any:
-            each = functools.partial(one, run, hyper, values, root)
-            return jax.lax.map(each, seeds, batch_size=None if lanes == 1 else lanes)
-
-        everywhere, apart = PartitionSpec(), PartitionSpec(AXIS)
-        specs = (everywhere, everywhere, everywhere, everywhere, apart)
-        # Nothing is communicated, so there is no replication for shard_map to keep track of.
-        sharded = jax.shard_map(share, mesh=mesh, in_specs=specs, out_specs=apart, check_vma=False)
-        return sharded(run, hyper, values, root, seeds)
-
-    return program
-
-
-@runs_the_study
-def prepare(
-    study: Study, config: Any, hyper: Any, axes: Sequence[Axis], root_seed: int, precision: Precision
-) -> Prepared:
-    """Load the data of `config` and put its run and numbers where the program will find them."""
-    traced = tuple(axis for axis in axes if axis.traced)
-    for axis in traced:
+    traced_axes, joint = [axis for axis in axes if axis.traced], [axis for axis in axes if axis.joint]
+    for axis in traced_axes:
         # An option that is None by default has no place among the numbers until it has a value.
         hyper = replaced(hyper, axis.name, axis.values[0])
-    data = study.load(config)
+    data = study.load(configs[0])
     if study.on_host:
-        return Prepared(None, (study.make_run(config, data), hyper), precision, data, host.shapes(study))
-    with arithmetic(precision):
-        run = study.make_run(config, data)
+        on_host = functools.partial(host.record_of, study, study.make_run(configs[0], data))
+        return Program(on_host, (hyper,), host.shapes(study), data, precision)
+    with fixed(precision):
+        if joint:
+            assert study.make_joint_run is not None
+            run = study.make_joint_run(configs, data)
+        else:
+            run = study.make_run(configs[0], data)
         if not isinstance(run, jax.tree_util.Partial):
             run = jax.tree_util.Partial(run)
         run, hyper = jax.tree.map(jnp.asarray, (run, hyper))
-        arguments = (run, hyper, axis_arrays(traced, hyper), jax.random.key(root_seed))
-        one = trace_lean(make_one(traced), *arguments, np.uint32(0))
-    return Prepared(one, arguments, precision, data, cpu_options=study.cpu_options)
+        # As jax.random.key(root_seed), whatever JAX_RANDOM_SEED_OFFSET says.
+        root = jax.random.wrap_key_data(jnp.array([0, root_seed], np.uint32), impl=PRNG)
+        arguments = (run, hyper, axis_arrays(traced_axes, hyper), root)
+        sizes = tuple(len(axis.values) for axis in joint)
+
+        @jax.jit
+        def one(run: Any, hyper: Any, values: Any, root: jax.Array, seed: jax.Array) -> dict[str, jax.Array]:
+            def record_of(hyper: Any) -> dict[str, jax.Array]:
+                record = named(study, run(jax.random.fold_in(root, seed), hyper))
+                outer = 1 if joint else 0  # the axis of configs becomes one for each joint axis
+                return {name: value.reshape(*sizes, *value.shape[outer:]) for name, value in record.items()}
+
+            return over(record_of, hyper, traced_axes, behind=len(joint))(*values)
+
+        # For seeds side by side, and on each device of a mesh, jax would trace the study's code again: only what it
+        # made of it the first time is called from here on. No tracer is enclosed, so nothing is hoisted.
+        once, _ = jax.closure_convert(one, *arguments, np.uint32(0))
+        traced = jax.jit(once).trace(*arguments, np.uint32(0))
+    record = dict(traced.out_info)
+    return Program(once, arguments, record, run, precision, traced, cost_of(traced), study.compiler_options)
 
 
-class Cost(NamedTuple):
-    """What one seed computes, all values of its axes among them: FLOPs of matrix products, and bytes of values, on
-    average over joint configs, which are computed in turn."""
+def named(study: Study, record: Any) -> dict[str, jax.Array]:
+    """Return the record as a dictionary of arrays; raises `UserError` where it is none."""
+    found = {}
+    for name, value in study.named(record).items():
+        try:
+            found[name] = jnp.asarray(value)
+        except (TypeError, ValueError):
+            study.require(False, f"the record's {name!r} is {type(value).__name__}, not an array of numbers")
+        study.require(
+            not jax.dtypes.issubdtype(found[name].dtype, jax.dtypes.extended),
+            f"the record's {name!r} is an array of {found[name].dtype}, not of numbers",
+        )
+    return found
 
-    bytes: int
-    flops: int
 
+def batched(program: Program, plan: Plan, mesh: Mesh) -> jax.stages.Traced:
+    """Trace the program of a whole call: (arguments, rounds, seeds of shape (rounds of a chunk, seeds at once)).
 
-def cost_of_one(prepared: Prepared) -> Cost:
-    """The cost of one seed, counted from its trace; on the host, none."""
-    if prepared.one is None:
-        return Cost(0, 0)
-    jaxpr = prepared.one.jaxpr.jaxpr
-    return Cost(value_bytes(jaxpr) // prepared.configs, matrix_flops(jaxpr))
+    Each device of `mesh`, whose only axis is `seed`, runs its own columns of the seeds in its own loop of `rounds`
+    rounds: nothing passes between devices. The records have the two leading dimensions of the seeds; those of rounds
+    that were not run are zero.
+    """
+    most = plan.rounds(mesh.size)
 
+    def share(arguments: Any, rounds: jax.Array, seeds: jax.Array) -> Any:
+        each = functools.partial(program.one, *arguments)
 
-def trace(prepared: Prepared, plan: Plan, mesh: Mesh) -> Program:
-    """Trace the program of `plan`; the record's shapes come from the trace that is compiled."""
-    if prepared.one is None:
-        return Program(None, mesh, prepared.on_host or {})
-    everywhere, apart = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec(AXIS))
-    with arithmetic(prepared.precision):
-        program = make_program(evaluated(prepared.one), plan.lanes, mesh)
+        def side_by_side(seeds: jax.Array) -> Any:
+            if plan.at_once > 1:
+                return jax.vmap(each)(seeds)
+            # A batch of one makes XLA's CPU backend multiply matrices more slowly than none.
+            return jax.tree.map(lambda value: value[None], each(seeds[0]))
+
+        if most == 1:
+            return jax.tree.map(lambda value: value[None], side_by_side(seeds[0]))
+
+        def one_round(number: jax.Array, records: Any) -> Any:
+            return jax.tree.map(
+                lambda held, new: jax.lax.dynamic_update_index_in_dim(held, new, number, 0),
+                records,
+                side_by_side(seeds[number]),
+            )
+
+        shapes = jax.eval_shape(side_by_side, seeds[0])
+        nothing = jax.tree.map(lambda shape: jnp.zeros((most, *shape.shape), shape.dtype), shapes)
+        return jax.lax.fori_loop(0, rounds, one_round, nothing)
+
+    everywhere, apart = PartitionSpec(), PartitionSpec(None, AXIS)
+    if mesh.size > 1:
+        # Nothing is communicated, so there is no replication for shard_map to keep track of.
+        specs = (everywhere, everywhere, apart)
+        share = jax.shard_map(share, mesh=mesh, in_specs=specs, out_specs=apart, check_vma=False)
+    placed = tuple(NamedSharding(mesh, spec) for spec in (everywhere, everywhere, apart))
+    with fixed(program.precision):
         # Shapes alone: the devices may be ones that are not here.
-        shapes = jax.eval_shape(lambda: prepared.arguments)
-        arguments = jax.tree.map(lambda shape: shape.update(sharding=everywhere), shapes)
-        traced = program.trace(*arguments, jax.ShapeDtypeStruct((plan.chunk,), np.uint32, sharding=apart))
-    record = {
-        name: jax.ShapeDtypeStruct(value.shape[1:], value.dtype) for name, value in named(traced.out_info).items()
-    }
-    return Program(traced, mesh, record)
+        arguments = jax.eval_shape(lambda: program.arguments)
+        seeds = jax.ShapeDtypeStruct((most, plan.at_once * mesh.size), np.uint32)
+        return jax.jit(share, in_shardings=placed).trace(arguments, jax.ShapeDtypeStruct((), np.int32), seeds)
 
 
 class Call(NamedTuple):
-    """A compiled program as a function from seeds, shape (chunk,), to their records on the host, by name.
+    """A compiled program: a function from at most a chunk of seeds to their records, by name, one row a seed.
 
     `memory` is what it needs on each device, in bytes: its arguments, results and all that lies between.
     """
 
-    run: Callable[[np.ndarray], dict[str, np.ndarray]]
+    run: Callable[[np.ndarray], Records]
     memory: int = 0
 
-    def __call__(self, seeds: np.ndarray) -> dict[str, np.ndarray]:
-        """The records of `seeds`, by name, along a leading axis."""
+    def __call__(self, seeds: np.ndarray) -> Records:
+        """Return the records of `seeds`."""
         return self.run(seeds)
 
 
-def compile_program(prepared: Prepared, program: Program) -> Call:
-    """Compile the traced `program` and put its arguments on every device of its mesh."""
+def compile_program(program: Program, plan: Plan, mesh: Mesh) -> Call:
+    """Compile `program` for calls of `plan`, and put its arguments on every device of `mesh`."""
     if program.traced is None:
-        run, hyper = prepared.arguments
-        return Call(runs_the_study(host.caller(lambda seed: named(run(seed, hyper)), program.record)))
-    with arithmetic(prepared.precision):
-        compiled = program.traced.lower().compile(dict(prepared.cpu_options) if is_cpu(program.mesh) else None)
-        arguments = jax.device_put(prepared.arguments, NamedSharding(program.mesh, PartitionSpec()))
+        return Call(host.caller(program.one, program.arguments))
+    most, together = plan.rounds(mesh.size), plan.at_once * mesh.size
+    options = dict(program.compiler_options) if is_cpu(mesh) else None
+    whole = batched(program, plan, mesh)
+    with fixed(program.precision):
+        compiled = whole.lower().compile(options)
+        arguments = jax.device_put(program.arguments, NamedSharding(mesh, PartitionSpec()))
 
-    @runs_the_study
-    def run_compiled(seeds: np.ndarray) -> dict[str, np.ndarray]:
-        return jax.device_get(named(compiled(*arguments, seeds.astype(np.uint32))))
+    def run(seeds: np.ndarray) -> Records:
+        # Places that are left over repeat seeds; what they give is dropped.
+        grid = np.resize(seeds.astype(np.uint32), (most, together))
+        rounds = np.int32(-(-len(seeds) // together))
+        with fixed(program.precision):
+            records = jax.device_get(compiled(arguments, rounds, grid))
+        return {name: value.reshape(-1, *value.shape[2:])[: len(seeds)] for name, value in records.items()}
 
     needs = compiled.memory_analysis()
     parts = ("argument", "output", "temp") if needs else ()
-    return Call(run_compiled, sum(getattr(needs, f"{part}_size_in_bytes") for part in parts))
-
-
-def named(record: Any) -> dict[str, Any]:
-    """The record as a dictionary, whether the study returns one or a NamedTuple."""
-    if hasattr(record, "_asdict"):
-        record = record._asdict()
-    if not isinstance(record, dict):
-        raise UserError("The study's run must return a dict or a NamedTuple of arrays: its record of one seed.")
-    return record
+    return Call(run, sum(getattr(needs, f"{part}_size_in_bytes") for part in parts))

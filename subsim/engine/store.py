@@ -1,309 +1,352 @@
-"""Results on disk: one zarr group a run, made from a template, each chunk written into its own region, resumable."""
+"""Results on disk: one zarr group a run, in which every chunk of seeds is a region of its own; or in memory."""
 
 import contextlib
-import functools
+import os
 import shutil
-import signal
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
 import zarr
+from zarr.codecs import Crc32cCodec, ZstdCodec
 
-from subsim.engine import integrity, lock, provenance, resume
-from subsim.engine.axes import Axis
-from subsim.engine.glance import FILE
+from subsim.engine import integrity
 from subsim.engine.integrity import DIVERGED, FINISHED, MISSING
-from subsim.engine.program import Plan
-from subsim.engine.study import Study
 from subsim.options import UserError, require
 
-P = ParamSpec("P")
-T = TypeVar("T")
+FILE = "run.zarr"  # the store of a run, in the folder of its results
+Index = tuple[int, ...]  # of one program: the numbers of the values of the axes that have a program for each value
 
 _STATUS = {
     "description": "whether the seed's record is on disk, and whether all of it is finite",
     "flag_values": [MISSING, FINISHED, DIVERGED],
     "flag_meanings": "missing finished diverged",
 }
-# Version 2 of the format: version 3 has no stable form for the text labels of a coordinate.
-_FORMAT: dict[str, Any] = {"zarr_format": 2, "consolidated": False}
+_MADE_BY = {"description": "the origin in the attribute `origins`, in hexadecimal digits, that made the seed's record"}
+
+
+class Template(NamedTuple):
+    """The arrays of a run: `dataset` has every dimension, label and attribute for one seed, which is missing.
+
+    Along the dimensions `alone` each value has a program of its own; `chunk` seeds lie in one file.
+    """
+
+    dataset: xr.Dataset
+    alone: tuple[str, ...]
+    chunk: int
+
+    @property
+    def depth(self) -> int:
+        """The dimensions along which an array is written piece by piece."""
+        return 1 + len(self.alone)
 
 
 def template(
-    study: Study, config: Any, record: Mapping[str, Any], identity: Mapping[str, Any], axes: Sequence[Axis], seeds: int
-) -> xr.Dataset:
-    """The data set of `study` with every dimension, coordinate and attribute, and `seeds` seeds that are all missing.
+    title: str,
+    meanings: Mapping[str, Any],
+    record: Mapping[str, Any],
+    labels: Mapping[str, Sequence[Any]],
+    alone: Sequence[str],
+    inner: Sequence[str],
+    attributes: Mapping[str, Any],
+    chunk: int,
+) -> Template:
+    """Return the arrays of a run.
 
-    `record` gives, by name, anything with the `shape` and `dtype` of one seed's value, the joint and the traced axes
-    first; `config` is one of the run's, which all label alike.
-    The arrays repeat one number in memory, however many seeds there are.
+    `record` gives, by name, anything with the `shape` and `dtype` of one seed's value, whose first dimensions are
+    `inner`; `meanings` has each variable's description, dims and units; `labels` those of every dimension.
     """
-    outer = {"seed": seeds, **{axis.name: len(axis.values) for axis in axes if axis.alone}}
-    inner = [axis.name for axis in axes if not axis.alone]
+    outer = {"seed": 1, **{name: len(labels[name]) for name in alone}}
     variables: dict[str, Any] = {}
-    sizes: dict[str, int] = {}
     for name, value in record.items():
-        require(name in study.variables, f"The study's record has {name!r}, which its variables do not describe.")
-        require(name not in ("seed", "status"), f"The study's record has {name!r}, a name that the engine uses itself.")
-        meaning = study.variables[name]
-        require(
-            len(meaning.dims) == len(value.shape) - len(inner),
-            f"The study's variable {name!r} has dims {meaning.dims}, but its values have shape "
-            f"{tuple(value.shape[len(inner) :])}.",
-        )
-        empty = np.nan if np.issubdtype(value.dtype, np.floating) else 0
-        values = np.broadcast_to(np.asarray(empty, value.dtype), (*outer.values(), *value.shape))
-        attributes = {"description": meaning.description, "units": meaning.units}
-        variables[name] = ((*outer, *inner, *meaning.dims), values, attributes)
-        sizes |= dict(zip(meaning.dims, value.shape[len(inner) :], strict=True))
-    variables["status"] = (tuple(outer), np.broadcast_to(np.uint8(MISSING), tuple(outer.values())), _STATUS)
-    used = {dim: labels for dim, labels in study.coords.items() if dim in sizes}
-    coords: dict[str, Any] = {
-        dim: list(labels(config, sizes[dim]) if callable(labels) else labels) for dim, labels in used.items()
-    }
-    coords |= {axis.name: axis.labels for axis in axes}
-    coords["seed"] = ("seed", np.arange(seeds), {"description": "global index i; its key is fold_in(root, i)"})
-    made_by = {"config_hash": provenance.digest(identity), **provenance.origin(), "continued_by": []}
-    return xr.Dataset(variables, coords, {"title": study.title, **identity, **made_by})
+        fill = np.nan if np.issubdtype(value.dtype, np.floating) else 0
+        values = np.full((*outer.values(), *value.shape), fill, value.dtype)
+        about = {"description": meanings[name].description, "units": meanings[name].units}
+        variables[name] = ((*outer, *inner, *meanings[name].dims), values, about)
+    variables["status"] = (tuple(outer), np.full(tuple(outer.values()), MISSING, np.uint8), _STATUS)
+    variables["made_by"] = (tuple(outer), np.zeros(tuple(outer.values()), np.uint32), _MADE_BY)
+    coords: dict[str, Any] = {dim: list(values) for dim, values in labels.items()}
+    coords["seed"] = ("seed", np.arange(1), {"description": "global index i; its key is fold_in(root, i)"})
+    dataset = xr.Dataset(variables, coords, {"title": title, **attributes})
+    return Template(dataset, tuple(alone), chunk)
 
 
-@contextlib.contextmanager
-def _signals_held() -> Iterator[None]:
-    """Ctrl-C and SIGTERM wait until the block is left, and are then what they were.
+class Memory:
+    """The results of a run that leaves nothing on disk: the template's arrays, filled as a store's are."""
 
-    Only the main thread hears of them; in others there is nothing to hold.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    held: list[int] = []
-    before = {number: signal.getsignal(number) or signal.SIG_DFL for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        for number in before:
-            signal.signal(number, lambda number, _frame: held.append(number))
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        for first in held[:1]:
-            signal.raise_signal(first)
-
-
-def uninterrupted(function: Callable[P, T]) -> Callable[P, T]:
-    """`function`, run to its end, and only then interrupted (Ctrl-C, SIGTERM): what it writes is written."""
-
-    @functools.wraps(function)
-    def to_its_end(*args: P.args, **kwargs: P.kwargs) -> T:
-        with _signals_held():
-            return function(*args, **kwargs)
-
-    return to_its_end
-
-
-class Store:
-    """The results of one run: `missing` seeds, `write` a chunk, read the `dataset`.
-
-    A `place` picks one value, by its number, of each axis whose values have programs of their own.
-    """
-
-    def __init__(self, target: Path):
-        self._target = target
-        # A chunk of nothing but zeros is written too: a file that is not there is then one that was lost.
-        with zarr.config.set({"array.write_empty_chunks": True}):
-            arrays = dict(zarr.open_group(target, mode="r+", zarr_format=2).arrays())
-        self._arrays: dict[str, Any] = arrays
+    def __init__(self, made: Template, seeds: int):
+        one = made.dataset
+        self._arrays: dict[str, Any] = {
+            str(name): np.repeat(variable.values, seeds, axis=0) for name, variable in one.data_vars.items()
+        }
+        held = {name: (one[name].dims, values, one[name].attrs) for name, values in self._arrays.items()}
+        coords = {name: values for name, values in one.coords.items() if name != "seed"}
+        self._dataset = xr.Dataset(held, coords | {"seed": ("seed", np.arange(seeds), one.seed.attrs)}, one.attrs)
+        self._origin: tuple[str, Mapping[str, Any]] | None = None
 
     @property
-    def block(self) -> int:
-        """Seeds that share their files: the chunk of the run that made the store. Seed i lies in block i // `block`,
-        and a block may be written by one process only."""
-        return self._arrays["status"].chunks[0]
+    def chunk(self) -> int:
+        """Seeds that lie in one file."""
+        return self._dataset.attrs["chunk"]
 
-    @uninterrupted
-    def missing(self, seeds: int, place: tuple[int, ...]) -> np.ndarray:
-        """Those of the seeds 0 .. `seeds` - 1 that are not on disk at `place`, in order."""
-        return np.flatnonzero(self._arrays["status"][(slice(seeds), *place)] == MISSING)
+    @property
+    def programs(self) -> dict[str, dict[str, Any]]:
+        """The programs that the store has a record of, by their keys."""
+        return {}
 
-    @uninterrupted
-    def write(self, first: int, place: tuple[int, ...], record: Mapping[str, np.ndarray]) -> None:
-        """Write a chunk at `place`: seeds from `first` on, one row each. Raises `UserError` where the disk refuses."""
-        rows = len(next(iter(record.values())))
+    def keep_program(self, key: str, program: Mapping[str, Any]) -> None:
+        """Keep the record of a program."""
+
+    def keep_origin(self, key: str, origin: Mapping[str, Any]) -> None:
+        """Keep where and by what the seeds that are written from now on are made."""
+        self._origin = key, origin
+
+    def missing(self, seeds: int, index: Index) -> np.ndarray:
+        """Return those of the seeds 0 .. `seeds` - 1 that are not there at `index`, in order."""
+        return np.flatnonzero(self._arrays["status"][(slice(seeds), *index)] == MISSING)
+
+    def write(self, first: int, index: Index, records: Mapping[str, np.ndarray]) -> None:
+        """Write the records of the seeds from `first` on, one row each, at `index`."""
+        rows = len(next(iter(records.values())))
         finite = np.ones(rows, bool)
-        for values in record.values():
-            if np.issubdtype(values.dtype, np.floating):
+        for values in records.values():
+            if np.issubdtype(values.dtype, np.inexact):
                 finite &= np.isfinite(values).reshape(rows, -1).all(axis=1)
-        region = (slice(first, first + rows), *place)
-        with self._refusals():
-            # The status comes before the data, so that data without it are known to have lost it; and after the data,
-            # so that a seed counts as finished only when all of it is on disk.
-            self._arrays["status"][region] = MISSING
-            for name, values in record.items():
-                self._arrays[name][region] = values
-            self._arrays["status"][region] = np.where(finite, FINISHED, DIVERGED)
+        region = (slice(first, first + rows), *index)
+        for name, values in records.items():
+            self._arrays[name][region] = values
+        self._arrays["made_by"][region] = int(self._origin[0], 16) if self._origin else 0
+        # Last, so that a seed counts as finished only when all of it is there.
+        self._arrays["status"][region] = np.where(finite, FINISHED, DIVERGED)
 
-    @uninterrupted
-    def keep_plan(self, plan: Plan) -> None:
-        """Note the plan, so that a run that is continued computes the same bits."""
-        with self._refusals():
-            integrity.seal(self._target, calls=plan._asdict())
-
-    @contextlib.contextmanager
-    def _refusals(self) -> Iterator[None]:
-        """Say in a sentence that the disk refuses."""
-        try:
-            yield
-        except OSError as error:
-            raise UserError(
-                f"out: cannot write to {self._target} ({error.strerror or error}); finished seeds are kept: mend the "
-                "folder and repeat the command."
-            ) from None
-
-    @uninterrupted
     def dataset(self, seeds: int, most: int | None = None) -> xr.Dataset:
-        """The labelled data set of seeds 0 .. `seeds` - 1: in memory, or of more than `most` bytes read where it is
-        used, each time anew."""
-        options: dict[str, Any] = {"engine": "zarr", "consolidated": False, "cache": False}
-        with xr.open_dataset(self._target, **options) as held:
+        """Return the labelled data set of seeds 0 .. `seeds` - 1."""
+        origins = {self._origin[0]: dict(self._origin[1])} if self._origin else {}
+        return _in_order(self._dataset.isel(seed=slice(0, seeds)).assign_attrs(origins=origins))
+
+
+class Disk(Memory):
+    """The results of a run in the zarr group `group` at `target`."""
+
+    def __init__(self, target: Path):
+        self._target, self._origin = target, None
+        self._group = integrity.root(target, "r+")
+        # A chunk of nothing but zeros is written too: a file that is not there is then one that was lost.
+        with zarr.config.set({"array.write_empty_chunks": True}):
+            self._arrays = dict(self._group.arrays())
+
+    @property
+    def chunk(self) -> int:
+        """Seeds that lie in one file."""
+        return self._group.attrs["chunk"]
+
+    @property
+    def programs(self) -> dict[str, dict[str, Any]]:
+        """The programs that the store has a record of, by their keys."""
+        return _notes(self._target, "programs")
+
+    def keep_program(self, key: str, program: Mapping[str, Any]) -> None:
+        """Keep the record of a program. Processes that share the store write the same under the same key."""
+        if self.programs.get(key) != program:
+            with refusals(self._target):
+                integrity.write_note(self._group, f"programs/{key}", program)
+
+    def keep_origin(self, key: str, origin: Mapping[str, Any]) -> None:
+        """Keep where and by what the seeds that are written from now on are made."""
+        self._origin = key, origin
+        if key not in _notes(self._target, "origins"):
+            with refusals(self._target):
+                integrity.write_note(self._group, f"origins/{key}", origin)
+
+    def write(self, first: int, index: Index, records: Mapping[str, np.ndarray]) -> None:
+        """Write the records of the seeds from `first` on; raises `UserError` where the disk refuses."""
+        rows = len(next(iter(records.values())))
+        with refusals(self._target):
+            # First, too: where a chunk has other files and no status, that was lost.
+            self._arrays["status"][(slice(first, first + rows), *index)] = MISSING
+            super().write(first, index, records)
+
+    def dataset(self, seeds: int, most: int | None = None) -> xr.Dataset:
+        """Return the data set of seeds 0 .. `seeds` - 1: in memory, or of more than `most` bytes read where used."""
+        with _opened(self._target) as held:
             wanted = _in_order(held.isel(seed=slice(0, seeds)))
             return wanted if most is not None and wanted.nbytes > most else wanted.load()
 
 
-class Memory(Store):
-    """The results of a run that leaves nothing on disk: `template`'s arrays, filled as a store's are."""
-
-    def __init__(self, template: xr.Dataset):
-        self._filled = template.assign(
-            {name: variable.copy(data=np.array(variable)) for name, variable in template.data_vars.items()}
-        )
-        self._arrays = {str(name): variable.values for name, variable in self._filled.data_vars.items()}
-
-    def keep_plan(self, plan: Plan) -> None:
-        """Nothing: a run that is not on disk cannot be continued."""
-
-    def dataset(self, seeds: int, most: int | None = None) -> xr.Dataset:
-        """The labelled data set of seeds 0 .. `seeds` - 1."""
-        return _in_order(self._filled.isel(seed=slice(0, seeds)))
-
-
 def _in_order(results: xr.Dataset) -> xr.Dataset:
-    """`results` with its variables by name: a store lists them as the file system does."""
-    return results[sorted(map(str, results.data_vars))]
+    """`results` with its variables by name and its text as numpy's: a store lists and reads them in its own way."""
+    text = {name: [*map(str, values.values)] for name, values in results.coords.items() if values.dtype.kind in "OT"}
+    return results.assign_coords(text)[sorted(map(str, results.data_vars))]
 
 
-def exists(out: str | Path | None) -> bool:
-    """Whether folder `out` holds a store, whatever is in it."""
-    return out is not None and (Path(out) / FILE).exists()
+def consolidate(target: Path) -> None:
+    """Copy the metadata of all arrays into the root, the last step of every change of them.
+
+    Readers see the arrays as they were until then, all of one length.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Consolidated metadata")  # every zarr that we admit reads it
+        zarr.consolidate_metadata(target, zarr_format=3)
 
 
-def kept_plan(out: str | Path | None, devices: int) -> Plan | None:
-    """The plan that the run in folder `out` was made with, where it suits this number of devices."""
-    if out is None or not exists(out):
-        return None
-    try:
-        kept = integrity.attributes(Path(out) / FILE)["calls"]
-        found = Plan(int(kept["chunk"]), int(kept["lanes"]))
-    except (OSError, LookupError, ValueError, TypeError):
-        return None
-    return found if found.chunk % (devices * found.lanes) == 0 else None
+def _notes(target: Path, kind: str) -> dict[str, dict[str, Any]]:
+    return {key: note for key, note in integrity.notes(target, kind).items() if note is not None}
+
+
+def _opened(target: Path) -> xr.Dataset:
+    """The data set at `target`, read where it is used, with the origins of its seeds and its programs as attributes."""
+    held = xr.open_dataset(target, engine="zarr", consolidated=True, zarr_format=3, cache=False)
+    return held.assign_attrs({kind: _notes(target, kind) for kind in integrity.NOTES})
 
 
 @contextlib.contextmanager
-def open_store(
-    out: str | Path | None,
-    template: xr.Dataset,
-    alone: Sequence[str],
-    plan: Plan,
-    repair: bool = False,
-    process: int = 0,
-) -> Iterator[Store]:
-    """The store in folder `out` with room for the seeds of `template`: made from it, or found there and continued.
-
-    Inside the block no other command can open it; of one command's processes, number 0 makes it ready for the others.
-    None keeps it in memory. `repair` makes damaged seeds missing.
-    Raises `UserError` where `out` cannot be written, is in use, is damaged, or holds a run of another identity.
-    """
-    if out is None:
-        yield Memory(template)
-        return
-    target = Path(out) / FILE
-    with lock.held(target.parent, process):
-        if process > 0:
-            resume.check_same_run(target, template)
-            yield Store(target)
-        else:
-            yield _opened(target, template, alone, plan, repair)
-
-
-@uninterrupted
-def _opened(target: Path, template: xr.Dataset, alone: Sequence[str], plan: Plan, repair: bool) -> Store:
-    draft = functools.partial(_draft, target, template, alone)
+def refusals(target: Path) -> Iterator[None]:
+    """Say in a sentence that the disk refuses."""
     try:
-        if target.exists():
-            resume.make_ready(target, template, draft, repair)
-        else:
-            # Complete under another name first: a folder that looks like a store is one.
-            with draft(plan.chunk) as made:
-                integrity.seal(made, plan=plan._asdict())
-                made.rename(target)
+        yield
     except OSError as error:
         raise UserError(
-            f"out: cannot write to {target.parent} ({error.strerror or error}); choose another folder."
+            f"out: cannot write to {target.parent} ({error.strerror or error}); finished seeds are kept: mend the "
+            "folder or choose another with --out, and repeat the command."
         ) from None
-    return Store(target)
 
 
-def _make(target: Any, template: xr.Dataset, alone: Sequence[str], block: int) -> None:
-    """Write the arrays of `template`: its coordinates filled, its variables without a chunk."""
-    encoding: dict[Any, Any] = {name: {"compressors": [integrity.CODEC]} for name in template.variables}
-    encoding["seed"]["chunks"] = (template.sizes["seed"],)
-    for name, variable in template.data_vars.items():
-        encoding[name]["chunks"] = tuple(
-            block if dim == "seed" else 1 if dim in alone else max(1, size) for dim, size in variable.sizes.items()
-        )
-    # One seed, and then room for the others: xarray would look into every chunk whether it is empty.
-    one = template.isel(seed=slice(1))
-    coordinates, variables = one.coords.to_dataset(), one.drop_vars(list(one.coords))
-    for part, options in ((coordinates, {"mode": "w", "write_empty_chunks": True}), (variables, {"mode": "a"})):
-        part.to_zarr(target, encoding={name: encoding[name] for name in part.variables}, **options, **_FORMAT)
-    resume.make_room(target, template)
+def attributes(target: Path) -> dict[str, Any]:
+    """Return the attributes of the store at `target`."""
+    return dict(integrity.root(target).attrs)
+
+
+def exists(folder: Path) -> bool:
+    """Whether `folder` holds a store, whatever is in it."""
+    return (folder / FILE).exists()
+
+
+def make(target: Path, made: Template) -> None:
+    """Make the store of a run at `target`: under another name first, so that what looks like a store is one."""
+    with refusals(target), _draft(target) as draft:
+        group = zarr.open_group(draft, mode="w", zarr_format=3, attributes=dict(made.dataset.attrs))
+        for name in made.dataset.variables:
+            make_array(group, str(name), made)
+        integrity.seal(group)
+        consolidate(draft)
+        draft.rename(target)
 
 
 @contextlib.contextmanager
-def _draft(target: Path, template: xr.Dataset, alone: Sequence[str], block: int) -> Iterator[Path]:
-    """The files of `template` in a folder beside `target`, whose remains are removed in the end."""
+def _draft(target: Path) -> Iterator[Path]:
+    """A folder beside `target`, which is gone after the block; what a run that was killed has left there goes first."""
     draft = target.with_name(f"{FILE}.draft")
-    contents: dict[str, Any] = {}
-    _make(zarr.storage.MemoryStore(contents), template, alone, block)
-    shutil.rmtree(draft, ignore_errors=True)  # that of a run that was killed
+    shutil.rmtree(draft, ignore_errors=True)
     try:
-        # One after the other: where one write is refused, zarr's others are still under way and put files back.
-        for name, content in contents.items():
-            file = draft / name
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(content.to_bytes())
         yield draft
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 
 
+def make_array(group: Any, name: str, made: Template) -> Any:
+    """Make the array of one variable of the template in `group`."""
+    variable = made.dataset[name].variable
+    text = variable.dtype.kind in "OU"
+    inner = variable.shape[made.depth :]
+    chunks = (made.chunk, *[1] * len(made.alone), *inner) if name in made.dataset.data_vars else variable.shape
+    array = group.create_array(
+        name,
+        shape=variable.shape,
+        dtype=str if text else variable.dtype,
+        chunks=(2**16,) if name == "seed" else tuple(max(1, size) for size in chunks),
+        compressors=[ZstdCodec(level=1), Crc32cCodec()],
+        fill_value="" if text else np.nan if variable.dtype.kind == "f" else 0,
+        dimension_names=variable.dims,
+        attributes=dict(variable.attrs),
+        chunk_key_encoding=integrity.CHUNK_KEYS,
+    )
+    if name in made.dataset.coords:
+        with zarr.config.set({"array.write_empty_chunks": True}):
+            array[...] = variable.values.astype(object) if text else variable.values
+    return array
+
+
+def make_room(target: Path, seeds: int) -> None:
+    """Give every array of the store room for `seeds` seeds.
+
+    A kill in between leaves arrays of different lengths, which the next call evens out.
+    """
+    arrays = integrity.of_seeds(integrity.root(target, "r+"))
+    longest = max(seeds, *(array.shape[0] for array in arrays.values()))
+    with refusals(target):
+        # The status comes last: a seed has one only where it has room.
+        for _, array in sorted(arrays.items(), key=lambda item: (item[0] == "status", item[0])):
+            if array.shape[0] < longest:
+                array.resize((longest, *array.shape[1:]))
+        if not np.array_equal(arrays["seed"][:], np.arange(longest)):
+            arrays["seed"][:] = np.arange(longest)
+        if integrity.length_in_copy(target) < longest:
+            consolidate(target)
+
+
+def mend(target: Path, made: Template, damaged: Sequence[integrity.Damage]) -> None:
+    """Make what is damaged as if it had never been written: metadata and labels anew, chunks of seeds missing."""
+    with refusals(target):
+        for _ in integrity.LAYERS:
+            for damage in damaged:
+                if damage.array in made.dataset.variables and damage.chunk is None:
+                    _make_anew(target, damage.array, made)
+                elif damage.array.partition("/")[0] in integrity.NOTES:
+                    integrity.discard_note(target, damage.array)
+            integrity.discard(target, damaged)
+            # An array that was made anew is one seed long.
+            make_room(target, 1)
+            damaged = integrity.damages(target)
+
+
+def _make_anew(target: Path, name: str, made: Template) -> None:
+    """Make the metadata of an array anew, and the values of a label; chunks of seeds stay where they are."""
+    with _draft(target) as draft:
+        make_array(zarr.open_group(draft, mode="w", zarr_format=3), name, made)
+        (target / name).mkdir(exist_ok=True)
+        for file in (target / name).glob("c.*") if name in made.dataset.coords else ():
+            file.unlink()
+        for file in sorted((draft / name).iterdir()):  # the chunks come first: without metadata they do not count
+            file.replace(target / name / file.name)
+
+
+def finished(folder: Path) -> tuple[int, int]:
+    """Return (seeds that are finished everywhere, seeds asked for) of the run in `folder`; (0, 0) where none is."""
+    try:
+        status: Any = zarr.open_array(folder / FILE, path="status", mode="r", zarr_format=3)
+        done = (np.asarray(status[:]) != MISSING).reshape(status.shape[0], -1).all(axis=1)
+        return int(done.sum()), len(done)
+    except Exception:  # whatever is there, it is no results
+        return 0, 0
+
+
+def stores(root: Path) -> list[Path]:
+    """Return the folders at and below `root` that hold a store, sorted."""
+    found = []
+    for folder, inner, _ in os.walk(root):
+        if FILE in inner:
+            found.append(Path(folder))
+        # A store holds a file a chunk: it is not looked into, and neither is what is hidden.
+        inner[:] = [name for name in inner if not name.startswith((".", FILE))]
+    return sorted(found)
+
+
 def load_results(out: str | Path) -> xr.Dataset:
-    """The data set that a run left in folder `out`; seeds that are not finished are left out.
+    """Return the data set that a run left in folder `out`; seeds that are not finished are left out.
 
     Raises `UserError` where there is none, or where a file of it is damaged.
     """
     target = Path(out) / FILE
     require(target.exists(), f"{out} holds no results; run the study first, or name its folder with --out.")
-    integrity.require_whole(target, integrity.damaged_metadata(target))
-    integrity.require_whole(target, integrity.damaged_chunks(target))
+    integrity.require_whole(target, integrity.damages(target))
     try:
-        with xr.open_zarr(target, chunks=None, consolidated=False) as held:
+        with _opened(target) as held:
             everywhere = [dim for dim in held.status.dims if dim != "seed"]
-            finished = held.isel(seed=(held.status != MISSING).all(everywhere).values).load()
+            results = held.isel(seed=(held.status != MISSING).all(everywhere).values).load()
     except (OSError, ValueError):
         raise UserError(f"{target} cannot be read as a whole; repeat the command that made it.") from None
-    require(finished.sizes["seed"] > 0, f"{out} holds no finished seed; repeat the command that made it.")
-    return _in_order(finished)
+    require(results.sizes["seed"] > 0, f"{out} holds no finished seed; repeat the command that made it.")
+    return _in_order(results)

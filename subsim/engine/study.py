@@ -1,16 +1,22 @@
 """What a study declares: how to make its run, what the run's record means, and how to report it."""
 
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import xarray as xr
 
-from subsim.options import Size, get, has, label, require
+from subsim.options import Size, UserError, get, has, label, require
 
 Precision = Literal["float32", "bfloat16", "float64"]
 # (key, hyper) -> Record: a mapping or NamedTuple of arrays, for one seed. On the host, its number stands for the key.
 Run = Callable[[Any, Any], Any]
+
+RESERVED = ("seed", "status", "made_by", "origins", "programs")
+"""Names of variables and groups that the engine adds to every store."""
+_PACKAGE = Path(__file__).resolve().parent.parent
 
 
 class Variable(NamedTuple):
@@ -45,6 +51,8 @@ class Study:
     returned as `jax.tree_util.Partial(function, arrays...)`: they then enter the compiled program as arguments and not
     as constants. `variables` names every entry of the record; `coords` labels the dimensions it has beside the seed,
     by their labels or, where the config decides these, by a function of the config and of how many there are.
+
+    Raises `UserError`, with the file and line of the declaration, where a part of it is of the wrong kind.
     """
 
     name: str
@@ -57,14 +65,19 @@ class Study:
     hyper: Any = None
     """Default of the numbers that are traced: any pytree."""
     axes: Mapping[str, Sequence[Any]] = field(default_factory=dict)
-    """Dotted names of options, each with the values that it takes unless a run is told others: a dimension each, which
+    """Dotted names of options, each with the values that it takes unless a run is given others: a dimension each, which
     report and figure know."""
+    make_joint_run: Callable[[Sequence[Any], Any], Run] | None = None
+    """As `make_run`, for several configs that differ only below `joint`; the record has a leading axis of configs. What
+    the configs share, such as a teacher, is computed once."""
+    joint: str = ""
+    """The group of the config's options, such as `student`, whose values on an axis share one program."""
     load: Callable[[Any], Any] = no_data
     """Gives the data that `config` asks for, read once on the host."""
     check: Callable[[Any, Any], None] = no_check
     """Raises `UserError` where config and hyper contradict each other."""
     derived: Callable[[xr.Dataset], Mapping[str, xr.DataArray]] | None = None
-    """What is made of a finished data set, seed by seed and by name: differences of its conditions, say, or values at
+    """Gives what is made of a finished data set, seed by seed and by name: differences of its conditions, or values at
     a matched loss. The report, the figure and the table of means have it beside the record."""
     report: Callable[[xr.Dataset], Sequence[Table]] | None = None
     """The tables that sum up a finished data set; None: mean and interval of every variable."""
@@ -73,11 +86,8 @@ class Study:
     precisions: tuple[Precision, ...] = ("float32", "bfloat16", "float64")
     """What the study can be run in; its default is `precision`."""
     chunk: int | None = None
-    """Seeds that one call of the compiled program runs, and that are written together. None: guessed from the FLOPs of
-    one seed, so that a chunk is some seconds of work."""
-    lanes: int | None = None
-    """Seeds that advance side by side on a CPU. None: guessed from the bytes of what one seed computes."""
-    cpu_options: Mapping[str, Any] = field(default_factory=dict)
+    """Seeds that lie in one file of the results, and the most that one call runs; None: guessed from their cost."""
+    compiler_options: Mapping[str, Any] = field(default_factory=dict)
     """Options of XLA's compiler, by name, where the program is for a CPU."""
     on_host: bool = False
     """Whether the run is an ordinary function of the seed's number, called once a seed and never traced, whose record
@@ -86,13 +96,57 @@ class Study:
     """Names of these fields, each with what it is at the paper's size, for a GPU: {"seeds": 100, "config": ...}."""
     cost: str = ""
     """What the laptop size takes: "8 minutes on 2 cores". `subsim list` reads it where the file has it literally."""
+    declared: str = field(default="", compare=False)
+    """File and line of the declaration, which errors name; found by itself."""
 
     def __post_init__(self) -> None:
-        unknown = set(self.paper) - {declared.name for declared in fields(self)}
-        require(not unknown, f"The study's paper size names {min(unknown, default='')!r}, no field of a Study.")
-        for name in ("seeds", "chunk", "lanes"):
+        if not self.declared:
+            object.__setattr__(self, "declared", _place_of_declaration())
+        self.require(isinstance(self.name, str) and bool(self.name), "name must be text")
+        self.require(callable(self.make_run), "make_run must be a function of (config, data)")
+        self.require(isinstance(self.variables, Mapping) and bool(self.variables), "variables must describe something")
+        for name, meaning in self.variables.items():
+            self.require(
+                isinstance(meaning, Variable) and isinstance(meaning.dims, tuple),
+                f"variable {name!r} must be a subsim.Variable, whose dims are a tuple",
+            )
+            self._require_name("variable", name)
+            for dim in meaning.dims:
+                self._require_name("dimension", dim)
+            repeated = {dim for dim in meaning.dims if meaning.dims.count(dim) > 1}
+            self.require(not repeated, f"variable {name!r} has the dimension {min(repeated, default='')!r} twice")
+        for dim, labels in self.coords.items():
+            self.require(
+                callable(labels) or (isinstance(labels, Sequence) and not isinstance(labels, str)),
+                f"coords of {dim!r} must be a list of labels, or a function of (config, how many)",
+            )
+        joint = callable(self.make_joint_run), bool(self.joint)
+        self.require(all(joint) or not any(joint), "make_joint_run and joint belong together")
+        unknown = set(self.paper) - {each.name for each in fields(self)}
+        self.require(not unknown, f"paper names {min(unknown, default='')!r}, which is no field of a Study")
+        for name in ("seeds", "chunk"):
             value = getattr(self, name)
-            require(value is None or value > 0, f"The study's {name} is {value}; it must be at least 1.")
+            whole = isinstance(value, int) and not isinstance(value, bool) and value > 0
+            self.require(value is None or whole, f"{name} is {value!r}, not a whole number of at least 1")
+
+    def require(self, holds: bool, sentence: str) -> None:
+        """Raise `UserError` with the place of the declaration and `sentence` unless `holds`."""
+        if not holds:
+            raise UserError(f"{self.declared}: the study {self.name!r}: {sentence}; mend its file.")
+
+    def named(self, record: Any) -> dict[str, Any]:
+        """Return the record of one seed as a dictionary; raises `UserError` where it has no names."""
+        record = record._asdict() if hasattr(record, "_asdict") else record
+        self.require(
+            isinstance(record, Mapping) and len(record) > 0 and all(isinstance(name, str) for name in record),
+            "its run must return a dict or a NamedTuple of arrays, by name: the record of one seed",
+        )
+        return dict(record)
+
+    def _require_name(self, what: str, name: Any) -> None:
+        fits = isinstance(name, str) and name.strip() == name != "" and not set(name) & set("/\\\0") and name[0] != "."
+        self.require(fits, f"{name!r} cannot name a {what} of a store: use letters, digits and underscores")
+        self.require(name not in RESERVED, f"{name!r} is a name that the engine uses itself: rename this {what}")
 
     def at_size(self, size: Size) -> "Study":
         """The study at this size; raises `UserError` where it has none of the paper's."""
@@ -101,13 +155,13 @@ class Study:
         require(len(self.paper) > 0, f"size: the study {self.name} has no paper size; leave --size out.")
         return replace(self, **self.paper)
 
-    def sweep(self, told: Mapping[str, Iterable[Any]] | None) -> dict[str, Iterable[Any]]:
-        """Name -> values of the axes of a run that is `told` these, beside or in place of the study's own."""
-        return dict(self.axes) | dict(told or {})
+    def sweep(self, given: Mapping[str, Iterable[Any]] | None) -> dict[str, Iterable[Any]]:
+        """Name -> values of the axes of a run that is given these, beside or in place of the study's own."""
+        return dict(self.axes) | dict(given or {})
 
-    def refuse_overruled(self, told: Mapping[str, Iterable[Any]] | None, config: Any, hyper: Any) -> None:
+    def refuse_overruled(self, given: Mapping[str, Iterable[Any]] | None, config: Any, hyper: Any) -> None:
         """Raise `UserError` where an option has a value of its own that one of the study's axes would pass over."""
-        for name in sorted(set(self.axes) - set(told or {})):
+        for name in sorted(set(self.axes) - set(given or {})):
             for options, defaults in ((config, self.config), (hyper, self.hyper)):
                 if has(options, name):
                     value = label(get(options, name))
@@ -115,3 +169,16 @@ class Study:
                         value == label(get(defaults, name)),
                         f"{name} is {value}, but the study sweeps it; say --sweep {name}={value} instead.",
                     )
+
+
+def _place_of_declaration() -> str:
+    """File and line of the innermost caller that is not this package's, nor of what makes or checks its classes."""
+    frame = sys._getframe(1)
+    while frame.f_back:
+        file = Path(frame.f_code.co_filename)
+        studies = _PACKAGE / "experiments"
+        ours = file.is_relative_to(_PACKAGE) and not file.is_relative_to(studies)
+        if not ours and file.name not in ("<string>", "dataclasses.py") and file.parent.name != "jaxtyping":
+            break
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}, line {frame.f_lineno}"

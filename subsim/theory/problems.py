@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int, Key
 from subsim.inputs import pixels, uniform_noise
 from subsim.losses import task_cross_entropy
 from subsim.network import Network, NetworkConfig, Params
-from subsim.options import require
+from subsim.options import require_range
 
 N_PIXELS, N_CLASS, N_AUX = 16, 4, 3
 """Inputs, class logits and auxiliary logits of the small networks."""
@@ -33,8 +33,8 @@ class ProblemConfig(NetworkConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("n_pixels", "n_class", "batch"):
-            require(getattr(self, name) > 0, f"{name} is {getattr(self, name)}; it must be positive.")
+        require_range(self, "n_pixels", "batch", least=1, whole=True)
+        require_range(self, "n_class", least=2, whole=True)
 
 
 class Data(NamedTuple):

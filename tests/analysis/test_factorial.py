@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from subsim.engine.factorial import main_effects, variance_shares
-from subsim.engine.summary import mean_interval
+from subsim.analysis.factorial import main_effects, variance_shares
+from subsim.analysis.summary import mean_interval
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@ import pytest
 import scipy.stats
 import xarray as xr
 
-from subsim.engine.summary import (
+from subsim.analysis.summary import (
     contrasts,
     grid_tables,
     lowest_common,

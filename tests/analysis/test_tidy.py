@@ -7,7 +7,7 @@ import xarray as xr
 from conftest import ROOT
 
 import subsim
-from subsim import tidy
+from subsim.analysis import tidy
 
 
 def read(text):

@@ -2,9 +2,10 @@
 
     python nursery.py
 
-reads a JSON list of words on each line, runs that command in a fork, whose output goes to the file `log`, and prints
-its process id and, when it has ended, its exit status (minus the signal that killed it). Nothing touches a device
-before the fork: each starts jax's threads itself.
+reads a JSON list on each line, a folder and the words of a command, runs that command there in a fork, whose output
+goes to the file `log`, and prints its process id and, when it has ended, its exit status (minus the signal that killed
+it). Nothing touches a device before the fork: each starts jax's threads itself. A call of a program is one round, so
+that a run is as many calls as it can be.
 """
 
 import json
@@ -12,11 +13,12 @@ import os
 import signal
 import sys
 
-from subsim import cli
-from subsim.engine import sweep
+from subsim import cli, report
+from subsim.engine import runner, simulate, store
 
 
-def run(words: list[str]) -> None:
+def run(folder: str, words: list[str]) -> None:
+    os.chdir(folder)
     log = os.open("log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(log, sys.stdout.fileno())
     os.dup2(log, sys.stderr.fileno())
@@ -25,11 +27,12 @@ def run(words: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    assert sweep.simulate
+    assert report.tables, (simulate.simulate, store.Disk)  # all that a command would import
+    runner.SECONDS = 0.0
     # A shell that starts the tests in its background has Ctrl-C ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for line in sys.stdin:
         if (child := os.fork()) == 0:
-            run(json.loads(line))
+            run(*json.loads(line))
         print(child, flush=True)
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)

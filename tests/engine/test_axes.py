@@ -6,35 +6,48 @@ import numpy as np
 import pytest
 import xarray as xr
 from conftest import ToyConfig
-from jax.sharding import Mesh
 
 import subsim
 from subsim import UserError
-from subsim.engine import axes, program
+from subsim.engine import axes
+from subsim.engine.program import trace
+from subsim.engine.settings import fixed
 from subsim.network import NetworkConfig
 
 SWEEP = {"size": [3, 1, 2], "scale": [1.0, 2.5]}
 
 
 @dataclasses.dataclass(frozen=True)
-class TextConfig:
+class OtherConfig:
     works: tuple[str, ...] = ("small",)
+    fresh: bool = False
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def toy(toy):
-    """The toy study, with a config that matters."""
+    """The toy study, with a config that matters, and a list of the configs whose code was called."""
 
     def make_run(config, data):
         run = toy.make_run(config, data)
 
         def bigger(key, hyper):
+            CALLED.append(config.size)
             record = run(key, hyper)
             return record | {"all": record["all"] * config.size}
 
         return bigger
 
     return dataclasses.replace(toy, make_run=make_run)
+
+
+CALLED: list[int] = []
+
+
+@pytest.fixture(scope="module")
+def swept(toy):
+    """The toy's sweep, run once for all tests, and the sizes for which the study's code was called meanwhile."""
+    CALLED.clear()
+    return subsim.simulate(toy, sweep=SWEEP), list(CALLED)
 
 
 @pytest.mark.parametrize(
@@ -61,8 +74,8 @@ def test_axes_that_are_none_are_refused(text):
         axes.parse(text)
 
 
-def test_a_sweep_equals_its_runs_one_by_one(toy):
-    results = subsim.simulate(toy, sweep=SWEEP)
+def test_a_sweep_equals_its_runs_one_by_one(toy, swept):
+    results, _ = swept
     assert results["all"].dims == ("seed", "size", "scale", "place")
     assert results.status.dims == ("seed", "size")
     assert results.size.values.tolist() == SWEEP["size"]
@@ -90,20 +103,9 @@ def test_the_axes_that_a_study_declares_are_swept_unless_told_otherwise(toy):
     assert subsim.simulate(declared, hyper=own, seeds=3, sweep={"scale": (2.0,)}).sizes["scale"] == 1
 
 
-def test_one_trace_a_value_of_the_config_and_none_for_a_number(toy):
-    traces = []
-
-    def make_run(config, data):
-        run = toy.make_run(config, data)
-
-        def counted(key, hyper):
-            traces.append(config.size)
-            return run(key, hyper)
-
-        return counted
-
-    subsim.simulate(dataclasses.replace(toy, make_run=make_run), sweep=SWEEP)
-    assert traces == SWEEP["size"]
+def test_one_trace_a_value_of_the_config_and_none_for_a_number(swept):
+    """What is counted, compiled and sharded over devices is one trace."""
+    assert swept[1] == SWEEP["size"]
 
 
 def test_what_an_axis_does_not_touch_is_computed_once(toy):
@@ -113,39 +115,41 @@ def test_what_an_axis_does_not_touch_is_computed_once(toy):
         matrix = jax.random.normal(key, (200, 200))
         return {"first": hyper["scale"] * jnp.sum(matrix @ matrix)}
 
-    def flops(values):
-        study = dataclasses.replace(toy, make_run=lambda config, data: run)
+    study = dataclasses.replace(toy, make_run=lambda config, data: run)
+    counted = []
+    for values in ([1], list(range(1, 9))):
         made = axes.make({"scale": values}, study.config, study.hyper)
-        prepared = program.prepare(study, study.config, study.hyper, made, 0, "float32")
-        traced = program.trace(prepared, program.Plan(1, 1), Mesh(jax.devices()[:1], "seed")).traced
-        return traced.lower().compile().cost_analysis()["flops"]
+        program = trace(study, [study.config], study.hyper, made, 0, "float32")
+        with fixed("float32"):
+            counted.append((program.cost.flops, program.traced.lower().compile().cost_analysis()["flops"]))
+    (of_one, by_xla_of_one), (of_eight, by_xla_of_eight) = counted
+    assert of_one == of_eight == 2 * 200**3
+    assert by_xla_of_eight < 1.1 * by_xla_of_one
 
-    assert flops(list(range(1, 9))) < 1.1 * flops([1])
 
-
-def test_a_sweep_resumes_at_every_place(toy, tmp_path):
-    for stop_after in range(1, 9):
+def test_a_sweep_resumes_at_every_place(toy, swept, tmp_path):
+    """Nine runs in one folder, each stopped after one more chunk of one more program."""
+    for done_before in (0, 4, 8, 10, 14, 18, 20, 24, 28):
         calls = []
 
-        def interrupt(done, asked, calls=calls, stop_after=stop_after):
+        def interrupt(done, asked, calls=calls):
             calls.append(done)
-            if len(calls) > stop_after:
+            if done > calls[0]:
                 raise KeyboardInterrupt
 
-        out = tmp_path / str(stop_after)
         with pytest.raises(KeyboardInterrupt):
-            subsim.simulate(toy, sweep=SWEEP, out=out, progress=interrupt)
-        seen = []
-        resumed = subsim.simulate(toy, sweep=SWEEP, out=out, progress=lambda done, asked, seen=seen: seen.append(done))
-        assert seen[0] == calls[-1]
-        assert seen[-1] == 30
-        xr.testing.assert_equal(resumed, subsim.simulate(toy, sweep=SWEEP))
+            subsim.simulate(toy, sweep=SWEEP, out=tmp_path / "r", progress=interrupt)
+        assert calls[0] == done_before
+    seen = []
+    resumed = subsim.simulate(toy, sweep=SWEEP, out=tmp_path / "r", progress=lambda done, asked: seen.append(done))
+    assert set(seen) == {30}
+    xr.testing.assert_equal(resumed, swept[0])
 
 
-def test_a_sweep_grows_by_seeds_and_is_refused_for_other_values(toy, tmp_path):
+def test_a_sweep_grows_by_seeds_and_is_refused_for_other_values(toy, swept, tmp_path):
     subsim.simulate(toy, sweep=SWEEP, seeds=3, out=tmp_path / "r")
     more = subsim.simulate(toy, sweep=SWEEP, seeds=7, out=tmp_path / "r")
-    xr.testing.assert_equal(more, subsim.simulate(toy, sweep=SWEEP, seeds=7))
+    xr.testing.assert_equal(more, swept[0].isel(seed=slice(7)))
     xr.testing.assert_equal(subsim.load_results(tmp_path / "r"), more)
     with pytest.raises(UserError, match=r"sweep\.scale"):
         subsim.simulate(toy, sweep=SWEEP | {"scale": [1.0]}, seeds=3, out=tmp_path / "r")
@@ -153,11 +157,11 @@ def test_a_sweep_grows_by_seeds_and_is_refused_for_other_values(toy, tmp_path):
         subsim.simulate(toy, seeds=3, out=tmp_path / "r")
 
 
-def test_axis_values_of_a_seed_are_paired(toy):
-    results = subsim.simulate(toy, sweep={"scale": [1.0, 2.0]}, seeds=20)
-    contrast = subsim.paired_contrast(results["all"].sel(scale=2.0), 2 * results["all"].sel(scale=1.0))
+def test_axis_values_of_a_seed_are_paired(swept):
+    values = swept[0]["all"].isel(size=0)
+    contrast = subsim.paired_contrast(values.sel(scale=2.5), 2.5 * values.sel(scale=1.0))
     np.testing.assert_allclose((contrast.low, contrast.high), 0, atol=1e-6)
-    assert contrast.n.values.tolist() == [20] * 3
+    assert contrast.n.values.tolist() == [10] * 3
 
 
 @pytest.mark.parametrize(
@@ -172,6 +176,8 @@ def test_axis_values_of_a_seed_are_paired(toy):
         ({"size": [1.5]}, r"1\.5 is not a whole number"),
         ({"size": [None]}, "None is not a whole number"),
         ({"size": ["x"]}, "'x' is not a whole number"),
+        ({"size": [True]}, "True is not a whole number"),
+        ({"scale": [False]}, "False is not a number"),
     ],
 )
 def test_axes_of_nothing_are_refused(toy, values, words):
@@ -188,10 +194,27 @@ def test_values_become_what_the_option_is(toy):
     assert widths.labels == ["64", "64-32"]
     with pytest.raises(UserError, match="'a' is not a whole number"):
         axes.make({"widths": ["a"]}, config, {})
-    (works,) = axes.make({"works": ["small", ("small", "large")]}, TextConfig(), {})
+    (works,) = axes.make({"works": ["small", ("small", "large")]}, OtherConfig(), {})
     assert works.values == (("small",), ("small", "large"))
     with pytest.raises(UserError, match="3 is not text"):
         axes.make({"init": [3]}, config, {})
+    (fresh,) = axes.make(dict([axes.parse("fresh=True,False")]), OtherConfig(), {})
+    assert [value is True for value in fresh.values] == [True, False]
+    for sweep in ({"fresh": [1]}, {"fresh": ["yes"]}):
+        with pytest.raises(UserError, match="is not True or False"):
+            axes.make(sweep, OtherConfig(), {})
+
+
+def test_labels_of_every_kind_come_back_from_a_store(toy, tmp_path):
+    study = dataclasses.replace(
+        toy, make_run=lambda config, data: lambda key, hyper: {"first": 1.0}, config=OtherConfig()
+    )
+    sweep = {"fresh": [True, False], "works": [("small",), ("small", "large")], "scale": [0.5, 2.0]}
+    results = subsim.simulate(study, seeds=2, sweep=sweep, out=tmp_path / "r")
+    xr.testing.assert_equal(results, subsim.simulate(study, seeds=2, sweep=sweep))
+    assert results.fresh.values.tolist() == [True, False]
+    assert results.works.values.tolist() == ["small", "small-large"]
+    xr.testing.assert_identical(subsim.simulate(study, seeds=2, sweep=sweep, out=tmp_path / "r"), results)
 
 
 def test_every_value_of_an_axis_is_checked(toy, tmp_path):

@@ -1,7 +1,6 @@
-"""Four virtual devices, and what threads allocate from, in processes of their own: both are fixed at the start."""
+"""Four virtual devices, in processes of their own: their number is fixed at the start."""
 
 import os
-import platform
 import re
 import subprocess
 import sys
@@ -19,13 +18,14 @@ import numpy as np
 import subsim
 from subsim.engine import program
 from subsim.engine.devices import local_mesh
+from subsim.engine.plan import Plan
 
 def run(key, hyper):
     a = jax.random.normal(key, (24, 24)) / 5
     return {"bits": jax.random.bits(key), "trace": jnp.trace(jnp.linalg.matrix_power(a, 5)), "row": a @ a[0]}
 
 study = subsim.Study(
-    name="products", title="Products.", make_run=lambda config, data: run, chunk=8, lanes=2,
+    name="products", title="Products.", make_run=lambda config, data: run, chunk=8,
     variables={
         "bits": subsim.Variable("what the key is"),
         "trace": subsim.Variable("a trace"),
@@ -37,13 +37,13 @@ assert jax.local_device_count() == devices
 for seeds in counts:
     subsim.simulate(study, seeds=seeds, out=f"{devices}/{seeds}")
 
-prepared = program.prepare(study, None, None, (), 0, "float32")
-traced = program.trace(prepared, program.Plan(4 * devices, 2), local_mesh()).traced
-compiled = traced.lower().compile()
+mesh, plan = local_mesh(), Plan(8 * devices, 2)
+one = program.trace(study, [None], None, (), 0, "float32")
+compiled = program.batched(one, plan, mesh).lower().compile()
 print(compiled.as_text())
-record = compiled(*prepared.arguments, np.arange(4 * devices, dtype=np.uint32))
+record = compiled(one.arguments, np.int32(4), np.arange(8 * devices, dtype=np.uint32).reshape(4, 2 * devices))
 shares = record["trace"].addressable_shards
-print("shares", [(share.device.id, *share.index[0].indices(4 * devices)[:2]) for share in shares])
+print("shares", [(share.device.id, *share.index[1].indices(2 * devices)[:2]) for share in shares])
 """
 
 
@@ -53,7 +53,9 @@ def outputs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("devices")
 
     def printed(devices):
-        environment = os.environ | {"JAX_NUM_CPU_DEVICES": str(devices)}
+        # The program is the same for every number of seeds: it is compiled once.
+        kept = {"JAX_COMPILATION_CACHE_DIR": str(folder / "kept"), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+        environment = os.environ | kept | {"JAX_NUM_CPU_DEVICES": str(devices)}
         command = [sys.executable, "-c", SCRIPT, str(devices), *map(str, SEEDS)]
         ended = subprocess.run(command, cwd=folder, env=environment, check=True, stdout=subprocess.PIPE, text=True)
         return ended.stdout
@@ -70,48 +72,24 @@ def test_four_devices_give_the_results_of_one(outputs, seeds):
     assert len(set(one.bits.values.tolist())) == seeds
     # Each device has its own number of rounds, and the compiler rounds a loop of one otherwise than a longer one.
     xr.testing.assert_equal(one[["bits", "status"]], four[["bits", "status"]])
-    xr.testing.assert_allclose(one, four, rtol=1e-5, atol=1e-5)
+    made_by = [{origin["devices"] for origin in each.attrs["origins"].values()} for each in (one, four)]
+    assert made_by == [{1}, {4}]
+    xr.testing.assert_allclose(one.drop_vars("made_by"), four.drop_vars("made_by"), rtol=1e-5, atol=1e-5)
 
 
 def test_each_device_has_its_share_and_none_speaks_to_another(outputs):
     _, printed = outputs
-    assert "shares [(0, 0, 4), (1, 4, 8), (2, 8, 12), (3, 12, 16)]" in printed[4]
+    assert "shares [(0, 0, 2), (1, 2, 4), (2, 4, 6), (3, 6, 8)]" in printed[4]
     assert "num_partitions=4" in printed[4]
     assert not re.search(r"all-(reduce|gather|to-all)|reduce-scatter|collective|send\(|recv\(", printed[4])
 
 
-ALLOCATE = """
-import ctypes, sys, threading
-from subsim.engine import devices
-
-if sys.argv[1] == "shared":
-    devices.share_arena()
-libc = ctypes.CDLL(None)
-libc.malloc.restype = ctypes.c_void_p
-together = threading.Barrier(4)
-
-
-def allocate():
-    together.wait()
-    libc.malloc(1000)
-    together.wait()
-
-
-threads = [threading.Thread(target=allocate) for _ in range(4)]
-[thread.start() for thread in threads]
-[thread.join() for thread in threads]
-libc.malloc_info(0, ctypes.c_void_p.in_dll(libc, "stdout"))
-libc.fflush(None)
-"""
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="arenas are glibc's")
 @pytest.mark.parametrize(
-    ("how", "setting", "alone"),
-    [("shared", {}, True), ("shared", {"MALLOC_ARENA_MAX": "8"}, False), ("own", {}, False)],
+    ("asked", "words"), [("abacus", "JAX_PLATFORMS is 'abacus', but jax finds no device"), ("", "")]
 )
-def test_threads_share_an_arena_unless_the_user_says_otherwise(how, setting, alone):
-    environment = {name: value for name, value in os.environ.items() if name != "MALLOC_ARENA_MAX"} | setting
-    command = [sys.executable, "-c", ALLOCATE, how]
-    ran = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
-    assert (ran.stdout.count("<heap nr=") == 1) is alone
+def test_where_there_is_no_device_a_sentence_says_so(asked, words):
+    script = "from subsim.engine.devices import local_mesh; print(local_mesh().size)"
+    environment = os.environ | {"JAX_PLATFORMS": asked, "JAX_NUM_CPU_DEVICES": "3"}
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
+    assert words in ran.stderr
+    assert (ran.stdout == "3\n") is (not words)

@@ -1,5 +1,8 @@
+"""A run as a whole: its keys, its chunks, how it goes on, and what it refuses."""
+
 import collections
 import dataclasses
+import inspect
 
 import jax
 import jax.numpy as jnp
@@ -9,78 +12,111 @@ import xarray as xr
 
 import subsim
 from subsim import UserError
-from subsim.engine import program, provenance
-from subsim.engine.devices import local_mesh
+from subsim.engine import identity
+from subsim.engine.program import trace
+from subsim.engine.settings import fixed
 
 
-def equal(a, b):
-    xr.testing.assert_equal(a.reset_coords(drop=True), b.reset_coords(drop=True))
+@pytest.fixture(scope="module")
+def whole(toy):
+    """Forty seeds of the toy, of which a run of fewer seeds must be a part."""
+    return subsim.simulate(toy, seeds=40)
 
 
-def test_seeds_side_by_side_equal_a_loop_over_seeds(toy):
-    results = subsim.simulate(toy, seeds=7)
+def part(whole, seeds):
+    return whole.isel(seed=slice(seeds))
+
+
+def test_seeds_side_by_side_equal_a_loop_over_seeds(toy, whole):
     run = toy.make_run(toy.config, None)
     hyper = {name: jnp.asarray(value) for name, value in toy.hyper.items()}
     for seed in range(7):
         alone = run(jax.random.fold_in(jax.random.key(0), seed), hyper)
         for name, value in alone.items():
-            np.testing.assert_array_equal(results[name].sel(seed=seed), value)
+            np.testing.assert_array_equal(whole[name].sel(seed=seed), value)
 
 
-@pytest.mark.parametrize("chunk", [1, 3, 4, 7, 10, 64])
-@pytest.mark.parametrize("lanes", [1, 4])
-def test_cutting_changes_nothing(toy, chunk, lanes):
-    whole = subsim.simulate(dataclasses.replace(toy, lanes=64), chunk=64)
-    equal(subsim.simulate(dataclasses.replace(toy, lanes=lanes), chunk=chunk), whole)
+@pytest.mark.parametrize("chunk", [1, 3, 4, 7, 10])
+def test_the_size_of_a_chunk_changes_nothing(toy, whole, chunk):
+    xr.testing.assert_equal(subsim.simulate(toy, chunk=chunk), part(whole, 10))
 
 
-def test_cpu_options_reach_the_compiler(toy):
-    hasty = dataclasses.replace(toy, cpu_options={"xla_backend_optimization_level": 0})
-    xr.testing.assert_allclose(subsim.simulate(hasty), subsim.simulate(toy))
+def equal_to_rounding(a, b):
+    """A compiler may round differently where more seeds are side by side, and takes no other liberty."""
+    xr.testing.assert_equal(a[["bits", "status"]], b[["bits", "status"]])
+    xr.testing.assert_allclose(a, b, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("study_chunk", "chunk", "in_file", "notice"),
+    [(4, 32, 32, "chunk 32"), (5, None, 5, "chunk 5"), (None, 1, 1, "chunk 1"), (4, 200, 200, "chunk 200")],
+)
+def test_the_chunk_that_is_asked_for_is_kept_exactly(toy, whole, tmp_path, study_chunk, chunk, in_file, notice):
+    """Whatever the number of seeds and of devices."""
+    study, notices = dataclasses.replace(toy, chunk=study_chunk), []
+    results = subsim.simulate(study, seeds=64, chunk=chunk, out=tmp_path / "r", notice=notices.append)
+    assert notices == [notice]
+    assert results.attrs["chunk"] == in_file
+    files = [file.name for file in (tmp_path / "r" / "run.zarr" / "bits").glob("c.*")]
+    assert len(files) == -(-64 // in_file)
+    equal_to_rounding(part(results, 40), whole)
+
+
+def test_compiler_options_reach_the_compiler(toy, whole):
+    hasty = dataclasses.replace(toy, compiler_options={"xla_backend_optimization_level": 0})
+    xr.testing.assert_allclose(subsim.simulate(hasty), part(whole, 10))
     with pytest.raises(Exception, match="xla_no_such_option"):
-        subsim.simulate(dataclasses.replace(toy, cpu_options={"xla_no_such_option": 1}))
+        subsim.simulate(dataclasses.replace(toy, compiler_options={"xla_no_such_option": 1}))
 
 
-@pytest.mark.parametrize("interrupted_after", [0, 1, 2])
-def test_resumed_equals_uninterrupted(toy, tmp_path, interrupted_after):
-    calls = []
+def test_a_run_that_is_stopped_after_every_chunk_equals_an_uninterrupted_one(toy, whole, tmp_path):
+    for held in (0, 4, 8):
+        calls = []
 
-    def interrupt(done, seeds):
-        calls.append(done)
-        if len(calls) > interrupted_after + 2:  # the first two calls are before any chunk
-            raise KeyboardInterrupt
+        def interrupt(done, seeds, calls=calls):
+            calls.append((done, seeds))
+            if done > calls[0][0]:
+                raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        subsim.simulate(toy, out=tmp_path / "r", progress=interrupt)
-    held = subsim.load_results(tmp_path / "r").sizes["seed"]
-    assert 0 < held < toy.seeds or interrupted_after == 2
+        with pytest.raises(KeyboardInterrupt):
+            subsim.simulate(toy, out=tmp_path / "r", progress=interrupt)
+        assert calls[0] == (held, 10)  # nothing is computed again
+        assert subsim.load_results(tmp_path / "r").sizes["seed"] == min(held + 4, 10)
     progress = []
     resumed = subsim.simulate(toy, out=tmp_path / "r", progress=lambda done, seeds: progress.append((done, seeds)))
-    assert progress[0] == (held, 10)  # nothing is computed again
-    assert progress[-1] == (10, 10)
-    equal(resumed, subsim.simulate(toy))
+    assert set(progress) == {(10, 10)}
+    xr.testing.assert_equal(resumed, part(whole, 10))
 
 
 def test_holes_are_filled(toy, tmp_path):
     out = tmp_path / "r"
-    whole = subsim.simulate(toy, out=out)
-    for file in ("status/1", "first/1", "bits/1", "all/1.0"):
-        (out / "run.zarr" / file).unlink()  # the second chunk of four seeds
+    original = subsim.simulate(toy, out=out)
+    for name in ("status", "first", "bits", "all", "made_by"):
+        (file,) = (out / "run.zarr" / name).glob("c.1*")
+        file.unlink()  # the second chunk of four seeds
     assert subsim.load_results(out).seed.values.tolist() == [0, 1, 2, 3, 8, 9]
-    equal(subsim.simulate(toy, out=out, chunk=3), whole)
+    xr.testing.assert_equal(subsim.simulate(toy, out=out, chunk=3), original)
 
 
-def test_more_seeds_later_equal_all_at_once(toy, tmp_path, monkeypatch):
-    made_by = subsim.simulate(toy, seeds=6, out=tmp_path / "r").attrs
-    another_day = provenance.origin() | {"created": "another day"}
-    monkeypatch.setattr(provenance, "origin", lambda: another_day)
+def test_more_seeds_later_equal_all_at_once(toy, whole, tmp_path, monkeypatch):
+    before = subsim.simulate(toy, seeds=6, out=tmp_path / "r")
+    origin = identity.origin
+    monkeypatch.setattr(identity, "origin", lambda mesh: origin(mesh) | {"python": "another"})
     progress = []
     more = subsim.simulate(toy, seeds=21, out=tmp_path / "r", progress=lambda done, seeds: progress.append(done))
     assert progress[0] == 6
-    equal(more, subsim.simulate(toy, seeds=21))
-    assert more.attrs == made_by
+    xr.testing.assert_equal(more.drop_vars("made_by"), part(whole, 21).drop_vars("made_by"))
+    # Each seed tells by what it was made, the earlier ones as before.
+    makers = [more.attrs["origins"][f"{maker:08x}"]["python"] for maker in more.made_by.values]
+    assert makers == [origin_of(before)["python"]] * 6 + ["another"] * 15
+    assert {**more.attrs, "origins": 0} == {**before.attrs, "origins": 0}
     assert subsim.simulate(toy, seeds=3, out=tmp_path / "r").sizes["seed"] == 3
     assert subsim.load_results(tmp_path / "r").sizes["seed"] == 21
+
+
+def origin_of(results):
+    (origin,) = results.attrs["origins"].values()
+    return origin
 
 
 def test_results_in_memory_are_those_of_a_folder(toy, tmp_path):
@@ -88,51 +124,35 @@ def test_results_in_memory_are_those_of_a_folder(toy, tmp_path):
     study = dataclasses.replace(
         toy, make_run=lambda config, data: lambda *seed: unordered(**toy.make_run(config, data)(*seed))
     )
-    options = {"seeds": 5, "chunk": 2, "sweep": {"size": (3, 1), "scale": (1.0, 2.5)}}
+    options = {"seeds": 3, "chunk": 2, "sweep": {"size": (3, 1), "scale": (1.0, 2.5)}}
     in_memory, on_disk = subsim.simulate(study, **options), subsim.simulate(study, out=tmp_path, **options)
-    seals = {"created", "plan", "sha256"}  # of the moment, and of the files
-    assert set(on_disk.attrs) - set(in_memory.attrs) <= seals
-    plain = [each.assign_attrs(dict.fromkeys(seals)) for each in (in_memory, on_disk)]
-    xr.testing.assert_identical(*plain)
+    assert origin_of(in_memory) | {"created": 0} == origin_of(on_disk) | {"created": 0}
+    of_the_files = {"origins", "programs", "sha256"}
+    assert set(on_disk.attrs) - set(in_memory.attrs) == {"programs", "sha256"}
+    xr.testing.assert_identical(*(each.assign_attrs(dict.fromkeys(of_the_files)) for each in (in_memory, on_disk)))
     assert list(in_memory) == list(on_disk)
     assert {name: each.dtype for name, each in in_memory.variables.items()} == {
         name: each.dtype for name, each in on_disk.variables.items()
     }
 
 
-def test_one_trace_a_config(toy):
-    traces = []
-
-    def make_run(config, data):
-        run = toy.make_run(config, data)
-
-        def counted(key, hyper):
-            traces.append(config)
-            return run(key, hyper)
-
-        return counted
-
-    subsim.simulate(dataclasses.replace(toy, make_run=make_run), seeds=23, chunk=4)
-    assert len(traces) == 1
+def test_the_root_seed_and_the_global_index_make_the_key(toy, whole):
+    bits = whole.bits.values
+    assert len(set(bits.tolist())) == 40
+    assert not set(bits.tolist()) & set(subsim.simulate(toy, seeds=40, root_seed=1).bits.values.tolist())
 
 
-def test_the_root_seed_and_the_global_index_make_the_key(toy):
-    bits = subsim.simulate(toy, seeds=50).bits.values
-    assert len(set(bits.tolist())) == 50
-    assert not set(bits.tolist()) & set(subsim.simulate(toy, seeds=50, root_seed=1).bits.values.tolist())
-
-
-def test_hyper_is_traced_and_overrides(toy):
+def test_hyper_is_traced_and_overrides(toy, whole):
     results = subsim.simulate(toy, hyper={"scale": 3.0, "ceiling": 1e9})
-    np.testing.assert_allclose(results["all"] / subsim.simulate(toy)["all"], 1.5, rtol=1e-6)
+    np.testing.assert_allclose(results["all"] / part(whole, 10)["all"], 1.5, rtol=1e-6)
 
 
-def test_precision_holds_inside_and_not_outside(toy):
+def test_precision_holds_inside_and_not_outside(toy, whole):
     results = subsim.simulate(toy, precision="float64")
     assert results["all"].dtype == np.float64
     assert results.attrs["precision"] == "float64"
     assert jnp.asarray(1.0).dtype == jnp.float32
-    assert subsim.simulate(toy)["all"].dtype == np.float32
+    assert whole["all"].dtype == np.float32
 
 
 def test_a_precision_that_the_study_excludes_is_refused(toy):
@@ -140,28 +160,13 @@ def test_a_precision_that_the_study_excludes_is_refused(toy):
         subsim.simulate(dataclasses.replace(toy, precisions=("float32",)), precision="bfloat16")
 
 
-def test_a_diverged_seed_is_kept_and_named(toy):
+def test_a_diverged_seed_is_kept_and_named(toy, whole):
     results = subsim.simulate(toy, hyper={"scale": 2.0, "ceiling": 0.5}, seeds=40)
     diverged = np.isnan(results["first"].values)
     assert 0 < diverged.sum() < 40
     np.testing.assert_array_equal(results.status.values, np.where(diverged, 2, 1))
-    summary = subsim.mean_interval(results["first"])
-    assert int(summary.dropped) == diverged.sum()
-    untouched = subsim.simulate(toy, seeds=40)
-    equal(results[["all", "bits"]], untouched[["all", "bits"]])
-
-
-def test_the_code_of_a_study_is_called_once_a_config(toy):
-    """What is counted, compiled, sharded over devices and tried in several widths is one trace."""
-    calls = []
-
-    def make_run(config, data):
-        run = toy.make_run(config, data)
-        return lambda key, hyper: calls.append(config.size) or run(key, hyper)
-
-    study = dataclasses.replace(toy, make_run=make_run, chunk=None, lanes=None)
-    subsim.simulate(study, sweep={"scale": [1.0, 2.0], "size": [3, 4]})
-    assert calls == [3, 4]
+    assert int(subsim.mean_interval(results["first"]).dropped) == diverged.sum()
+    xr.testing.assert_equal(results[["all", "bits"]], whole[["all", "bits"]])
 
 
 def test_arrays_of_a_partial_are_arguments_not_constants(toy):
@@ -170,42 +175,40 @@ def test_arrays_of_a_partial_are_arguments_not_constants(toy):
     def look_up(table, key, hyper):
         return {"first": table[jax.random.randint(key, (), 0, 1000)]}
 
-    study = dataclasses.replace(toy, make_run=lambda config, data: jax.tree_util.Partial(look_up, table))
-    assert (subsim.simulate(study)["first"] % 1 == 0).all()
+    enters = dataclasses.replace(toy, make_run=lambda config, data: jax.tree_util.Partial(look_up, table))
+    encloses = dataclasses.replace(toy, make_run=lambda config, data: lambda key, hyper: look_up(table, key, hyper))
+    assert (subsim.simulate(enters)["first"] % 1 == 0).all()
 
-    def text(run):
-        return (
-            program.make_program(program.make_one(), 1, local_mesh())
-            .lower(run, None, (), jax.random.key(0), np.zeros(2, np.uint32))
-            .as_text()
-        )
+    def text(study):
+        with fixed("float32"):
+            return trace(study, [None], study.hyper, (), 0, "float32").traced.lower().as_text()
 
     # A constant is spelled out in the program, all thousand numbers.
-    assert '"0x' not in text(jax.tree_util.Partial(look_up, table))
-    assert '"0x' in text(jax.tree_util.Partial(lambda key, hyper: look_up(table, key, hyper)))
+    assert '"0x' not in text(enters)
+    assert '"0x' in text(encloses)
+
+
+simulate = inspect.unwrap(subsim.simulate)  # as a user has it: without our tests' own check of annotations
 
 
 @pytest.mark.parametrize(
-    ("options", "field"),
+    ("name", "value", "limits"),
     [
-        ({"seeds": 0}, "seeds"),
-        ({"seeds": -1}, "seeds"),
-        ({"chunk": 0}, "chunk"),
-        ({"root_seed": -1}, "root_seed"),
+        *(("seeds", value, "at least 1 and less than 2^31") for value in (0, -1, 2**31, [17], True, 2.5, "10")),
+        *(("chunk", value, "at least 1 and less than 2^31") for value in (0, "4", 2.0, False)),
+        *(("root_seed", value, "at least 0 and less than 2^32") for value in (-1, 2**32, "1", True, None)),
     ],
 )
-def test_bad_options_are_refused_by_name(toy, options, field):
-    with pytest.raises(UserError, match=field):
-        subsim.simulate(toy, **options)
+def test_numbers_that_are_none_are_refused_by_name(toy, tmp_path, name, value, limits):
+    with pytest.raises(UserError) as refusal:
+        simulate(toy, **{name: value}, out=tmp_path / "r")
+    assert str(refusal.value) == f"{name} is {value!r}; it must be a whole number, {limits}."
+    assert not (tmp_path / "r").exists()
 
 
-def test_a_record_that_its_study_does_not_describe_is_refused(toy):
-    with pytest.raises(UserError, match="'bits'"):
-        subsim.simulate(dataclasses.replace(toy, variables={k: v for k, v in toy.variables.items() if k != "bits"}))
-    with pytest.raises(UserError, match="'all'"):
-        subsim.simulate(dataclasses.replace(toy, variables={**toy.variables, "all": subsim.Variable("flat")}))
-    with pytest.raises(UserError, match="record"):
-        subsim.simulate(dataclasses.replace(toy, make_run=lambda config, data: lambda key, hyper: jnp.ones(3)))
+def test_numbers_of_numpy_are_numbers(toy, whole, tmp_path):
+    results = simulate(toy, seeds=np.int64(5), chunk=np.int32(2), root_seed=np.uint32(0), out=tmp_path / "r")
+    xr.testing.assert_equal(results, part(whole, 5))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -213,14 +216,17 @@ class ClockConfig:
     step: int = 1
 
 
+HOST_CALLS: list[int] = []  # what a run encloses would be a part of its declaration
+
+
 @pytest.fixture
 def clock():
     """A study whose run is an ordinary function, and the seeds that it was called with."""
-    called = []
+    HOST_CALLS.clear()
 
     def make_run(config, data):
         def run(seed, hyper):
-            called.append(seed)
+            HOST_CALLS.append(seed)
             assert not isinstance(seed, jax.Array)
             times = np.full(2, hyper["start"] + seed * config.step)
             return {"times": times, "number": float("inf") if seed == 3 else seed}
@@ -228,7 +234,7 @@ def clock():
         return run
 
     variables = {"times": subsim.Variable("times", ("hand",), "s"), "number": subsim.Variable("what was asked for")}
-    return called, subsim.Study(
+    return HOST_CALLS, subsim.Study(
         name="clock",
         title="A clock.",
         make_run=make_run,
@@ -274,13 +280,3 @@ def test_options_of_compiled_runs_are_refused_on_the_host(clock, options, field)
     with pytest.raises(UserError, match=field):
         subsim.simulate(study, **options)
     assert called == []
-
-
-def test_a_record_on_the_host_that_its_study_does_not_describe_is_refused(clock):
-    _, study = clock
-    with pytest.raises(UserError, match="'number'"):
-        subsim.simulate(dataclasses.replace(study, variables={"times": study.variables["times"]}))
-    with pytest.raises(UserError, match="'hand'"):
-        subsim.simulate(dataclasses.replace(study, coords={}))
-    with pytest.raises(UserError, match=r"'times': \(3,\)"):
-        subsim.simulate(dataclasses.replace(study, coords={"hand": ["one", "too", "many"]}))

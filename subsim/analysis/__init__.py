@@ -1,0 +1,1 @@
+"""Intervals, contrasts, factorials and tables of labelled results."""

@@ -1,0 +1,49 @@
+"""What one seed costs, counted from its trace: FLOPs of matrix products, and bytes of values."""
+
+import math
+from typing import Any, NamedTuple
+
+import jax
+
+UNKNOWN_ROUNDS = 100  # of a loop whose number is known only when it runs: a search, or conjugate gradients
+
+
+class Cost(NamedTuple):
+    """The FLOPs of matrix products of one seed, and the bytes of all values that it computes.
+
+    A loop counts its FLOPs as often as it runs, which XLA's own count does not, and its bytes once: they measure what
+    a seed keeps in a cache while it runs.
+    """
+
+    flops: int = 0
+    bytes: int = 0
+
+
+def cost_of(traced: jax.stages.Traced) -> Cost:
+    """Return the cost of what was traced, all values of its axes included."""
+    return _cost(traced.jaxpr)
+
+
+def _cost(jaxpr: Any) -> Cost:
+    parts = [_of_equation(equation) for equation in jaxpr.eqns]
+    return Cost(sum(part.flops for part in parts), sum(part.bytes for part in parts))
+
+
+def _of_equation(equation: Any) -> Cost:
+    bodies = [leaf for leaf in jax.tree.leaves(list(equation.params.values())) if hasattr(leaf, "eqns")]
+    parts = [_cost(body) for body in bodies]
+    flops, size = sum(part.flops for part in parts), sum(part.bytes for part in parts)
+    match equation.primitive.name:
+        case "dot_general":
+            (contracted, _), _ = equation.params["dimension_numbers"]
+            depth = math.prod(equation.invars[0].aval.shape[dim] for dim in contracted)
+            flops = 2 * depth * equation.outvars[0].aval.size
+        case "scan":
+            flops *= equation.params["length"]
+        case "while":
+            flops *= UNKNOWN_ROUNDS
+        case "cond":
+            flops, size = max(part.flops for part in parts), max(part.bytes for part in parts)
+    if not parts:
+        size = sum(result.aval.size * result.aval.dtype.itemsize for result in equation.outvars)
+    return Cost(flops, size)

@@ -1,0 +1,232 @@
+"""What the functions of a study are, in words: all that they enclose, and the sources that they are made of.
+
+Runs are told apart by their programs; the words say what differs, and stand in where programs cannot be compared.
+"""
+
+import ast
+import dataclasses
+import functools
+import hashlib
+import importlib.util
+import inspect
+import json
+import sys
+import sysconfig
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from types import CodeType, FunctionType, MethodType, ModuleType
+from typing import Any
+
+import jax
+import numpy as np
+
+from subsim.engine.digests import fingerprint, plain_array
+from subsim.engine.program import trace
+from subsim.engine.study import Study
+
+MEANT = ("declaration", "sources")
+"""The entries of a study's meaning."""
+_ENGINE = __name__.rpartition(".")[0]
+_PACKAGE = Path(__file__).resolve().parent.parent
+_INSTALLED = [Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+
+
+def meaning(study: Study) -> dict[str, Any]:
+    """Return the entries of `MEANT` for a study, in plain JSON values."""
+    functions = {"make_run": study.make_run, "make_joint_run": study.make_joint_run}
+    modules: set[str] = set()
+    declaration = described({name: function for name, function in functions.items() if function}, modules)
+    return json.loads(json.dumps({"declaration": declaration, "sources": sources(modules)}))
+
+
+def plain(value: Any) -> Any:
+    """Return `value`, a config or a pytree of numbers, as what JSON can hold and a reader can read."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return plain(value._asdict())
+    if isinstance(value, Mapping):
+        return {str(name): plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, np.ndarray | np.generic | jax.Array):
+        return plain_array(value).tolist()
+    return described(value)
+
+
+def described(value: Any, modules: set[str] | None = None) -> Any:
+    """Return `value` as what JSON can hold, functions with all that they enclose, and add to `modules` those it meets.
+
+    It is the same for the same declaration in every process and on every Python: nothing in it is an address. A
+    function without a file, as at a prompt, comes with the hash of its code and with what it reads of its surroundings.
+    """
+    met = set[str]() if modules is None else modules
+    typed: set[int] = set()  # functions without a file may call each other: each is described once
+
+    def walk(value: Any, within: tuple[int, ...]) -> Any:
+        if isinstance(value, str | int | float | bool | None):
+            return value
+        if id(value) in within:
+            return "(itself)"
+        inside = functools.partial(walk, within=(*within, id(value)))
+        if isinstance(value, np.ndarray | np.generic | jax.Array):
+            return fingerprint([value]) if value.dtype != object else inside(value.tolist())
+        if isinstance(value, ModuleType):
+            met.add(value.__name__)
+            return value.__name__
+        met.add(getattr(value, "__module__", None) or "")
+        if isinstance(value, type):
+            return _name(value)
+        if isinstance(value, FunctionType):
+            return of_function(value, inside)
+        if isinstance(value, MethodType):
+            return {"function": inside(value.__func__), "of": inside(value.__self__)}
+        if isinstance(value, functools.partial):
+            return {"function": inside(value.func), "arguments": inside(value.args), "options": inside(value.keywords)}
+        if isinstance(value, Mapping):
+            return {key if isinstance(key, str) else _words(inside(key)): inside(value[key]) for key in value}
+        if isinstance(value, set | frozenset):
+            return sorted(_words(inside(item)) for item in value)
+        if isinstance(value, tuple) and hasattr(value, "_asdict"):
+            return {"kind": _name(type(value)), **inside(value._asdict())}
+        if isinstance(value, list | tuple):
+            return [inside(item) for item in value]
+        if hasattr(value, "__wrapped__"):  # of jax.jit, say
+            return inside(value.__wrapped__)
+        if inspect.isroutine(value):
+            return _name(value)
+        if dataclasses.is_dataclass(value):
+            return {"kind": _name(type(value))} | inside(
+                {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+            )
+        words, parts = repr(value), _attributes(value)
+        if "0x" not in words and (not parts or type(value).__module__.partition(".")[0] in sys.stdlib_module_names):
+            return words
+        return {"kind": _name(type(value)), **inside(parts)}
+
+    def of_function(function: FunctionType, inside: Any) -> Any:
+        free = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
+        more = {
+            "enclosed": {name: inside(cell.cell_contents) for name, cell in free.items() if _is_filled(cell)},
+            "defaults": inside([*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).items()]),
+        }
+        if not Path(function.__code__.co_filename).is_file() and id(function) not in typed:
+            typed.add(id(function))
+            space = function.__globals__
+            more["code"] = _code(function)
+            more["reads"] = {name: inside(space[name]) for name in sorted(_names(function.__code__)) if name in space}
+        return {"function": _name(function)} | {name: part for name, part in more.items() if part}
+
+    return walk(value, ())
+
+
+def _attributes(value: Any) -> dict[str, Any]:
+    """The attributes of an object: its words may leave some out, as those of a long table do."""
+    slots = [vars(owner).get("__slots__", ()) for owner in type(value).__mro__]
+    names = [name for each in slots for name in ((each,) if isinstance(each, str) else each)]
+    return getattr(value, "__dict__", {}) | {name: getattr(value, name) for name in names if hasattr(value, name)}
+
+
+def _name(value: Any) -> str:
+    """The name of a function or class; of a lambda with its line, since all have one name."""
+    name = f"{value.__module__}.{getattr(value, '__qualname__', getattr(value, '__name__', ''))}"
+    return f"{name}:{value.__code__.co_firstlineno}" if name.endswith("<lambda>") else name
+
+
+def _words(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
+
+
+def _is_filled(cell: Any) -> bool:
+    try:
+        return cell.cell_contents is not None
+    except ValueError:
+        return False
+
+
+def _names(code: CodeType) -> set[str]:
+    """All names that a function's code, and that of the functions in it, refers to."""
+    inner = (constant for constant in code.co_consts if isinstance(constant, CodeType))
+    return set(code.co_names).union(*map(_names, inner))
+
+
+def _code(function: FunctionType) -> str:
+    """The hash of a function's source; where there is none, as at a prompt, of its bytecode."""
+    try:
+        text = inspect.getsource(function)
+    except (OSError, TypeError):
+        text = _bytecode(function.__code__)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _bytecode(code: CodeType) -> str:
+    constants = [_bytecode(each) if isinstance(each, CodeType) else repr(each) for each in code.co_consts]
+    return repr((code.co_code.hex(), code.co_names, constants))
+
+
+def sources(modules: Iterable[str]) -> dict[str, str]:
+    """Return module -> sha256 of its text, for `modules` and all that they import in turn.
+
+    Installed packages are left out, this one aside: their versions are recorded. So is the engine, but for what is
+    lowered.
+    """
+    waiting, found = [trace.__module__, *modules], dict[str, str]()
+    while waiting:
+        name = waiting.pop()
+        engine = f"{_ENGINE}.".startswith(f"{name}.") or (name.startswith(f"{_ENGINE}.") and name != trace.__module__)
+        file = None if engine or name in found else _file(name)
+        if file is not None:
+            text = file.read_bytes().replace(b"\r\n", b"\n")
+            found[name] = hashlib.sha256(text).hexdigest()
+            waiting += _imported(name, text) if name != trace.__module__ else ()
+    return dict(sorted(found.items()))
+
+
+def _imported(module: str, text: bytes) -> Iterator[str]:
+    """The modules that a module imports anywhere in its text, and those in which the names that it takes are defined.
+
+    What is for type checkers, or makes the file a script, is left out.
+    """
+    package = module if hasattr(sys.modules.get(module), "__path__") else module.rpartition(".")[0]
+    known_as: dict[str, str] = {}
+    waiting: deque[ast.AST] = deque([ast.parse(text)])
+    while waiting:
+        node = waiting.popleft()
+        match node:
+            case ast.If(test=ast.Name("TYPE_CHECKING") | ast.Compare(left=ast.Name("__name__"))):
+                waiting += node.orelse
+                continue
+            case ast.Import(names):
+                yield from (name.name for name in names)
+                known_as |= {name.asname or name.name.partition(".")[0]: name.name for name in names}
+            case ast.ImportFrom(names=names):
+                base = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
+                yield from (_home(base, name.name) for name in names)
+                known_as |= {name.asname or name.name: f"{base}.{name.name}" for name in names}
+            case ast.Attribute(ast.Name(name), attribute) if name in known_as:
+                yield _home(known_as[name], attribute)
+        waiting += ast.iter_child_nodes(node)
+
+
+def _home(module: str, name: str) -> str:
+    """The module in which a name of `module` is defined: one below it, one from which it has the name, or itself."""
+    if _file(f"{module}.{name}") is not None or _file(module) is None:
+        return f"{module}.{name}"
+    home = getattr(getattr(sys.modules.get(module), name, None), "__module__", None)
+    return home if isinstance(home, str) else module
+
+
+def _file(module: str) -> Path | None:
+    """The file of a module of this package, or of a user's; None of any other, or where there is none."""
+    if module in sys.modules:
+        found = getattr(sys.modules[module], "__file__", None)
+    elif module.startswith(f"{_PACKAGE.name}."):  # one that is not loaded yet must count, too
+        found = str(_PACKAGE.parent.joinpath(*module.split(".")).with_suffix(".py"))
+    else:
+        found = None if "." in module or not module else getattr(importlib.util.find_spec(module), "origin", None)
+    path = Path(found).resolve() if found and found.endswith(".py") else None
+    if path is None or not path.is_file():
+        return None
+    ours = path.is_relative_to(_PACKAGE) or not any(path.is_relative_to(folder) for folder in _INSTALLED)
+    return path if ours else None

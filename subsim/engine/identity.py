@@ -1,0 +1,179 @@
+"""What decides the numbers of a run, and where and by what they were made."""
+
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import subprocess
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from jax.sharding import Mesh
+
+from subsim import __version__
+from subsim.engine import settings
+from subsim.engine.axes import Axis
+from subsim.engine.declaration import MEANT, described, plain
+from subsim.engine.devices import cores
+from subsim.engine.digests import digest
+from subsim.engine.program import Program
+from subsim.engine.study import Precision, Study
+from subsim.options import UserError
+
+DECLARED = ("study", "config", "hyper", "sweep", "labels", "root_seed", "precision", "prng")
+"""What two runs of one store must have in common, word for word."""
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "xarray", "zarr")
+"""Packages whose versions an origin records."""
+
+
+def declared(
+    study: Study,
+    config: Any,
+    hyper: Any,
+    axes: Sequence[Axis],
+    labels: Mapping[str, Any],
+    root_seed: int,
+    precision: Precision,
+) -> dict[str, Any]:
+    """Return the entries of `DECLARED`, in plain JSON values."""
+    sweep = {axis.name: plain(axis.values) for axis in axes}
+    values = (study.name, plain(config), plain(hyper), sweep, plain(labels), root_seed, precision, settings.PRNG)
+    # As a store gives it back: a tuple is a list.
+    return json.loads(json.dumps(dict(zip(DECLARED, values, strict=True))))
+
+
+def toolchain(mesh: Mesh) -> dict[str, str]:
+    """Return all that the text of a lowered program depends on beside the study."""
+    versions = {name: importlib.metadata.version(name) for name in ("jax", "flax", "optax")}
+    return versions | {"platform": mesh.devices.flat[0].platform}
+
+
+def program_record(program: Program, place: str, meant: Mapping[str, Any], mesh: Mesh) -> dict[str, Any]:
+    """Return what tells the program at `place` from others: on this toolchain the hashes of what was lowered and of its
+    data, and across toolchains what it means."""
+    hashes = program.hashes()
+    # Code that runs on the host is not in the lowered program, and its data may be of any kind.
+    hashes["code_sha256"] = hashes["code_sha256"] or digest(meant)
+    hashes["data_sha256"] = hashes["data_sha256"] or digest(described(program.data))
+    return {"place": place, "toolchain": toolchain(mesh), **hashes, **meant}
+
+
+def record_key(record: Mapping[str, Any]) -> str:
+    """Return the name under which a store keeps the record of a program."""
+    return digest([record["place"], record["toolchain"]])[:16]
+
+
+def recognise(record: Mapping[str, Any], known: Sequence[Mapping[str, Any]], folder: Any) -> str:
+    """Compare a program with those of the same place that made the results in `folder`.
+
+    Returns words where another toolchain goes on with them, and none where the same does. Raises `UserError` where the
+    program is another.
+    """
+    known = [each for each in known if each["place"] == record["place"]]
+    same_tools = [each for each in known if each["toolchain"] == record["toolchain"]]
+    hashes = ("code_sha256", "data_sha256")
+    for each in same_tools or known:
+        words = differences(each, record, MEANT)
+        if same_tools:
+            if all(each[name] == record[name] for name in hashes):
+                return ""
+            words = words or ("other data" if each["code_sha256"] == record["code_sha256"] else "another program")
+        elif each["data_sha256"] != record["data_sha256"]:
+            words = f"{words}, other data" if words else "other data"
+        if words:
+            raise UserError(
+                f"out: {folder} holds another run, with {words}; choose another folder with --out, or remove this one."
+            )
+    if not known or same_tools:
+        return ""
+    return f"goes on with {_tools(record)} what {_tools(known[0])} began: the numbers agree to rounding"
+
+
+def _tools(record: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in record["toolchain"].items())
+
+
+def origin(mesh: Mesh) -> dict[str, Any]:
+    """Return where and by what seeds are made here and now."""
+    device = mesh.devices.flat[0]
+    return {
+        "versions": {"subsim": __version__, **{name: importlib.metadata.version(name) for name in PACKAGES}},
+        "python": platform.python_version(),
+        "device": f"{device.platform} {device.device_kind}",
+        "devices": mesh.size,
+        "cores": cores(),
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
+        "commit": _commit(),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _commit() -> str | None:
+    """The commit of the checkout that this package lies in, with a + where files differ from it; None outside one."""
+
+    def git(*words: str) -> str:
+        folder = Path(__file__).parent
+        return subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        # An installed copy may lie inside somebody else's checkout: that commit says nothing about it.
+        if git("ls-files", __file__) == "":
+            return None
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def flat(nested: Any, prefix: str = "") -> dict[str, Any]:
+    """Return `nested` without its nesting: dotted name -> value."""
+    if isinstance(nested, Mapping):
+        items = list(nested.items())
+    elif isinstance(nested, list) and any(isinstance(item, Mapping | list) for item in nested):
+        items = [(str(number), item) for number, item in enumerate(nested)]
+    else:
+        return {prefix.removesuffix("."): nested}
+    found: dict[str, Any] = {}
+    for name, value in items:
+        found |= flat(value, f"{prefix}{name}.")
+    return found
+
+
+def differences(held: Mapping[str, Any], wanted: Mapping[str, Any], entries: Sequence[str]) -> str:
+    """Return what tells two runs apart in these of their `entries`, as words; "" where nothing does."""
+    words = []
+    for entry in entries:
+        if entry == "study" and held[entry] != wanted[entry]:
+            return f"the study {held[entry]} and not {wanted[entry]}"
+        if entry == "sources":
+            changed = [name for name in held[entry] | wanted[entry] if held[entry].get(name) != wanted[entry].get(name)]
+            names = [name.removeprefix("subsim_study_") for name in sorted(changed)]
+            more = f" and {len(names) - 5} more modules" if len(names) > 5 else ""
+            words += [f"other code in {', '.join(names[:5])}{more}"] if names else []
+            continue
+        a, b = (flat({entry: part.get(entry)}) for part in (held, wanted))
+        differing = [
+            name for name in a | b if json.dumps(a.get(name)) != json.dumps(b.get(name))
+        ]  # to == no NaN is like another
+        words += dict.fromkeys(_difference(name, a.get(name), b.get(name)) for name in differing)
+    return ", ".join(words[:6]) + (f" and {len(words) - 6} more differences" if len(words) > 6 else "")
+
+
+def _difference(name: str, held: Any, wanted: Any) -> str:
+    short = _shortened(name)
+    if not any(re.fullmatch("[0-9a-f]{64}", str(value)) for value in (held, wanted)):
+        return f"{short} {held} and not {wanted}"
+    if None in (held, wanted):
+        return f"{short} in one of them only"
+    return f"other code in {short.removesuffix('.code')}" if short.endswith(".code") else f"other {short}"
+
+
+def _shortened(name: str) -> str:
+    """The dotted name of a difference as a user knows it."""
+    left_out = (
+        "config", "hyper", "declaration", "make_run", "make_joint_run", "enclosed", "reads", "arguments", "options",
+        "function", "kind", "0",
+    )  # fmt: skip
+    return ".".join(part for part in name.split(".") if part not in left_out) or name

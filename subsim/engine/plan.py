@@ -1,0 +1,61 @@
+"""How many seeds a call of the program runs: a guess from the cost of one, halved where memory runs out."""
+
+import math
+from typing import NamedTuple
+
+from jax.sharding import Mesh
+
+from subsim.engine.cost import Cost
+from subsim.engine.devices import is_cpu
+
+CACHED = 128 * 2**20  # bytes of values of the seeds side by side on a CPU: measured best, from small nets to MNIST
+ACCELERATED = 8 * 2**30  # and on a GPU or TPU, whose scheduler spreads a wide program over its cores
+FLOPS = 10**11  # of matrix products in a chunk: some seconds of small networks on two cores
+FASTER = 50  # times as many on an accelerator
+MOST = 16_384  # seeds in a chunk
+HEADROOM = 0.8  # the share of a device's memory that a program may take; the rest is the runtime's
+
+
+class Plan(NamedTuple):
+    """How seeds are divided.
+
+    `chunk` seeds lie in one file of the results and are the most that one call runs; `at_once` seeds advance side by
+    side on each device, and a call runs as many rounds of them as it is given.
+    """
+
+    chunk: int
+    at_once: int
+
+    def rounds(self, devices: int) -> int:
+        """The rounds of a whole chunk."""
+        return math.ceil(self.chunk / (devices * self.at_once))
+
+
+def guess(cost: Cost, mesh: Mesh, chunk: int | None = None, at_once: int | None = None) -> Plan:
+    """Return the plan for seeds of this cost; `chunk` and `at_once` are what the user or the study asks for.
+
+    It does not depend on how many seeds are asked for: a run that is continued computes as it began.
+    """
+    cached, flops = (CACHED, FLOPS) if is_cpu(mesh) else (ACCELERATED, FASTER * FLOPS * mesh.size)
+    at_once = at_once or max(1, min(MOST // mesh.size, cached // max(1, cost.bytes)))
+    if chunk is None:
+        together = at_once * mesh.size
+        rounds = max(1, min(flops // max(1, cost.flops), MOST) // together)
+        return Plan(together * rounds, at_once)
+    share = math.ceil(chunk / mesh.size)
+    # Rounds of nearly equal size: a chunk of 36 with 32 at once is two rounds of 18.
+    return Plan(chunk, math.ceil(share / math.ceil(share / at_once)))
+
+
+def halved(plan: Plan) -> Plan | None:
+    """Return the plan with half of the seeds at once, for a device that ran out of memory; None where it has one.
+
+    Half is rounded up: what was one full round is then two that are nearly full, and not two and a bit.
+    """
+    return None if plan.at_once == 1 else plan._replace(at_once=-(-plan.at_once // 2))
+
+
+def in_words(plan: Plan, devices: int) -> str:
+    """The plan as the progress line tells it."""
+    together = min(plan.chunk, plan.at_once * devices)
+    return f"chunk {plan.chunk:,}" + (f", {together:,} at once" if together < plan.chunk else "")

@@ -1,0 +1,267 @@
+"""Run a study over its seeds: plan, compile, and for each chunk that is missing: run, write."""
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import xarray as xr
+
+from subsim.engine import host, identity, integrity, shards, store
+from subsim.engine.axes import Axis, configs
+from subsim.engine.axes import make as make_axes
+from subsim.engine.declaration import meaning
+from subsim.engine.devices import local_mesh
+from subsim.engine.digests import digest
+from subsim.engine.plan import Plan, guess
+from subsim.engine.program import Program, trace
+from subsim.engine.runner import Notice, Runner
+from subsim.engine.shards import Shard
+from subsim.engine.store import Index
+from subsim.engine.study import Precision, Study
+from subsim.options import replaced, require, require_choice
+
+Progress = Callable[[int, int], None]  # (seeds finished, seeds asked for)
+
+
+class Task(NamedTuple):
+    """A run as it was asked for, checked: all that decides its programs."""
+
+    study: Study
+    config: Any
+    hyper: Any
+    axes: list[Axis]
+    root_seed: int
+    precision: Precision
+
+    @property
+    def alone(self) -> list[Axis]:
+        """The axes that have a program for each value."""
+        return [axis for axis in self.axes if axis.alone]
+
+    @property
+    def indices(self) -> list[Index]:
+        """One index for each program."""
+        return list(np.ndindex(*(len(axis.values) for axis in self.alone)))
+
+    def configs_at(self, index: Index) -> list[Any]:
+        """The configs of the program at `index`, which differ along the joint axes."""
+        one = self.config
+        for axis, number in zip(self.alone, index, strict=True):
+            one = replaced(one, axis.name, axis.values[number])
+        return list(configs(one, (axis for axis in self.axes if axis.joint)).values())
+
+    def program(self, index: Index) -> Program:
+        """The program at `index`."""
+        return trace(self.study, self.configs_at(index), self.hyper, self.axes, self.root_seed, self.precision)
+
+    def place(self, index: Index) -> str:
+        """The index in words, which a store keeps."""
+        return ", ".join(f"{axis.name}={axis.labels[at]}" for axis, at in zip(self.alone, index, strict=True))
+
+
+def make_task(
+    study: Study,
+    config: Any,
+    hyper: Any,
+    sweep: Mapping[str, Iterable[Any]] | None,
+    root_seed: int,
+    precision: Precision | None,
+) -> Task:
+    """Check every option, and every value of every axis before the first is run; raises `UserError` for a bad one."""
+    precision = precision or study.precision
+    require_choice("precision", precision, study.precisions)
+    config = study.config if config is None else config
+    hyper = study.hyper if hyper is None else hyper
+    study.refuse_overruled(sweep, config, hyper)
+    axes = make_axes(study.sweep(sweep), config, hyper, study.joint)
+    for chosen in configs(config, (axis for axis in axes if not axis.traced)).values():
+        study.check(chosen, hyper)
+        for axis in axes:
+            for value in axis.values if axis.traced else ():
+                study.check(chosen, replaced(hyper, axis.name, value))
+    return Task(study, config, hyper, axes, root_seed, precision)
+
+
+def whole_number(name: str, value: Any, least: int = 1, bits: int = 31) -> int:
+    """Return `value`; raises `UserError` where it is no whole number of at least `least` and less than 2^`bits`."""
+    fits = isinstance(value, int | np.integer) and not isinstance(value, bool) and least <= int(value) < 2**bits
+    require(fits, f"{name} is {value!r}; it must be a whole number, at least {least} and less than 2^{bits}.")
+    return int(value)
+
+
+def simulate(
+    study: Study,
+    config: Any = None,
+    hyper: Any = None,
+    *,
+    seeds: int | None = None,
+    root_seed: int = 0,
+    precision: Precision | None = None,
+    sweep: Mapping[str, Iterable[Any]] | None = None,
+    out: str | Path | None = None,
+    chunk: int | None = None,
+    shard: Shard | None = None,
+    repair: bool = False,
+    in_memory: int | None = None,
+    progress: Progress | None = None,
+    notice: Notice | None = None,
+) -> xr.Dataset:
+    """Run `study` over seeds 0 .. `seeds` - 1 and return its labelled data set, with the dimension `seed` added.
+
+    Args:
+        study: what to run; `config`, `hyper`, `seeds` and `precision` override its defaults.
+        root_seed: the key that every seed's own key is folded from.
+        sweep: dotted names of options, each with the values that it takes, beside the study's own axes or in place of
+            their values: a dimension each. Numbers of the hyper run inside one program, and share what does not depend
+            on them; so do options of the group that the study names joint. Of other options of the config, each value
+            costs a compile.
+        out: folder for the results. Repeating the call with the same folder computes only the seeds it lacks; a folder
+            that holds another run is refused. None: results stay in memory.
+        chunk: seeds that lie in one file of the results, and the most that one call runs. None: as the results began,
+            or guessed from the cost of a seed.
+        shard: this process's part of the run; the others run theirs by the same call, at any time.
+        repair: mend what is damaged in `out`, and compute the seeds that were lost again.
+        in_memory: bytes of results that are returned in memory; more stay in `out` and are read where they are used.
+            None: however many.
+        progress: called with (seeds finished, seeds asked for) at the start and after every call of a program; of a
+            shard, with its own. Seeds are counted once for every program.
+        notice: called with words: the size of a chunk, when it is chosen and whenever it changes.
+
+    Raises:
+        UserError: an option is out of range, contradicts another, or `out` cannot be used, is in use, or is damaged.
+    """
+    seeds = whole_number("seeds", study.seeds if seeds is None else seeds)
+    chunk = None if chunk is None else whole_number("chunk", chunk)
+    root_seed = whole_number("root_seed", root_seed, least=0, bits=32)
+    shard = shard or Shard()
+    require(1 <= shard.number <= shard.total, f"shard is {shard}; the first number must lie in 1 .. {shard.total}.")
+    require(shard.total == 1 or out is not None, "out: several shards need a folder that they share.")
+    task = make_task(study, config, hyper, sweep, root_seed, precision)
+    if study.on_host:
+        host.check(study, task.axes, root_seed, chunk)
+
+    def say(words: str) -> None:
+        if notice and words:
+            notice(words)
+
+    mesh = local_mesh()
+    first = task.program(task.indices[0])
+    plan = Plan(1, 1) if study.on_host else guess(first.cost, mesh, chunk or study.chunk)
+    with opened(task, first, plan, out, seeds, shard, repair) as results:
+        if chunk is None and not study.on_host:
+            plan = guess(first.cost, mesh, results.chunk)
+        origin = identity.origin(mesh)
+        results.keep_origin(digest(origin | {"created": None})[:8], origin)
+        missing = {
+            index: shard.part(results.missing(seeds, index), results.chunk, number)
+            for number, index in enumerate(task.indices)
+        }
+        asked = sum(len(shard.part(np.arange(seeds), results.chunk, number)) for number in range(len(task.indices)))
+        done = asked - sum(map(len, missing.values()))
+
+        def report() -> None:
+            if progress:
+                progress(done, asked)
+
+        report()
+        meant = {} if out is None else meaning(study)
+        for index in task.indices:
+            # The program is made where nothing is missing too: to see that it is the one which made the results.
+            program = first if index == task.indices[0] else task.program(index)
+            require(
+                program.record == first.record, "sweep: the values of an axis must leave the record's shapes alone."
+            )
+            if out is not None:
+                record = identity.program_record(program, task.place(index), meant, mesh)
+                say(identity.recognise(record, list(results.programs.values()), out))
+                results.keep_program(identity.record_key(record), record)
+            if len(missing[index]) == 0:
+                continue
+            runner = Runner(program, plan, mesh, say)
+            report()
+            for piece, records in runner(missing[index]):
+                results.write(int(piece[0]), index, records)
+                done += len(piece)
+                report()
+            # Halved, where memory ran out; the next program need not run out of it again.
+            plan = runner.plan
+        return results.dataset(seeds, None if out is None else in_memory)
+
+
+@contextlib.contextmanager
+def opened(
+    task: Task, program: Program, plan: Plan, out: str | Path | None, seeds: int, shard: Shard, repair: bool
+) -> Iterator[store.Memory]:
+    """Open the store in folder `out`, with room for `seeds` seeds: a new one, or one that is there and this run's.
+
+    None keeps the results in memory. Raises `UserError` where `out` cannot be written, is in use, is damaged, or holds
+    another run.
+    """
+    labels, inner = labels_of(task, program)
+    study = task.study
+    attributes = identity.declared(study, task.config, task.hyper, task.axes, labels, task.root_seed, task.precision)
+    attributes |= {"chunk": plan.chunk, "study_file": study.declared.rpartition(", line ")[0]}
+    alone = [axis.name for axis in task.alone]
+    made = store.template(study.title, study.variables, program.record, labels, alone, inner, attributes, plan.chunk)
+    if out is None:
+        yield store.Memory(made, seeds)
+        return
+    folder = Path(out)
+    with shards.held(folder, shard):
+        with shards.alone(folder):
+            if not store.exists(folder):
+                store.make(folder / store.FILE, made)
+            _make_ready(folder, made, seeds, repair, alone=not shards.others_at_work(folder, shard))
+        yield store.Disk(folder / store.FILE)
+
+
+def _make_ready(folder: Path, made: store.Template, seeds: int, repair: bool, alone: bool) -> None:
+    """Check that the store in `folder` is whole and the template's run, and make room in it; `alone` nobody else is at
+    work."""
+    target = folder / store.FILE
+    damaged = integrity.damages(target)
+    integrity.require_whole(target, [damage for damage in damaged if damage.array == integrity.ROOT])
+    there = store.attributes(target)
+    words = identity.differences(there, made.dataset.attrs, identity.DECLARED)
+    require(
+        not words,
+        f"out: {folder} holds another run, with {words}; choose another folder with --out, or remove this one.",
+    )
+    integrity.require_whole(target, damaged, repair)
+    if damaged:
+        require(alone, f"repair: another shard is at work in {folder}; repair it when that has ended.")
+        store.mend(target, made._replace(chunk=there["chunk"]), damaged)
+    for unfinished in target.rglob("*.partial") if alone else ():  # what a kill in the midst of a write leaves
+        unfinished.unlink()
+    store.make_room(target, seeds)
+
+
+def labels_of(task: Task, program: Program) -> tuple[dict[str, Sequence[Any]], list[str]]:
+    """Return the labels of every dimension of a run beside the seed, and the axes that are inside its program.
+
+    Raises `UserError` where the study's variables and coords do not fit its record.
+    """
+    study, config = task.study, task.configs_at(task.indices[0])[0]
+    inner = [axis for axis in task.axes if not axis.alone]
+    labels: dict[str, Sequence[Any]] = {axis.name: axis.labels for axis in task.axes}
+    sizes: dict[str, int] = {}
+    for name, value in program.record.items():
+        study.require(name in study.variables, f"the record has {name!r}, which variables do not describe")
+        dims, shape = study.variables[name].dims, value.shape[len(inner) :]
+        study.require(len(dims) == len(shape), f"variable {name!r} has dims {dims}, but its values have shape {shape}")
+        for dim, size in zip(dims, shape, strict=True):
+            study.require(dim not in labels, f"the dimension {dim!r} of {name!r} is the name of an axis, too")
+            study.require(
+                sizes.setdefault(dim, size) == size, f"{dim!r} has {size} places in {name!r} and {sizes[dim]} before"
+            )
+    named = {}
+    for dim, size in sizes.items():
+        if dim in study.coords:
+            given = study.coords[dim]
+            named[dim] = list(given(config, size) if callable(given) else given)
+            study.require(
+                len(named[dim]) == size, f"coords give {dim!r} {len(named[dim])} labels, but it has {size} places"
+            )
+    return labels | named, [axis.name for axis in inner]

@@ -1,0 +1,175 @@
+"""Compile a study's program for TPUs that are not here: what it takes of each, and what passes between them."""
+
+import math
+import os
+import re
+import time
+from collections import Counter
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jax.experimental import topologies
+from jax.sharding import Mesh
+
+from subsim.engine.devices import AXIS
+from subsim.engine.plan import HEADROOM, Plan, guess, halved, in_words
+from subsim.engine.program import Program, batched
+from subsim.engine.runner import Notice, out_of_memory
+from subsim.engine.settings import fixed
+from subsim.engine.simulate import Task, whole_number
+from subsim.engine.study import Table
+from subsim.options import UserError, require
+
+# GiB of memory of a chip, by what its devices call their kind; from Google's page on each version of the TPU.
+CHIP_MEMORY = {"TPU v4": 32, "TPU v5 lite": 16, "TPU v5": 95, "TPU v6 lite": 32}
+
+# What a compiled program calls an exchange between devices. Of one that is split in two, `-start` is the first half.
+COLLECTIVES = (
+    "all-reduce", "all-gather", "all-to-all", "ragged-all-to-all", "collective-permute", "collective-broadcast",
+    "reduce-scatter", "send", "recv",
+)  # fmt: skip
+
+# Where there is no TPU, libtpu asks the network for one and complains. Its lock is for those who share a device.
+_NO_TPU = {
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-4",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+}
+
+
+class Compiled(NamedTuple):
+    """A program compiled for devices that are not here: its plan, its memory on each in bytes, and the seconds it took.
+
+    `collectives` counts the exchanges between devices of each kind.
+    """
+
+    plan: Plan
+    memory: int
+    collectives: dict[str, int]
+    seconds: float
+
+
+def use_no_device() -> None:
+    """Keep jax from looking for an accelerator, since nothing will be run; to be called before jax is used."""
+    for variable, value in _NO_TPU.items():
+        os.environ.setdefault(variable, value)
+    jax.config.update("jax_platforms", "cpu")
+    # What a user's cache keeps of such a program, jax cannot read without its device.
+    jax.config.update("jax_enable_compilation_cache", False)
+
+
+def topology_mesh(name: str) -> Mesh:
+    """Return the devices of the TPU topology `name`, such as v5e:2x2, along the axis `seed`.
+
+    Raises `UserError` where there is no such topology, or no compiler for it.
+    """
+    example = "name one such as v5e:2x2, v5e:16x16 or v5p:2x2x1"
+    # libtpu itself takes an empty name for a TPU of its own choice, and divides by a size of 0.
+    require(
+        re.fullmatch(r"\w+:[1-9]\d*(x[1-9]\d*){1,2}", name) is not None,
+        f"topology is {name!r}, which is none; {example}.",
+    )
+    try:
+        devices = topologies.get_topology_desc(platform="tpu", topology_name=name).devices
+    except jax.errors.JaxRuntimeError as error:
+        reason = str(error).partition("\n")[0].rstrip(".")
+        raise UserError(f"topology is {name!r}, which libtpu refuses ({reason}); {example}.") from None
+    except RuntimeError:
+        raise UserError(
+            "topology: the compiler for TPUs is not installed; pip install libtpu (subsim's extra tpu has the version "
+            "that fits jax) into an environment of its own, and set JAX_PLATFORMS=cpu there."
+        ) from None
+    return Mesh(np.asarray(devices), (AXIS,))
+
+
+def device_memory(mesh: Mesh) -> int | None:
+    """Return the bytes of memory of each device of a topology; None for a kind of which it is not known here."""
+    kind = mesh.devices.flat[0].device_kind
+    if kind not in CHIP_MEMORY:
+        return None
+    # On some kinds a device is half a chip.
+    chips = len({tuple(device.coords) for device in mesh.devices.flat})
+    return CHIP_MEMORY[kind] * 2**30 * chips // mesh.size
+
+
+def collectives(program: str) -> dict[str, int]:
+    """Return how many exchanges between devices of each kind are in the text of a compiled program."""
+    return dict(Counter(re.findall(rf"\s({'|'.join(COLLECTIVES)})(?:-start)?\(", program)))
+
+
+def compile_for(program: Program, plan: Plan, mesh: Mesh, notice: Notice) -> Compiled:
+    """Compile `program` for the devices of `mesh`, with half as many seeds at once until it fits their memory.
+
+    Raises `UserError` where not even one seed does.
+    """
+    memory, attempt = device_memory(mesh), plan
+    while True:
+        notice(in_words(attempt, mesh.size))
+        started = time.perf_counter()
+        try:
+            traced = batched(program, attempt, mesh)
+            with fixed(program.precision):
+                compiled = traced.lower().compile()
+            needs = compiled.memory_analysis()
+            assert needs is not None
+            parts = ("argument", "output", "temp", "generated_code")
+            bytes_needed = sum(getattr(needs, f"{part}_size_in_bytes") for part in parts)
+            if memory is None or bytes_needed <= HEADROOM * memory:
+                exchanged = collectives(compiled.as_text() or "")
+                return Compiled(attempt, bytes_needed, exchanged, time.perf_counter() - started)
+        except jax.errors.JaxRuntimeError as error:
+            if not out_of_memory(error):
+                raise
+        smaller = halved(attempt)
+        if smaller is None:
+            kind = mesh.devices.flat[0].device_kind
+            raise UserError(f"A {kind} has too little memory for one seed; make the config smaller.")
+        attempt = smaller
+
+
+def check(task: Task, chunk: int | None, at_once: int | None) -> None:
+    """Raise `UserError` where a run has no program, or for a number of seeds that is none."""
+    require(not task.study.on_host, f"The run of {task.study.name} is ordinary Python; there is no program to compile.")
+    for name, value in (("chunk", chunk), ("at_once", at_once)):
+        if value is not None:
+            whole_number(name, value)
+
+
+def compile_task(
+    task: Task, mesh: Mesh, chunk: int | None, at_once: int | None, notice: Notice
+) -> Iterator[tuple[str, Program, Compiled]]:
+    """Compile every program of a run for the devices of `mesh`: a label and each of them.
+
+    `chunk` seeds are the most that one call runs, `at_once` of them side by side on each device; None: guessed.
+    """
+    for index in task.indices:
+        program = task.program(index)
+        plan = guess(program.cost, mesh, chunk or task.study.chunk, at_once)
+        label = ", ".join(filter(None, (task.study.name, task.place(index), task.precision)))
+        yield label, program, compile_for(program, plan, mesh, notice)
+
+
+def table(title: str, program: Program, compiled: Compiled, mesh: Mesh) -> Table:
+    """A program and what it takes, in words."""
+    plan, memory = compiled.plan, device_memory(mesh)
+    of_all = f" of {in_bytes(memory)} ({compiled.memory / memory:.0%})" if memory else " of an unknown number"
+    rows = (
+        ("devices", f"{mesh.size:,} x {mesh.devices.flat[0].device_kind}"),
+        ("seeds at once", f"{plan.at_once:,} on each device, {plan.at_once * mesh.size:,} on all"),
+        ("seeds in a call", f"{plan.chunk:,}"),
+        ("memory", in_bytes(compiled.memory) + of_all),
+        ("FLOPs of matrix products, a seed", f"{program.cost.flops:.2e}"),
+        ("collectives", ", ".join(f"{n} {name}" for name, n in compiled.collectives.items()) or "none"),
+        ("seconds to compile", f"{compiled.seconds:.0f}"),
+    )
+    return Table(title, ("each device", ""), rows)
+
+
+def in_bytes(n: int) -> str:
+    """A number of bytes in the unit that suits it."""
+    units = ("bytes", "KiB", "MiB", "GiB", "TiB")
+    power = min(int(math.log(max(n, 1), 1024)), len(units) - 1)
+    return f"{n / 1024**power:,.{min(power, 1)}f} {units[power]}"

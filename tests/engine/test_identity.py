@@ -1,0 +1,572 @@
+"""Another run never goes on in the folder of one, whatever differs; the same run does, however it is written."""
+
+import dataclasses
+import functools
+import hashlib
+import importlib
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import xarray as xr
+
+import subsim
+from subsim import UserError
+from subsim.engine import declaration, identity
+from subsim.engine.simulate import make_task
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+def study_of(make_run, dims=(), **more):
+    return subsim.Study("mine", "Mine.", make_run, {"x": subsim.Variable("x", dims)}, **more)
+
+
+def simulate(study, seeds, **options):
+    return subsim.simulate(study, seeds=seeds, out="r", **options)
+
+
+def is_refused(first, second, words):
+    """Whether the folder of one study refuses the other with these words, and is left alone."""
+    results = simulate(first, 2)
+    with pytest.raises(UserError, match=f"r holds another run, with {words}; choose another folder"):
+        simulate(second, 4)
+    xr.testing.assert_equal(subsim.load_results("r"), results)
+    return True
+
+
+PROTOCOL = """
+from subsim import protocol
+
+study = protocol.study(
+    "mine",
+    "Mine.",
+    {
+        "first": protocol.Student(protocol.turned(0.1), options={"temperature": 2.0}),
+        "second": protocol.Student(),
+    },
+)
+"""
+SMALL = (
+    "--data", "digits", "--widths", 4, "--teacher.steps", 1, "--student.steps", 1, "--student.n-inputs", 8,
+)  # fmt: skip
+
+
+def small(study):
+    config = study.config
+    teacher = dataclasses.replace(config.teacher, steps=1)
+    student = dataclasses.replace(config.student, steps=1, n_inputs=8)
+    config = dataclasses.replace(config, data="digits", widths=(4,), teacher=teacher, student=student)
+    return dataclasses.replace(study, config=config)
+
+
+def from_file(text, name="mine"):
+    Path(f"{name}.py").write_text(text)
+    return subsim.load_study(f"./{name}.py")
+
+
+@pytest.mark.usefixtures("optax_promotion")
+@pytest.mark.parametrize("how", ["command line", "Python"])
+def test_an_edit_of_a_study_file_is_another_run(how, command):
+    """The angle is no option, and two runs of it are alike in every label."""
+
+    def run(text, seeds):
+        if how == "Python":
+            simulate(small(from_file(text)), seeds)
+            return ""
+        Path("mine.py").write_text(text)
+        return command("run", "./mine.py", *SMALL, "--seeds", seeds, "--out", "r")[2]
+
+    assert "holds" not in run(PROTOCOL, 2)
+    edited, words = PROTOCOL.replace("turned(0.1)", "turned(1.5)"), "students.first.start.angle 0.1 and not 1.5"
+    if how == "Python":
+        with pytest.raises(UserError, match=words):
+            run(edited, 4)
+    else:
+        assert f"subsim: out: r holds another run, with {words}; choose" in " ".join(run(edited, 4).split())
+    assert subsim.load_results("r").sizes["seed"] == 2
+    run(PROTOCOL + "# A comment.\n", 3)
+    assert subsim.load_results("r").sizes["seed"] == 3
+
+
+@pytest.mark.usefixtures("optax_promotion")
+@pytest.mark.parametrize(
+    ("edit", "words"),
+    [
+        (("2.0", "2.5"), r"students.first.temperature 2.0 and not 2.5"),
+        (
+            ('options={"temperature": 2.0}', 'imitates="all"'),
+            r"students.first.imitates aux and not all, .*temperature.*",
+        ),
+        (("protocol.Student(),", "protocol.Student(linear=True),"), "students.second.linear False and not True"),
+        (("FIRST", "SECOND", "first"), r"labels.condition .*'first', 'second'\] and not .*'second', 'first'\], .*"),
+    ],
+    ids=["options", "imitates", "linear", "order"],
+)
+def test_other_students_are_another_run(edit, words):
+    text = PROTOCOL
+    if len(edit) == 3:
+        head, first, second, tail = (
+            *PROTOCOL.partition('        "first"')[:1],
+            *PROTOCOL.splitlines(True)[7:9],
+            "    },\n)\n",
+        )
+        text = head + second + first + tail
+    else:
+        text = PROTOCOL.replace(*edit)
+    assert text != PROTOCOL
+    assert is_refused(small(from_file(PROTOCOL)), small(from_file(text)), words)
+
+
+RUN = """
+def run(key, hyper):
+    return {"x": jax.random.normal(key) * 2.0}
+
+def make_run(config, data):
+    return run
+"""
+READS = RUN.replace("2.0", "SCALE")
+CALLBACK = """
+def host(x):
+    return np.asarray(x * 2, np.float32)
+
+def run(key, hyper):
+    x = jax.random.normal(key)
+    return {"x": jax.pure_callback(host, x, x, vmap_method="expand_dims")}
+
+def make_run(config, data):
+    return run
+"""
+ON_HOST = RUN.replace("jax.random.normal(key)", "float(key)")
+
+
+def typed(text, file="/tmp/ipykernel_1/2.py", **names):
+    """What a user has typed into a notebook: the function `make_run`, which is in no file, whatever it is called."""
+    space = {"__name__": "__typed__", "jax": jax, "np": np, **names}
+    exec(compile(text, file, "exec"), space)
+    return space["make_run"]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "words"),
+    [
+        (typed(RUN), typed(RUN.replace("2.0", "3.0")), "other code in run"),
+        (typed(RUN, "<stdin>"), typed(RUN.replace("normal", "uniform"), "<stdin>"), "other code in run"),
+        (typed(READS, SCALE=2.0), typed(READS, SCALE=3.0), "run.SCALE 2.0 and not 3.0"),
+        (
+            typed(READS.replace("SCALE", "SCALE[7]"), SCALE=np.arange(9.0, dtype=np.float32)),
+            typed(READS.replace("SCALE", "SCALE[7]"), SCALE=np.arange(9.0, dtype=np.float32) + 1),
+            "other run.SCALE",
+        ),
+        (typed(CALLBACK), typed(CALLBACK.replace("* 2", "* 3")), "other code in run.host"),
+    ],
+    ids=["number", "function", "variable", "array", "callback"],
+)
+def test_an_edit_in_a_notebook_is_another_run(first, second, words):
+    assert is_refused(study_of(first), study_of(second), words)
+
+
+@pytest.mark.parametrize("edit", [("2.0", "3.0"), ("SCALE", "SCALE")])
+def test_an_edit_in_a_notebook_of_a_study_on_the_host_is_another_run(edit):
+    text = ON_HOST.replace("2.0", "SCALE") if "SCALE" in edit else ON_HOST
+    first, second = typed(text, SCALE=2.0), typed(text.replace(*edit), SCALE=3.0)
+    words = "run.SCALE 2.0 and not 3.0" if "SCALE" in edit else "other code in run"
+    assert is_refused(study_of(first, on_host=True), study_of(second, on_host=True), words)
+
+
+@pytest.mark.parametrize("text", [CALLBACK, ON_HOST])
+def test_an_edit_in_the_file_of_what_runs_on_the_host_is_another_run(text):
+    file = f"import jax, subsim\nimport numpy as np\n{text}\nstudy = subsim.Study('mine', 'Mine.', make_run, "
+    file += f"{{'x': subsim.Variable('x')}}, on_host={text is ON_HOST})\n"
+    edited = file.replace("* 2", "* 3")
+    assert edited != file
+    simulate(from_file(file), 2)
+    with pytest.raises(UserError, match="r holds another run, with other code in mine;"):
+        simulate(from_file(edited), 4)
+    simulate(from_file(file), 3)
+
+
+def on_host(factor):
+    return study_of(lambda config, data: lambda seed, hyper: {"x": float(seed) * factor}, on_host=True)
+
+
+def sorted_by(rate):
+    """A study that trains with an optimiser of its own."""
+    optimiser = optax.chain(optax.clip(1.0), optax.sgd(rate))
+
+    def make_run(config, data):
+        def run(key, hyper):
+            x = jax.random.normal(key)
+            return {"x": optimiser.update(x, optimiser.init(x))[0]}
+
+        return run
+
+    return study_of(make_run)
+
+
+def enclosing(array):
+    return study_of(lambda config, data: lambda key, hyper: {"x": jax.random.normal(key) * array[70]})
+
+
+def on(data):
+    def run(data, key, hyper):
+        return {"x": jax.random.normal(key) * data.sum()}
+
+    return study_of(lambda config, data: jax.tree_util.Partial(run, data), load=lambda config: np.float32(data))
+
+
+def labelled(*labels):
+    def make_run(config, data):
+        return lambda key, hyper: {"x": jax.random.normal(key, (2,))}
+
+    return study_of(make_run, ("place",), coords={"place": labels})
+
+
+class Thing:
+    def __init__(self, number):
+        self.number = number
+
+    def run(self, key, hyper):
+        return {"x": jax.random.normal(key) * self.number}
+
+    def make_run(self, config, data):
+        return self.run
+
+
+@pytest.mark.parametrize(
+    ("make", "first", "second", "words"),
+    [
+        (on_host, 2.0, 3.0, "factor 2.0 and not 3.0"),
+        (sorted_by, 0.1, 0.2, "optimiser.update.*step_size -0.1 and not -0.2"),
+        (enclosing, np.ones(100, np.float32), np.arange(100, dtype=np.float32), "other array"),
+        (enclosing, jnp.ones(100), jnp.zeros(100), "other array"),
+        (on, [1, 2], [1, 3], "other data"),
+        (lambda labels: labelled(*labels), "ab", "ac", r"labels.place \['a', 'b'\] and not \['a', 'c'\]"),
+        (lambda number: study_of(Thing(number).make_run), 2.0, 3.0, "of.number 2.0 and not 3.0"),
+        (
+            lambda f: study_of(lambda config, data: lambda key, hyper: {"x": f(jax.random.normal(key))}),
+            jax.jit(jnp.sin), jax.jit(jnp.cos), r"f .*\.sin and not .*\.cos",
+        ),
+        (
+            lambda n: study_of(functools.partial(lambda n, config, data: lambda k, h: {"x": jax.random.normal(k, n)}, n), ("i",)),
+            (2,), (3,), "",
+        ),
+    ],
+    ids=["host", "optimiser", "numpy", "jax", "data", "labels", "method", "jit", "partial"],
+)  # fmt: skip
+def test_what_a_study_encloses_is_part_of_it(make, first, second, words):
+    assert is_refused(make(first), make(second), words or ".*2.* and not .*3.*")
+    simulate(make(first), 3)  # made anew, it is the same
+
+
+def test_a_setting_of_jax_hides_no_array():
+    """One that takes the arrays that a function encloses out of the program's text."""
+    name = "jax_use_simplified_jaxpr_constants"
+    if not hasattr(jax.config, name):
+        pytest.skip(f"this jax has no {name}")
+    before = getattr(jax.config, name)
+    jax.config.update(name, True)
+    try:
+        hashes = {
+            make_task(enclosing(array), None, None, None, 0, None).program(()).hashes()["code_sha256"]
+            for array in (np.ones(100, np.float32), np.ones(100, np.float32), np.zeros(100, np.float32))
+        }
+    finally:
+        jax.config.update(name, before)
+    assert len(hashes) == 2
+
+
+FILE = """
+import jax, subsim
+import numpy as np
+
+def run(key, hyper):
+    noise = jax.random.normal(key)
+    return {"x": noise * 2.0}
+
+def make_run(config, data):
+    return run
+
+study = subsim.Study("mine", "Mine.", make_run, {"x": subsim.Variable("x")})
+"""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        FILE + "# A comment.\n",
+        FILE.replace("noise", "value"),
+        FILE.replace("noise * 2.0", "twice(noise)").replace(
+            "def make", "def twice(x):\n    return x * 2.0\n\ndef make"
+        ),
+        FILE.replace('x")', 'a description")'),
+    ],
+    ids=["comment", "names", "function", "description"],
+)
+def test_the_same_program_goes_on_however_it_is_written(text):
+    first = simulate(from_file(FILE), 2)
+    assert text != FILE
+    both = simulate(from_file(text), 4)
+    np.testing.assert_array_equal(both.x[:2], first.x)
+    assert len(both.attrs["programs"]) == 1
+
+
+def other_tools(monkeypatch, version):
+    real = identity.toolchain
+
+    def toolchain(mesh):
+        return real(mesh) | {"jax": version}
+
+    monkeypatch.setattr(identity, "toolchain", toolchain)
+
+
+def test_another_jax_goes_on_with_the_same_sources_alone(monkeypatch):
+    first = simulate(from_file(FILE), 2)
+    other_tools(monkeypatch, "99.0")
+    for text, words in (
+        (FILE + "# A comment.\n", "other code in mine"),
+        (FILE.replace("2.0", "3.0"), "other code in mine"),
+    ):
+        with pytest.raises(UserError, match=f"another run, with {words};"):
+            simulate(from_file(text), 4)
+    notices = []
+    both = simulate(from_file(FILE), 4, notice=notices.append)
+    words = rf"goes on with jax 99.0, .* what jax {jax.__version__}, .* began: the numbers agree to rounding"
+    assert [bool(re.match(words, notice)) for notice in notices] == [True, False]
+    np.testing.assert_array_equal(both.x[:2], first.x)
+    assert len(both.attrs["programs"]) == 2
+    notices.clear()
+    simulate(from_file(FILE + "# Another comment.\n"), 5, notice=notices.append)  # it is known by now
+    assert len(notices) == 1
+
+
+def test_another_jax_does_not_go_on_with_other_data(monkeypatch):
+    simulate(on([1, 2]), 2)
+    other_tools(monkeypatch, "99.0")
+    with pytest.raises(UserError, match="another run, with other data;"):
+        simulate(on([1, 3]), 4)
+    simulate(on([1, 2]), 4)
+
+
+MINE = '''
+"""A study."""
+import functools
+import jax
+import subsim
+import helper
+from helper import shifted as moved
+from inner import late
+from subsim.losses import imitation_mse
+
+SCALE = 2.0
+
+def run(key, hyper):
+    return {"x": SCALE * moved(late(jax.random.normal(key)))}
+
+def single(key, hyper):
+    return {"x": subsim.single_step}
+
+study = subsim.Study("mine", "Mine.", lambda config, data: run, {"x": subsim.Variable("x")})
+
+if __name__ == "__main__":
+    from subsim.cli import main
+'''
+BESIDE = {
+    "helper": "import deeper\n\ndef shifted(x):\n    return x + deeper.BY\n",
+    "deeper": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import subsim.report\nBY = 1.0",
+    "inner": "def late(x):\n    return x\n",
+}
+
+
+def sources_of(mine=MINE, **beside):
+    for name, text in (BESIDE | beside).items():
+        Path(f"{name}.py").write_text(text)
+    return declaration.meaning(from_file(mine))["sources"]
+
+
+def test_every_module_that_a_run_can_reach_and_no_other():
+    found = sources_of()
+    mine = {"subsim_study_mine", "helper", "deeper", "inner"}
+    assert {name for name in found if not name.startswith("subsim.")} == mine
+    # What a module has in this process of another's is no matter, such as subsim.cli.
+    assert set(found) - mine == {"subsim.engine.program", "subsim.losses", "subsim.theory.single_step"}
+    importlib.import_module("subsim.report")
+    assert sources_of() == found
+    Path("elsewhere").mkdir()
+    os.chdir("elsewhere")
+    assert sources_of() == found  # the folder is no matter, nor are others of the name
+
+
+@pytest.mark.parametrize(
+    ("module", "edit"),
+    [("mine", ("2.0", "3.0")), ("helper", ("+", "-")), ("deeper", ("1.0", "-1.0")), ("inner", ("x\n", "-x\n"))],
+)
+def test_other_code_shows_in_its_module(module, edit):
+    first = sources_of()
+    other = (
+        sources_of(MINE.replace(*edit)) if module == "mine" else sources_of(**{module: BESIDE[module].replace(*edit)})
+    )
+    changed = {name for name in first | other if first.get(name) != other.get(name)}
+    assert changed == {"subsim_study_mine" if module == "mine" else module}
+
+
+def test_no_part_of_an_identity_is_a_matter_of_the_python():
+    """A text is hashed as it is, and no function of a file by its bytecode: Pythons write and compile f-strings in
+    different ways."""
+    text = MINE + "\ndef words(d):\n    return f\"{d['a']!r:>{d['b']}} {', '.join(f'{x}' for x in d)}\"\n"
+    assert sources_of(text)["subsim_study_mine"] == hashlib.sha256(text.encode()).hexdigest()
+    meant = declaration.meaning(subsim.load_study("./mine.py"))
+    assert meant["declaration"] == {"make_run": {"function": "subsim_study_mine.<lambda>:19"}}
+    Path("mine.py").write_bytes(text.replace("\n", "\r\n").encode())  # as a checkout on Windows has it
+    assert declaration.meaning(subsim.load_study("./mine.py"))["sources"] == meant["sources"]
+
+
+class Plain:
+    """Its repr has its address."""
+
+
+class Slotted:
+    __slots__ = ("number", "plain")
+
+    def __init__(self):
+        self.number, self.plain = 1, Plain()
+
+
+class Silent:
+    def __init__(self, number):
+        self.number = number
+
+    def __repr__(self):
+        return "Silent"
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    width: int
+    function: object = Plain
+
+    @functools.cached_property
+    def doubled(self):
+        return 2 * self.width
+
+
+def hard_to_describe():
+    """Values made anew whose repr, hash or order are a matter of the process."""
+    plain, words = Plain(), {"a", "b", "c", "d"}
+    plain.itself, plain.words = plain, words
+    layer = Layer(3)
+    numbers = np.empty(2, object)
+    numbers[:] = [Plain(), 1]
+
+    def kept(x, by=plain, *, other=layer):
+        return plain, layer, words, x
+
+    @jax.custom_jvp
+    def custom(x):
+        return kept(x)
+
+    return {
+        "defaults": (lambda x, a=plain: x),
+        "closure": kept,
+        "method": layer.__eq__,
+        "bound": Thing(plain).run,
+        "objects": [plain, Slotted(), layer, numbers],
+        "partial": functools.partial(kept, plain, by=words),
+        "jit": jax.jit(kept),
+        "custom": custom,
+        "optimiser": optax.adam(1e-3),
+        "key": jax.random.key(0),
+        "dtype": np.dtype("float32"),
+        "types": [jnp.float32, int, Plain],
+        "path": Path("a") / "b",
+        "keys": {layer: 1, (1, 2): 2, plain: 3},
+        "numbers": [1.5, 2, True, None, 1j, b"bytes", range(3), np.float32(2)],
+        "typed": typed(READS, SCALE=plain),
+    }
+
+
+def test_no_address_is_in_a_description():
+    first, second = (json.dumps(declaration.described(hard_to_describe()), sort_keys=True) for _ in range(2))
+    assert first == second
+    assert "0x" not in first
+    layer = Layer(3)
+    before = declaration.described(layer)
+    assert layer.doubled == 6
+    assert declaration.described(layer) == before  # what an object has computed of itself is not what it is
+
+
+def test_what_differs_is_described_differently():
+    pairs = [
+        (Layer(3), Layer(4)), (Path("a"), Path("b")), (b"a", b"b"), (1j, 2j), (range(3), range(4)),
+        (np.dtype("int8"), np.dtype("int16")), (jax.random.key(0), jax.random.key(1)), ({1, 2}, {1, 3}),
+        (optax.adam(1e-3), optax.adam(1e-2)), (jax.jit(jnp.sin), jax.jit(jnp.cos)), (Plain(), Slotted()),
+        (np.array([1, None]), np.array([2, None])), (lambda x, *, a=1: x, lambda x, *, a=2: x), (Plain, Slotted),
+        (Silent(1), Silent(2)), (xr.Dataset({"x": ("y", np.arange(99))}), xr.Dataset({"x": ("y", np.arange(99) // 98)})),
+    ]  # fmt: skip
+    for first, second in pairs:
+        assert declaration.described(first) != declaration.described(second), first
+
+
+def test_functions_of_a_notebook_that_call_each_other_are_described_once():
+    """Else forty of them, each of which calls the two before it, were described a hundred million times."""
+    text = "def f0(x): return x\ndef f1(x): return f40(x)\n"
+    text += "".join(f"def f{n}(x): return f{n - 1}(x) + f{n - 2}(x)\n" for n in range(2, 41))
+    found = declaration.described(typed(text + "make_run = f40"))
+    assert len(json.dumps(found)) < 40 * 200
+    assert found != declaration.described(typed(text.replace("f0(x): return x", "f0(x): return -x") + "make_run = f40"))
+
+
+TELL = """
+import json, sys
+sys.path.insert(0, {tests!r})
+import jax
+from conftest import smoke_options
+import subsim
+from subsim import catalogue
+from subsim.arguments import RunOptions, parse_options
+from subsim.engine import declaration, settings
+from subsim.engine.simulate import make_task
+
+settings.dtype_promotion, settings.rank_promotion = "standard", "allow"
+
+def hashes(name):
+    study = subsim.load_study(name)
+    options, config, hyper = parse_options(study, smoke_options(name), name, RunOptions, size="laptop", out=".")
+    task = make_task(study, config, hyper, None, 0, None)
+    return task.program(task.indices[0]).hashes()
+
+if {warm}:
+    for name in ("violations", "cross_model"):
+        hashes(name)
+    jax.jit(lambda x: jax.nn.relu(jax.numpy.where(x > 0, x, jax.numpy.sort(x))))(jax.numpy.ones(3))
+names = ["mnist_aux_logits", "single_step"]
+found = {{name: hashes(name) for name in (reversed(names) if {warm} else names)}}
+found |= {{name + " meant": declaration.meaning(subsim.load_study(name)) for name in catalogue.available()}}
+print(json.dumps(found, sort_keys=True))
+"""
+
+
+@pytest.mark.slow
+def test_identity_is_the_same_in_every_process():
+    """Hashes of programs, whatever was traced before them, and descriptions of all studies, whatever the hash seed."""
+    outside = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
+    told = [
+        subprocess.Popen(
+            [sys.executable, "-c", TELL.format(tests=str(ROOT / "tests"), warm=warm)],
+            env=outside | {"PYTHONHASHSEED": seed}, cwd=ROOT, stdout=subprocess.PIPE, text=True,
+        )
+        for warm, seed in ((False, "1"), (True, "2"))
+    ]  # fmt: skip
+    first, second = (json.loads(process.communicate(timeout=300)[0].splitlines()[-1]) for process in told)
+    assert first == second
+    assert len(first) >= 20
+    assert "0x" not in json.dumps([meant["declaration"] for name, meant in first.items() if name.endswith("meant")])
+    assert all(len(first[name][part]) == 64 for name in ("mnist_aux_logits", "single_step") for part in first[name])

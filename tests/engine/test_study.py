@@ -1,0 +1,187 @@
+"""Studies that are wrong: one sentence each, with the file and line of the declaration."""
+
+import dataclasses
+import inspect
+import re
+from collections import namedtuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import subsim
+from subsim import Study, UserError, Variable
+
+Pair = namedtuple("Pair", ("first", "second"))
+
+
+@pytest.fixture(autouse=True)
+def _unchecked(monkeypatch):
+    """`Study` as a user has it: without our tests' own check of annotations."""
+    monkeypatch.setattr(Study, "__init__", inspect.unwrap(Study.__init__))
+
+
+def declare(**parts):
+    """A study of one number, but for `parts`."""
+    declared = {"name": "mine", "title": "Mine.", "make_run": make_run, "variables": {"x": Variable("a number")}}
+    return Study(**declared | parts)
+
+
+def make_run(config, data):
+    return lambda key, hyper: {"x": jax.random.normal(key)}
+
+
+def of(record, on_host=False, **parts):
+    """A study whose record is `record`."""
+    return declare(make_run=lambda config, data: lambda key, hyper: record, on_host=on_host, **parts)
+
+
+def refused(call, words):
+    """Check that `call` raises one sentence with `words`, which names the line in this file of the declaration."""
+    with pytest.raises(UserError) as refusal:
+        call()
+    sentence = str(refusal.value)
+    line = re.match(rf"{re.escape(__file__)}, line (\d+): the study 'mine': ", sentence)
+    assert line is not None, sentence
+    assert "Study(" in inspect.getsource(inspect.getmodule(declare)).splitlines()[int(line[1]) - 1]
+    assert sentence.endswith("; mend its file.")
+    assert sentence.count("\n") == 0
+    assert re.search(words, sentence), sentence
+
+
+@pytest.mark.parametrize(
+    ("parts", "words"),
+    [
+        ({"variables": {}}, "variables must describe something"),
+        ({"variables": ["x"]}, "variables must describe something"),
+        ({"variables": {"x": "a number"}}, "'x' must be a subsim.Variable"),
+        ({"variables": {"x": Variable("a number", "step")}}, "'x' must be a subsim.Variable, whose dims are a tuple"),
+        ({"variables": {"x": Variable("a number", ("i", "i"))}}, "'x' has the dimension 'i' twice"),
+        *(
+            ({"variables": {name: Variable("")}}, "cannot name a variable")
+            for name in ("x/y", "", " x", ".x", 3, "a\\b")
+        ),
+        *(({"variables": {"x": Variable("", (name,))}}, "cannot name a dimension") for name in ("x/y", "", 3)),
+        *(
+            ({"variables": {name: Variable("")}}, f"'{name}' is a name that the engine uses")
+            for name in ("status", "made_by", "seed")
+        ),
+        ({"variables": {"x": Variable("", ("seed",))}}, "'seed' is a name that the engine uses"),
+        ({"coords": {"step": 3}}, "coords of 'step' must be a list of labels"),
+        ({"coords": {"step": "abc"}}, "coords of 'step' must be a list of labels"),
+        ({"make_run": 3}, "make_run must be a function"),
+        ({"seeds": 0}, "seeds is 0"),
+        ({"chunk": -1}, "chunk is -1"),
+        ({"seeds": True}, "seeds is True"),
+        ({"chunk": "4"}, "chunk is '4'"),
+        ({"joint": "student"}, "make_joint_run and joint belong together"),
+        ({"make_joint_run": make_run}, "make_joint_run and joint belong together"),
+        ({"paper": {"sedes": 10}}, "paper names 'sedes'"),
+    ],
+)
+def test_a_wrong_declaration_is_refused_where_it_stands(parts, words):
+    refused(lambda: declare(**parts), words)
+
+
+STEPS = {"variables": {"x": Variable("", ("step",))}}
+
+
+@pytest.mark.parametrize(
+    ("record", "parts", "words"),
+    [
+        ({}, {}, "must return a dict or a NamedTuple"),
+        (jnp.ones(3), {}, "must return a dict or a NamedTuple"),
+        (3.0, {}, "must return a dict or a NamedTuple"),
+        (None, {}, "must return a dict or a NamedTuple"),
+        ({3: 1.0}, {}, "must return a dict or a NamedTuple"),
+        ({"x": "text"}, {}, "'x' is str, not an array"),
+        ({"x": None}, {}, "'x' is NoneType, not an array"),
+        ({"x": {"y": 1.0}}, {}, "'x' is dict, not an array"),
+        ({"x": 1.0, "y": 2.0}, {}, "the record has 'y', which variables do not describe"),
+        ({"x": np.ones(3)}, {}, r"'x' has dims \(\), but its values have shape \(3,\)"),
+        ({"x": np.ones(3)}, STEPS | {"coords": {"step": [1, 2]}}, "coords give 'step' 2 labels, but it has 3 places"),
+        ({"x": np.ones(3)}, STEPS | {"coords": {"step": lambda config, n: [1]}}, "coords give 'step' 1 labels"),
+        (
+            {"x": np.ones(3), "y": np.ones(2)},
+            {"variables": dict.fromkeys("xy", Variable("", ("step",)))},
+            "'step' has 2 places in 'y' and 3 before",
+        ),
+    ],
+)
+@pytest.mark.parametrize("out", [None, "r"])
+def test_a_wrong_record_is_refused_before_anything_is_run(tmp_path, record, parts, words, out):
+    study = of(record, **parts)
+    refused(lambda: subsim.simulate(study, seeds=2, out=out), words)
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_record_of_keys_is_refused():
+    study = declare(make_run=lambda config, data: lambda key, hyper: {"x": key})
+    refused(lambda: subsim.simulate(study, seeds=2), "'x' is an array of key<.*>, not of numbers")
+
+
+def test_an_axis_has_a_name_of_its_own():
+    @dataclasses.dataclass(frozen=True)
+    class Config:
+        step: int = 1
+
+    study = of({"x": np.ones(3)}, config=Config(), **STEPS)
+    refused(
+        lambda: subsim.simulate(study, seeds=2, sweep={"step": [1, 2]}),
+        "the dimension 'step' of 'x' is the name of an axis",
+    )
+
+
+@pytest.mark.parametrize(
+    ("record", "parts", "words"),
+    [
+        ({}, {}, "must return a dict or a NamedTuple"),
+        (3.0, {}, "must return a dict or a NamedTuple"),
+        ({"x": "text"}, {}, "'x' is str, not an array"),
+        ({"x": {"y": 1.0}}, {}, "'x' is dict, not an array"),
+        ({"x": 1.0, "y": 2.0}, {}, r"shapes {'x': \(\), 'y': \(\)}, but variables and coords say {'x': \(\)}"),
+        ({"y": 1.0}, {}, r"shapes {'y': \(\)}, but"),
+        ({"x": np.ones(3)}, STEPS, "'x' has the dimension 'step', which coords do not label"),
+        ({"x": np.ones(3)}, STEPS | {"coords": {"step": [1, 2]}}, r"shapes {'x': \(3,\)}, but .* {'x': \(2,\)}"),
+    ],
+)
+def test_a_wrong_record_on_the_host_is_refused(record, parts, words):
+    refused(lambda: subsim.simulate(of(record, on_host=True, **parts), seeds=2), words)
+
+
+@pytest.mark.parametrize("on_host", [False, True])
+def test_a_record_may_be_a_dict_or_a_named_tuple_of_numbers_and_lists(on_host):
+    variables = {"first": Variable("", ("step",)), "second": Variable("")}
+    for record in (Pair([1.0, 2.0], 3.0), {"second": np.float32(3), "first": np.array([1.0, 2.0])}):
+        results = subsim.simulate(of(record, on_host, variables=variables, coords={"step": ["a", "b"]}), seeds=2)
+        np.testing.assert_array_equal(results["first"], [[1, 2], [1, 2]])
+        np.testing.assert_array_equal(results["second"], [3, 3])
+
+
+@pytest.mark.parametrize(
+    "place",
+    [{"load": "fails()"}, {"make": "fails()"}, {"run": "fails()"}, {"run": "fails()", "on_host": True}],
+    ids=str,
+)
+def test_a_studys_own_error_is_not_touched(tmp_path, place):
+    """It reaches the user as Python shows it: its own kind and text, once, from its own line."""
+    lines = {"load": "None", "make": "None", "run": "None", "on_host": False} | place
+    path = tmp_path / "mine.py"
+    path.write_text(
+        f"""import subsim
+def fails():
+    raise LookupError("no such thing")
+def make_run(config, data):
+    {lines["make"]}
+    return lambda key, hyper: {{"x": {lines["run"]}}}
+study = subsim.Study("mine", "Mine.", make_run, {{"x": subsim.Variable("a number")}}, load=lambda config: {lines["load"]},
+                     on_host={lines["on_host"]})
+"""
+    )
+    with pytest.raises(LookupError, match="no such thing") as raised:
+        subsim.simulate(subsim.load_study(str(path)), seeds=3)
+    frames = raised.traceback
+    assert frames[-1].name == "fails"
+    assert str(frames[-1].path) == str(path)
+    assert raised.value.__cause__ is raised.value.__context__ is None
