@@ -37,18 +37,13 @@ class RunOptions:
     """Values for one option, such as student.learning-rate=1e-4:1e-2:5:log or n_aux=1,2,5; may be \
 repeated. A dimension of the results each."""
     chunk: int | None = None
-    """Seeds that one call of the compiled program runs and that are written together; None: the study's choice."""
+    """Seeds that lie in one file of the results, and the most that one call runs; None: as the results began, or \
+guessed."""
+    shard: str | None = None
+    """I/N: run every N-th chunk, from the I-th on, of a run that N processes share; auto: as SLURM, a Kubernetes \
+indexed Job or jax's own runtime says. Shards do not wait for one another; repeat the command for one that was lost."""
     repair: bool = False
     """Mend damaged files of the results, and compute the seeds that were in them again."""
-    hosts: Literal["auto"] | None = None
-    """auto: this is one of several processes, which jax finds (SLURM, TPU pods, GKE). All need the same --out, on a \
-file system that they share; if one is lost, the others end with status 1."""
-    coordinator: str | None = None
-    """HOST:PORT of process 0, where no cluster says it; with --processes and --process."""
-    processes: int | None = None
-    """How many processes run this command."""
-    process: int | None = None
-    """Which of them this one is, counted from 0."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,18 +52,16 @@ class CompileOptions:
 
     topology: str
     """Kind and shape of the TPUs, such as v5e:2x2, v5e:16x16 or v5p:2x2x1."""
-    seeds: int
-    """Seeds of the run, of which the program takes as many at once as the run would, and the devices' memory holds."""
     size: Size = "laptop"
     """As in a run: what the defaults of all other flags are."""
     precision: Literal["float32", "bfloat16", "float64"] = "float32"
     """bfloat16: matrix products only; parameters and sums stay float32."""
     sweep: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """As in a run: values of a number share one program, values of an option of the config have one each."""
+    """As in a run."""
     chunk: int | None = None
-    """Seeds that one call of the program runs, on all devices; None: as many as a run starts with, and fit."""
-    lanes: int | None = None
-    """Seeds that advance side by side on each device; None: its whole share of the chunk."""
+    """The most seeds that one call of the program runs, on all devices; None: as in a run."""
+    at_once: int | None = None
+    """Seeds that advance side by side on each device; None: as in a run. Halved until they fit the device's memory."""
 
 
 def asked_size(words: Sequence[str]) -> Size:
@@ -129,7 +122,8 @@ def parse_options(
 
     `own` are the kind's defaults that the study does not give.
     """
-    options = _with_precisions(kind, study)(seeds=study.seeds, precision=study.precision, **own)
+    own |= {"seeds": study.seeds} if kind is RunOptions else {}
+    options = _with_precisions(kind, study)(precision=study.precision, **own)
     parts = {"config": study.config, "hyper": study.hyper}
     taken = set(field_names(options)) & {name for part in parts.values() for name in field_names(part)}
     if taken:

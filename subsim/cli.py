@@ -1,18 +1,18 @@
 """The command line: parse, call, print."""
 
+import contextlib
 import dataclasses
 import functools
 import os
 import signal
 import sys
 import threading
-import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import tyro
-from rich.console import Console
 
 from subsim import catalogue
 from subsim.arguments import (
@@ -25,9 +25,16 @@ from subsim.arguments import (
     parse_sweep,
     results_folder,
 )
-from subsim.engine import glance
 from subsim.options import Size, UserError, require
-from subsim.terminal import complain, print_catalogue, print_table, progress_of, say
+from subsim.terminal import (
+    complain,
+    print_catalogue,
+    print_table,
+    progress_of,
+    say,
+    survive_any_encoding,
+    working,
+)
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -37,32 +44,13 @@ if TYPE_CHECKING:
 IN_MEMORY = 2**25  # bytes of results that a run holds when it reports; of more it reads part after part
 
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM, which ends a run as Ctrl-C does: what is being written is finished first."""
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command in `arguments` (those of the process by default); a mistake of the user's exits with status 2."""
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _terminate)
     words = list(sys.argv[1:] if arguments is None else arguments)
+    survive_any_encoding()
     try:
-        of_a_study = {"run": run, "compile": compile_ahead}
-        if len(words) > 1 and words[0] in of_a_study and not words[1].startswith("-"):
-            of_a_study[words[0]](words[1], words[2:])
-            return
-        commands: dict[str, Callable[..., None]] = {
-            "demo": demo, "run": run_anything, "figure": figure, "list": list_studies, "data": data,
-            "verify": verify, "compile": compile_anything, "report": report_page,
-        }  # fmt: skip
-        with one_sentence():
-            chosen = tyro.extras.subcommand_cli_from_dict(
-                {name: _deferred(command) for name, command in commands.items()},
-                prog="subsim",
-                description="A toy-scale laboratory for subliminal learning in JAX.",
-                args=words or ["--help"],
-            )
-        chosen()
+        with stopping_at_once(), jax_refusals():
+            command(words)
     except UserError as error:
         complain(str(error))
         sys.exit(2)
@@ -70,21 +58,85 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # The reader (head, less) has seen enough; what is still buffered must not raise again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
-    except KeyboardInterrupt as stop:
-        Console(stderr=True).print("\nStopped; what is finished is on disk. Repeat the command to go on.")
-        sys.exit(128 + (signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT))
-    except Exception as error:
-        from subsim.engine.errors import own_traceback
 
-        frames = own_traceback(error)
-        if frames is None:
+
+@contextlib.contextmanager
+def stopping_at_once() -> Iterator[None]:
+    """End the process within a second of Ctrl-C or SIGTERM inside the block, whatever XLA is at.
+
+    Python hears of a signal only between two of its own steps, and a compiled program runs for as long as it takes.
+    Therefore a thread of its own waits for the signals. Results stay whole: a store bears a kill at any moment.
+    """
+    # A process that ignores a signal, as one in a shell's background does, goes on doing so.
+    numbers = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) != signal.SIG_IGN]
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    heard, speak = os.pipe()
+    os.set_blocking(speak, False)
+    before = {number: signal.signal(number, lambda _number, _frame: None) for number in numbers}
+    wakeup = signal.set_wakeup_fd(speak)
+
+    def wait() -> None:
+        while number := os.read(heard, 1)[0]:
+            if number in numbers:
+                end(128 + number)
+
+    def end(status: int) -> None:
+        # Whoever does not read what is printed must not keep the process from ending.
+        threading.Timer(0.5, os._exit, (status,)).start()
+        try:
+            complain("stopped; what is finished is on disk. Repeat the command to go on.")
+            sys.stdout.flush()
+        finally:
+            os._exit(status)
+
+    watcher = threading.Thread(target=wait, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(wakeup)
+        os.write(speak, b"\0")
+        watcher.join()
+        for number, handler in before.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+        os.close(heard)
+        os.close(speak)
+
+
+@contextlib.contextmanager
+def jax_refusals() -> Iterator[None]:
+    """Say in a sentence which of the shell's variables jax refuses when it is imported."""
+    try:
+        yield
+    except ValueError as error:
+        # jax reads its variables at its import, which fails as a whole.
+        named = [name for name in os.environ if name.startswith("JAX_") and name.lower() in str(error).lower()]
+        if "jax" in sys.modules or not named:
             raise
-        traceback.print_exception(type(error), error, frames)
-        sys.exit(1)
+        value = os.environ[named[0]]
+        raise UserError(f"{named[0]} is {value!r}, which jax does not take; mend or unset the variable.") from None
 
 
-def _terminate(_number: int, _frame: Any) -> None:
-    raise Terminated
+def command(words: Sequence[str]) -> None:
+    """Run the command in `words`."""
+    of_a_study = {"run": run, "compile": compile_study}
+    if len(words) > 1 and words[0] in of_a_study and not words[1].startswith("-"):
+        of_a_study[words[0]](words[1], words[2:])
+        return
+    commands: dict[str, Callable[..., None]] = {
+        "demo": demo, "run": run_anything, "figure": figure, "list": list_studies, "data": data,
+        "verify": verify, "compile": compile_anything, "report": report_page,
+    }  # fmt: skip
+    with one_sentence():
+        chosen = tyro.extras.subcommand_cli_from_dict(
+            {name: _deferred(command) for name, command in commands.items()},
+            prog="subsim",
+            description="A toy-scale laboratory for subliminal learning in JAX.",
+            args=words or ["--help"],
+        )
+    chosen()
 
 
 def _deferred(command: Callable[..., None]) -> Callable[..., Any]:
@@ -108,31 +160,29 @@ def run_anything(study: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metav
 
 def run(name: str, words: Sequence[str]) -> None:
     """Run the study with this name or path, with the options in `words`."""
-    from subsim.engine.hosts import joined
+    from subsim.engine import shards
     from subsim.report import completed, has_axes_of
 
     size = asked_size(words)
     study = catalogue.load_study(name).at_size(size)
     own = {"size": size, "out": results_folder(name, size)}
     options, config, hyper = parse_options(study, words, f"subsim run {name}", RunOptions, **own)
-    sweep = parse_sweep(options.sweep)
-    one_of_several = (options.hosts, options.coordinator, options.processes, options.process)
-    with joined(options.out, *one_of_several, complain) as team:
-        results = simulate(
-            study,
-            config,
-            hyper,
-            seeds=options.seeds,
-            root_seed=options.root_seed,
-            precision=options.precision,
-            sweep=sweep,
-            out=options.out,
-            chunk=options.chunk,
-            repair=options.repair,
-            team=team,
-        )
-    if team and not team.first:
-        say(f"Process {team.process} of {team.processes} has done its part; process 0 reports.")
+    shard = shards.parse(options.shard)
+    results = simulate(
+        study,
+        config,
+        hyper,
+        seeds=options.seeds,
+        root_seed=options.root_seed,
+        precision=options.precision,
+        sweep=parse_sweep(options.sweep),
+        out=options.out,
+        chunk=options.chunk,
+        shard=shard,
+        repair=options.repair,
+    )
+    if shard.total > 1 and not is_finished(results):
+        say(f"Shard {shard} is done; others are not: the last one reports.")
         return
     print_report(study, completed(study, results))
     say(f"Results: {options.out}")
@@ -147,44 +197,59 @@ def compile_anything(study: Annotated[str, tyro.conf.Positional, tyro.conf.arg(m
     Args:
         study: a name that `subsim list` shows, or the path of a .py file.
     """
-    compile_ahead(study, [])
+    compile_study(study, [])
 
 
-def compile_ahead(name: str, words: Sequence[str]) -> None:
+def compile_study(name: str, words: Sequence[str]) -> None:
     """Compile the study with this name or path, with the options in `words`, and print what it takes of a device."""
-    from subsim.engine import ahead
+    from subsim.engine import topology
+    from subsim.engine.simulate import make_task
 
-    ahead.use_no_device()
+    topology.use_no_device()
     size = asked_size(words)
     study = catalogue.load_study(name).at_size(size)
     own = {"size": size, "topology": tyro.MISSING}
     options, config, hyper = parse_options(study, words, f"subsim compile {name}", CompileOptions, **own)
-    mesh = ahead.topology_mesh(options.topology)
-    with Console(stderr=True).status(f"{study.name}: compiling") as status:
-        for label, program in ahead.compile_ahead(
-            study,
-            config,
-            hyper,
-            mesh=mesh,
-            seeds=options.seeds,
-            precision=options.precision,
-            sweep=parse_sweep(options.sweep),
-            chunk=options.chunk,
-            lanes=options.lanes,
-            notice=lambda plan: status.update(f"{study.name}: compiling ({plan})"),
+    mesh = topology.topology_mesh(options.topology)
+    task = make_task(study, config, hyper, parse_sweep(options.sweep), 0, options.precision)
+    topology.check(task, options.chunk, options.at_once)
+    with working() as tell:
+        tell(f"{study.name}: compiling")
+        for label, program, compiled in topology.compile_task(
+            task,
+            mesh,
+            options.chunk,
+            options.at_once,
+            lambda plan: tell(f"{study.name}: compiling ({plan})"),
         ):
-            print_table(ahead.table(f"{label} for {options.topology}", program, mesh))
+            print_table(topology.table(f"{label} for {options.topology}", program, compiled, mesh))
 
 
 def simulate(study: "Study", config: Any, hyper: Any, **options: Any) -> "xr.Dataset":
     """The engine's `simulate` under a progress bar, with the programs that it compiles kept for the next time."""
-    from subsim.datasets import cache_folder
-    from subsim.engine import devices, sweep
+    from subsim.engine import simulate as engine
 
-    devices.share_arena()
-    devices.keep_programs(cache_folder("programs"))
+    keep_programs()
     with progress_of(study.name) as (show, note):
-        return sweep.simulate(study, config, hyper, progress=show, notice=note, in_memory=IN_MEMORY, **options)
+        return engine.simulate(study, config, hyper, progress=show, notice=note, in_memory=IN_MEMORY, **options)
+
+
+@functools.cache
+def keep_programs() -> None:
+    """Keep what jax compiles in subsim's cache; say why, once, where that cannot be."""
+    from subsim.datasets import cache_folder
+    from subsim.engine import settings
+
+    reason = settings.keep_programs(cache_folder("programs"))
+    if reason:
+        complain(reason)
+
+
+def is_finished(results: "xr.Dataset") -> bool:
+    """Whether no seed of the results is missing."""
+    from subsim.engine.integrity import MISSING
+
+    return bool((results.status != MISSING).all())
 
 
 def print_report(study: "Study", results: "xr.Dataset") -> None:
@@ -200,19 +265,60 @@ def print_report(study: "Study", results: "xr.Dataset") -> None:
         say(f"{count}: numbers that are not finite are left out.")
 
 
+def require_writable(option: str, path: Path, *, folder: bool = False, make: bool = True) -> None:
+    """Raise `UserError` unless the file or `folder` at `path` can be written; `make` the folders that are missing.
+
+    It is called before the work whose outcome goes there, so that none is done in vain.
+    """
+    with write_refusals(option, path, ValueError):
+        parent = path if folder else path.parent
+        if make:
+            parent.mkdir(parents=True, exist_ok=True)
+        # What is neither a file nor a folder, such as /dev/stdout, is not tried out.
+        if folder or not path.exists() or path.is_file() or path.is_dir():
+            probe = parent / f".subsim-{os.getpid()}" if folder else path
+            there = probe.exists()
+            with probe.open("ab"):
+                pass
+            if not there:
+                probe.resolve().unlink()  # of a link to a file that is not there yet, the link stays
+
+
+@contextlib.contextmanager
+def write_refusals(option: str, path: Path, *others: type[Exception]) -> Iterator[None]:
+    """Say in a sentence that `path`, which `option` names, cannot be written; `others` are errors that mean it, too."""
+    refusals: tuple[type[Exception], ...] = (OSError, *others)
+    try:
+        yield
+    except refusals as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{option}: cannot write to {path} ({reason}); choose another path.") from None
+
+
+def import_plotting() -> ModuleType:
+    """Import what figures are drawn with: into memory, so that neither a display nor MPLBACKEND is of importance."""
+    asked = os.environ.pop("MPLBACKEND", None)
+    os.environ["MPLBACKEND"] = "agg"
+    try:
+        from subsim import plotting
+    finally:
+        os.environ.pop("MPLBACKEND")
+        os.environ |= {"MPLBACKEND": asked} if asked is not None else {}
+    return plotting
+
+
 def draw(study: str, results: "xr.Dataset", folder: Path) -> None:
     """Draw the study's figure and write its table of means into `folder`, and say where they are."""
-    from subsim import plotting, tidy
+    from subsim.analysis import tidy
 
-    figure = catalogue.load_figure(study)(results)
+    plotting = import_plotting()
+    figure = plotting.styled(catalogue.load_figure(study))(results)
     table, too_long = tidy.summary_csv(results)
     means = folder / f"{Path(study).stem}.csv"
-    try:
+    with write_refusals("to", folder):
         folder.mkdir(parents=True, exist_ok=True)
         paths = plotting.save(figure, folder, Path(study).stem)
-        means.write_text(table)
-    except OSError as error:
-        raise UserError(f"to: cannot write to {folder} ({error.strerror}); choose another folder.") from None
+        means.write_text(table, encoding="utf-8", newline="")
     for path in paths:
         say(f"Figure: {path}")
     say(f"Means: {means}" + (f" (too long for it: {', '.join(too_long)})" if too_long else ""))
@@ -232,6 +338,8 @@ def figure(
         to: folder for the figure (default: beside the results).
         size: of the results; paper: those in results/STUDY-paper.
     """
+    if to is not None:
+        require_writable("to", to, folder=True)
     if study != "all":
         figure_of(study, out or results_folder(study, size), to)
         return
@@ -252,17 +360,24 @@ def figure_of(study: str, folder: Path, to: Path | None) -> None:
     Raises `UserError` where there are none, or none that the figure of the study draws.
     """
     from subsim.engine.store import load_results
-    from subsim.report import completed, has_axes_of
+    from subsim.report import completed, known_axes
 
     catalogue.study_file(study)
+    require(os.path.isdir(folder), f"{folder} holds no results; run the study first, or name its folder with --out.")
+    if to is None:
+        require_writable("to", folder, folder=True)
     results = load_results(folder)
     its_study = catalogue.load_study(study)
     if results.attrs.get("study") != its_study.name:
         held = results.attrs.get("study")
         raise UserError(f"{folder} holds results of {held}, not of {its_study.name}; choose with --out.")
-    if not has_axes_of(its_study, results):
-        held, drawn = (", ".join(axes) or "nothing" for axes in (results.attrs["sweep"], its_study.axes))
-        raise UserError(f"{folder} holds a sweep over {held}, and the figure draws {drawn}; choose with --out.")
+    swept, known = results.attrs["sweep"], known_axes(its_study)
+    if not set(swept) <= known:
+        drawn = f"one over {', '.join(sorted(known))} alone" if known else "no sweep"
+        raise UserError(
+            f"{folder} holds a sweep over {', '.join(swept)}, and the figure of {its_study.name} draws "
+            f"{drawn}; run the study without the other axes, or choose other results with --out."
+        )
     draw(study, completed(its_study, results), to or folder)
 
 
@@ -277,14 +392,15 @@ def report_page(
     """
     from subsim import report
 
+    report.require_results(results, os.path.isdir(results))
     to = to or results / "report.html"
-    with Console(stderr=True).status("") as status:
-        text, passed_over = report.whole_page(results, lambda folder: status.update(f"reading {folder}"))
-    try:
-        to.parent.mkdir(parents=True, exist_ok=True)
-        to.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"to: cannot write {to} ({error.strerror}); choose another file.") from None
+    require_writable("to", to)
+    import_plotting()
+    with working(after=5.0) as tell:
+        text, passed_over = report.whole_page(results, lambda folder: tell(f"reading {folder}"))
+    with write_refusals("to", to):
+        # The name of a folder need not be text.
+        to.write_text(text, encoding="utf-8", errors="replace", newline="")
     for reason in passed_over:
         say(f"Passed over: {reason}")
     say(f"Report: {to}")
@@ -296,11 +412,16 @@ def list_studies() -> None:
 
 
 def _at_hand(study: str) -> str:
-    """The seeds of the study's results, in words, a line for each size; of a run that was stopped, about how many."""
+    """The seeds of the study's results, in words, a line for each size; of a run that was stopped, how many."""
     lines = []
     for size in get_args(Size):
-        begun, room = glance.seeds(results_folder(study, size))
-        count = f"{room:,} seeds" if begun == room else f"{begun:,} of {room:,} seeds"
+        folder = results_folder(study, size)
+        if not folder.is_dir():
+            continue
+        from subsim.engine import store  # half a second, for those alone who have results
+
+        done, room = store.finished(folder)
+        count = f"{room:,} seeds" if done == room else f"{done:,} of {room:,} seeds"
         if room:
             lines.append(count if size == "laptop" else f"{size}: {count}")
     return "\n".join(lines)
@@ -337,21 +458,22 @@ def verify(seeds: int = 10_000, only: str | None = None, claims: Path | None = N
         json: a file to write the same to.
     """
     from subsim import verification
-    from subsim.datasets import cache_folder
-    from subsim.engine import devices
 
-    devices.keep_programs(cache_folder("programs"))
+    if json:
+        require_writable("json", json, make=False)
+    keep_programs()
     available = catalogue.load_claims(claims) if claims else verification.standard_claims()
     wanted = verification.chosen(available, only)
-    with Console(stderr=True).status("") as status:
-        rows = verification.verify(wanted, seeds, progress=lambda name: status.update(f"{name}: {seeds:,} seeds"))
+    with working() as tell:
+        rows = verification.verify(wanted, seeds, progress=lambda name: tell(f"{name}: {seeds:,} seeds"))
     for table in verification.tables(wanted, rows):
         print_table(table)
     for row in rows:
         if row.reason:
             say(f"{row.setting}: {row.reason}.")
     if json:
-        json.write_text(verification.as_json(rows))
+        with write_refusals("json", json):
+            json.write_text(verification.as_json(rows), encoding="utf-8")
     if any(row.verdict == "FAILS" for row in rows):
         sys.exit(1)
 

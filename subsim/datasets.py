@@ -5,6 +5,7 @@ import hashlib
 import math
 import os
 import struct
+import sys
 import tempfile
 import zipfile
 import zlib
@@ -15,7 +16,15 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from jaxtyping import Int, UInt8
 from rich.console import Console
-from rich.progress import DownloadColumn, Progress
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 
 from subsim.options import UserError, require, require_choice
 
@@ -181,7 +190,7 @@ def _places(name: str) -> Iterator[Path]:
     """Folders that may hold the files of `name`, in the order in which they are searched."""
     source = SOURCES[name]
     if own := os.environ.get("SUBSIM_DATA"):
-        require(Path(own).is_dir(), f"SUBSIM_DATA names {own}, which is not a folder; make it, or unset the variable.")
+        require(os.path.isdir(own), f"SUBSIM_DATA names {own}, which is not a folder; make it, or unset the variable.")
         yield from (Path(own) / name, Path(own) / source.torchvision / "raw")
     yield cache_folder(name)
     for root in (Path("data"), Path(), Path.home() / "data", Path.home() / ".cache" / "torch"):
@@ -280,9 +289,15 @@ class _Bar:
     """rich's progress bar behind the methods that pooch calls on one."""
 
     def __init__(self, title: str):
-        columns = (*Progress.get_default_columns(), DownloadColumn())
         console = Console(stderr=True)
-        self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        # Bytes, rate and time left are shown at any width; the title and the bar where there is room for them.
+        room = {70: TextColumn("{task.description}"), 110: BarColumn()}
+        columns: list[ProgressColumn] = [column for least, column in room.items() if console.width >= least]
+        columns += [DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()]
+        shown = console.is_interactive and sys.stderr.isatty()
+        self._progress = Progress(*columns, console=console, transient=True, disable=not shown)
+        if not shown:
+            console.print(f"fetching {title}", markup=False, highlight=False, soft_wrap=True)
         self._task = self._progress.add_task(title, total=None)
 
     def __enter__(self) -> "_Bar":

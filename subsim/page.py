@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from string import Template
 from typing import Any, NamedTuple
 
-from subsim.engine.provenance import flat
+from subsim.engine.identity import flat
 from subsim.engine.study import Table
 
 DOCUMENT = Template("""\
@@ -140,17 +140,21 @@ def settings(entry: Entry) -> list[tuple[str, Any]]:
     rows += [(name.replace("_", " "), attributes[name]) for name in ("root_seed", "precision")]
     for part in ("config", "hyper"):
         rows += flat(attributes[part] or {}).items()
-    hashes = {"config_hash": "sha256 of all this", "data_sha256": "sha256 of the data"}
-    return rows + [(words, attributes[name]) for name, words in hashes.items()]
+    data = {program["data_sha256"] for program in attributes["programs"].values()}
+    return [*rows, ("sha256 of the data", sorted(data))]
 
 
 def origins(attributes: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """Versions, device, commit and time of the runs that filled the store."""
+    """Versions, device, commit and time of the runs that filled the store, the first one first."""
     rows = []
-    for number, run in enumerate([attributes, *attributes["continued_by"]]):
-        versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
-        made = [("versions", f"{versions}, Python {run['python']}")]
-        made += [(name, run[name]) for name in ("device", "commit", "created")]
+    runs = sorted(attributes["origins"].values(), key=lambda run: run.get("created", ""))
+    for number, run in enumerate(runs):
+        made = [("origin", "its record was damaged, and is lost")]
+        if "versions" in run:
+            versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
+            made = [("versions", f"{versions}, Python {run['python']}")]
+            made += [("device", f"{run['devices']} x {run['device']}, {run['cores']} CPU cores")]
+            made += [(name.replace("_", " "), run[name]) for name in ("xla_flags", "commit", "created") if run[name]]
         rows += [(f"continued: {name}" if number else name, value) for name, value in made]
     return rows
 

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-import matplotlib
+import matplotlib.style
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 # Okabe and Ito's palette, told apart under every common colour blindness.
@@ -33,11 +34,11 @@ R = TypeVar("R")
 
 
 def styled(draw: Callable[P, R]) -> Callable[P, R]:
-    """`draw`, in the house style and leaving matplotlib's settings as they were."""
+    """`draw`, in the house style, whatever the user's own is, and leaving matplotlib's settings as they were."""
 
     @functools.wraps(draw)
     def drawn(*arguments: P.args, **options: P.kwargs) -> R:
-        with matplotlib.rc_context(STYLE):
+        with matplotlib.style.context(["default", STYLE]):
             return draw(*arguments, **options)
 
     return drawn
@@ -51,6 +52,7 @@ def figure(
     Made without pyplot, so that drawing needs no display and leaves nothing open.
     """
     drawn = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(drawn)
     return drawn, drawn.subplots(rows, columns, **options)
 
 

@@ -1,6 +1,7 @@
 """What a run says of itself: the tables of its study, its figure, the command that makes it; and a page of all runs."""
 
 import functools
+import os
 import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,11 +11,13 @@ import numpy as np
 import xarray as xr
 
 from subsim import catalogue, page
+from subsim.analysis import summary
 from subsim.arguments import RunOptions, parse_options, parse_sweep, results_folder
-from subsim.engine import glance, summary
+from subsim.engine import store
 from subsim.engine.axes import make as make_axes
+from subsim.engine.declaration import meaning, plain
+from subsim.engine.identity import flat
 from subsim.engine.integrity import DIVERGED
-from subsim.engine.provenance import code, flat, plain
 from subsim.engine.store import load_results
 from subsim.engine.study import Study, Table
 from subsim.options import Size, UserError, require
@@ -23,9 +26,14 @@ T = TypeVar("T")
 MOST_ROWS = 200  # of a variable's table on the page, where the study has no report
 
 
+def known_axes(study: Study) -> set[str]:
+    """The axes that the study's report and figure know, at whatever size."""
+    return set(study.axes) | set(study.paper.get("axes", ()))
+
+
 def has_axes_of(study: Study, results: xr.Dataset) -> bool:
-    """Whether the results have no axes but those that the study's report and figure know, at whatever size."""
-    return set(results.attrs["sweep"]) <= set(study.axes) | set(study.paper.get("axes", ()))
+    """Whether the results have no axes but those that the study's report and figure know."""
+    return set(results.attrs["sweep"]) <= known_axes(study)
 
 
 def completed(study: Study, results: xr.Dataset) -> xr.Dataset:
@@ -46,8 +54,8 @@ def whole_page(root: Path, progress: Callable[[str], None]) -> tuple[str, list[s
 
     `progress` is told the folder of each run before it is read. Raises `UserError` where there is no run to show.
     """
-    folders = glance.stores(root)
-    require(bool(folders), f"results: {root} holds no results; run a study first, or name a folder that holds some.")
+    folders = store.stores(root)
+    require_results(root, bool(folders))
     entries, passed_over = [], []
     for folder in folders:
         progress(str(folder))
@@ -59,6 +67,11 @@ def whole_page(root: Path, progress: Callable[[str], None]) -> tuple[str, list[s
     return page.page(root.as_posix(), entries, passed_over), passed_over
 
 
+def require_results(root: Path, there: bool) -> None:
+    """Raise `UserError` unless results are `there`, in and below the folder `root`."""
+    require(there, f"results: {root} holds no results; run a study first, or name a folder that holds some.")
+
+
 def entry(folder: Path) -> page.Entry:
     """The run in `folder`, as it stands on the page; raises `UserError` where it cannot be read.
 
@@ -67,21 +80,23 @@ def entry(folder: Path) -> page.Entry:
     from subsim import plotting
 
     results, notes = load_results(folder), list[str]()
-    name = str(results.attrs["study"])
-    study = _attempt(notes, "study", lambda: _named(name))
+    where = _where(results.attrs)
+    study = _attempt(notes, "study", lambda: _named(str(results.attrs["study"]), where))
     drawn, its_tables, command = None, None, None
     if study is not None:
         more = _attempt(notes, "derived values", functools.partial(completed, study, results))
         results = results if more is None else more
-        if code(study) != results.attrs.get("code_sha256"):
+        code = meaning(study)["sources"]
+        if all(code != program["sources"] for program in results.attrs["programs"].values()):
             notes.append("The code that makes the run has changed since.")
         if not has_axes_of(study, results):
             notes.append("Its axes are not those that the study's figure draws.")
-        elif catalogue.has_figure(name):
-            drawn = _attempt(notes, "figure", lambda: plotting.as_png(catalogue.load_figure(name)(results)))
+        elif catalogue.has_figure(where):
+            draw = plotting.styled(lambda: catalogue.load_figure(where)(results))
+            drawn = _attempt(notes, "figure", lambda: plotting.as_png(draw()))
         if study.report is not None and has_axes_of(study, results):
             its_tables = _attempt(notes, "tables", lambda: tables(study, results))
-        command = repeating(study, Made.of(folder, results.attrs))
+        command = repeating(study, Made.of(folder, results.attrs), where)
         if command is None:
             notes.append("No command repeats it: the study has other options today.")
     if its_tables is None:
@@ -89,9 +104,18 @@ def entry(folder: Path) -> page.Entry:
     return page.Entry(folder.as_posix(), results.attrs, _seeds(folder, results), its_tables, drawn, command, notes)
 
 
-def _named(name: str) -> Study:
-    study = catalogue.load_study(name)
-    require(study.name == name, f"The study {name!r} here is named {study.name!r} in its file.")
+def _where(attributes: Mapping[str, Any]) -> str:
+    """The name of a run's study; the path of its file where no study at hand has this name, and the file is there."""
+    name, file = str(attributes["study"]), str(attributes.get("study_file", ""))
+    if catalogue.has_study(name) or not os.path.isfile(file):
+        return name
+    return os.path.relpath(file) if Path(file).is_relative_to(Path.cwd()) else file
+
+
+def _named(name: str, where: str | None = None) -> Study:
+    """The study with the name or path `where`, by default its name; raises `UserError` where it has another name."""
+    study = catalogue.load_study(where or name)
+    require(study.name == name, f"The study {where or name!r} here is named {study.name!r} in its file.")
     return study
 
 
@@ -117,7 +141,7 @@ def _short_tables(notes: list[str], results: xr.Dataset) -> list[Table]:
 
 def _seeds(folder: Path, results: xr.Dataset) -> str:
     """Seeds finished, asked for and diverged."""
-    finished, asked = results.sizes["seed"], glance.seeds(folder)[1]
+    finished, asked = results.sizes["seed"], store.finished(folder)[1]
     words = f"{finished:,}" if finished == asked else f"{finished:,} of {asked:,} finished"
     lost = len(diverged(results))
     return f"{words}, {lost:,} diverged" if lost else words
@@ -139,23 +163,27 @@ class Made(NamedTuple):
     @classmethod
     def of(cls, folder: Path, attributes: Mapping[str, Any]) -> "Made":
         """The run in `folder`, whose store has these attributes."""
-        run = {"seeds": glance.seeds(folder)[1]} | {name: attributes[name] for name in ("root_seed", "precision")}
+        run = {"seeds": store.finished(folder)[1]} | {name: attributes[name] for name in ("root_seed", "precision")}
         return cls(folder, {name: attributes[name] for name in ("config", "hyper")}, attributes["sweep"], run)
 
 
-def repeating(study: Study, made: Made) -> str | None:
+def repeating(study: Study, made: Made, where: str | None = None) -> str | None:
     """The shortest command that makes the run again, from what tells it from the study's defaults; None where there is
-    none."""
+    none.
+
+    `where` is the study's name, as by default, or the path of its file.
+    """
+    where = where or study.name
     sizes = [size for size in get_args(Size) if size == "laptop" or study.paper]
-    commands = [words for size in sizes if (words := _words(study, size, made)) is not None]
-    return shlex.join(["subsim", "run", study.name, *min(commands, key=len)]) if commands else None
+    commands = [words for size in sizes if (words := _words(study, where, size, made)) is not None]
+    return shlex.join(["subsim", "run", where, *min(commands, key=len)]) if commands else None
 
 
-def _words(study: Study, size: Size, made: Made) -> list[str] | None:
+def _words(study: Study, where: str, size: Size, made: Made) -> list[str] | None:
     """The flags of `made` in a run at this size; None where they do not make it."""
     study = study.at_size(size)
     default = Made(
-        results_folder(study.name, size),
+        results_folder(where, size),
         {"config": plain(study.config), "hyper": plain(study.hyper)},
         _axes(study, study.config, study.hyper, {}),
         {"seeds": study.seeds, "root_seed": 0, "precision": study.precision},
@@ -182,7 +210,7 @@ def _words(study: Study, size: Size, made: Made) -> list[str] | None:
 
 
 def _axes(study: Study, config: Any, hyper: Any, told: Mapping[str, Any]) -> dict[str, Any]:
-    return {axis.name: plain(axis.values) for axis in make_axes(study.sweep(told), config, hyper)}
+    return {axis.name: plain(axis.values) for axis in make_axes(study.sweep(told), config, hyper, study.joint)}
 
 
 def _flag(name: str, value: Any) -> list[str]:

@@ -1,19 +1,62 @@
 """What the terminal shows: lines, tables, and the progress of a run."""
 
+import codecs
 import contextlib
-import itertools
+import io
 import sys
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
+from time import monotonic
 from typing import TYPE_CHECKING
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.box import SIMPLE_HEAD, Box
+from rich.console import Console, ConsoleOptions
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.segment import Segment
 from rich.table import Table as RichTable
 from rich.text import Text
 
 if TYPE_CHECKING:
     from subsim.engine.study import Table
+
+PERIOD = 30.0  # seconds between two lines of progress where no terminal shows it
+# As ASCII already, so that rich leaves it as it is: a stream that lacks its line has a substitute.
+_HEAD = Box(str(SIMPLE_HEAD), ascii=True)
+# Beside those that Unicode itself knows.
+_SUBSTITUTES = {
+    "±": "+-", "·": ".", "•": "*", "×": "x", "−": "-", "–": "-", "—": "-", "‘": "'", "’": "'", "“": '"', "”": '"',  # noqa: RUF001
+    "≤": "<=", "≥": ">=", "→": "->", "²": "^2", "³": "^3", "µ": "u",
+}  # fmt: skip
+
+
+def survive_any_encoding() -> None:
+    """Make stdout and stderr print a readable substitute, or "?", for a letter that their encoding lacks."""
+    codecs.register_error("subsim.readable", _substituted)
+    for stream in (sys.stdout, sys.stderr):
+        # How else a stream treats such letters is the user's own choice.
+        if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "backslashreplace", "surrogateescape"):
+            stream.reconfigure(errors="subsim.readable")
+
+
+def _substituted(error: UnicodeError) -> tuple[str, int]:
+    """The handler of encoding errors: the substitute, and where to go on."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(map(_substitute, error.object[error.start : error.end])), error.end
+
+
+def _substitute(letter: str) -> str:
+    """One letter in ASCII."""
+    if letter in _SUBSTITUTES:
+        return _SUBSTITUTES[letter]
+    name = unicodedata.name(letter, "")
+    if name.startswith("BOX DRAWINGS"):
+        across, down = ({*name.split()} & {*words.split()} for words in ("HORIZONTAL LEFT RIGHT", "VERTICAL UP DOWN"))
+        return "+" if across and down else "|" if down else "-"
+    plain = unicodedata.normalize("NFKD", letter).replace("\N{FRACTION SLASH}", "/")  # ½ is 1/2, and not 12
+    return plain.encode("ascii", "ignore").decode() or "?"
 
 
 def say(text: str) -> None:
@@ -22,15 +65,17 @@ def say(text: str) -> None:
 
 
 def complain(sentence: str) -> None:
-    """Print `sentence` as this program's own, where errors go; a progress bar that stands there is left behind."""
+    """Print `sentence` as this program's own, where errors go; a progress line that stands there is left behind."""
+    # A file's name may hold anything, a line's end too; the sentence stays on one line.
+    printable = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in sentence)
     console = Console(stderr=True, soft_wrap=True)
     console.show_cursor()
-    console.print(f"subsim: {sentence}", markup=False, highlight=False)
+    console.print(f"subsim: {printable}", markup=False, highlight=False)
 
 
 def as_drawn(table: "Table") -> RichTable:
     """One table without its title, its first column to the left and its numbers to the right."""
-    drawn = RichTable(box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
+    drawn = RichTable(box=_HEAD, collapse_padding=True, pad_edge=False)
     for number, column in enumerate(table.columns):
         drawn.add_column(Text(column), justify="right" if number else "left", no_wrap=True)
     for row in table.rows:
@@ -40,7 +85,7 @@ def as_drawn(table: "Table") -> RichTable:
 
 def print_catalogue(rows: Sequence[tuple[str, str, str, str]]) -> None:
     """Print name, sentence, cost and results of every study, sentences wrapped, in at most 100 columns."""
-    drawn = RichTable(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    drawn = RichTable(box=_HEAD, pad_edge=False, show_edge=False)
     for column in ("study", "what it asks", "cost", "results"):
         drawn.add_column(column, no_wrap=column == "study", max_width=24 if column == "cost" else None)
     for row in rows:
@@ -57,43 +102,115 @@ def print_table(table: "Table") -> None:
     Console(width=needed).print(drawn)
 
 
+class _Log:
+    """Lines about work that goes on: a live one on a terminal; elsewhere one after so many seconds, and then one every
+    `PERIOD`."""
+
+    def __init__(self, after: float = 0.0) -> None:
+        self.console = Console(stderr=True, highlight=False)
+        # A dumb terminal cannot overwrite a line, and a colour that is forced makes no terminal of a file.
+        self.live = self.console.is_interactive and sys.stderr.isatty()
+        self._next = monotonic() + after
+
+    def print(self, line: str, *, now: bool = False) -> None:
+        """Print `line` where nothing is live, if it is time for one or if it is wanted `now`."""
+        if not self.live and (now or monotonic() >= self._next):
+            self._next = monotonic() + PERIOD
+            self.say(line)
+
+    def say(self, line: str) -> None:
+        """Print `line`, above the one that is live."""
+        self.console.print(line, markup=False, soft_wrap=True)
+
+
+@contextlib.contextmanager
+def working(after: float = 0.0) -> Iterator[Callable[[str], None]]:
+    """Tell what is being worked at: yields a function that is called with it in words.
+
+    Where no terminal shows it, nothing is told of work that takes less than `after` seconds.
+    """
+    log = _Log(after)
+    if not log.live:
+        yield log.print
+        return
+    with log.console.status("", spinner="line") as status:
+        yield lambda words: status.update(Text(words))
+
+
 @contextlib.contextmanager
 def progress_of(name: str) -> Iterator[tuple[Callable[[int, int], None], Callable[[str], None]]]:
-    """A progress bar for the run of the study `name`, as the two functions that the engine's `simulate` calls: with
-    (seeds done, seeds asked for), and with the plan in words."""
-    columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("seeds"), _Rate(),
-        TimeRemainingColumn(elapsed_when_finished=True),
-    )  # fmt: skip
-    bar = Progress(*columns, console=Console(stderr=True), speed_estimate_period=3600)
-    task = bar.add_task(name)
-    calls, plan = itertools.count(), ""
+    """Tell the progress of the run of the study `name`: yields the two functions that the engine's `simulate` calls.
+
+    The first is called with (seeds done, seeds asked for), the second with the plan in words, or with a sentence of
+    another kind, which gets a line of its own.
+    """
+    log, line, told = _Log(), _RunLine(name), set[str]()
+    live = Live(line, console=log.console, vertical_overflow="visible") if log.live else None
 
     def note(words: str) -> None:
-        nonlocal plan
-        plan = f" ({words})"
+        if words.startswith("chunk "):
+            line.plan = f" ({words})"
+        elif words not in told:
+            told.add(words)
+            log.say(f"{name}: {words}.")
 
     def show(done: int, seeds: int) -> None:
         # Started by the first call: until then options may still be refused, or data be fetched under a bar of its own.
-        call = next(calls)
-        doing = ": compiling" if call == 0 and done < seeds else ""
-        if call == 1:
-            bar.reset(task)  # the rate is of seeds alone: the clock starts when the first program is compiled
-        bar.update(task, description=name + (doing or plan), completed=done, total=seeds)
-        bar.start()
+        line.show(done, seeds)
+        if live:
+            live.start()
+        log.print(f"{line.description}: {', '.join(line.facts)}", now=done == seeds)
 
     try:
         yield show, note
     finally:
-        if bar.live.is_started:
-            bar.stop()
+        if live:
+            live.stop()
 
 
-class _Rate(ProgressColumn):
-    """Seeds a second, or seconds a seed, whichever is the larger number."""
+class _RunLine:
+    """The progress of a run in a line: what it does, a bar, and count, rate and time left, which every width shows."""
 
-    def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        if not speed:
-            return Text("")
-        return Text(f"{speed:,.1f} seeds/s" if speed >= 1 else f"{1 / speed:.1f} s/seed")
+    def __init__(self, name: str):
+        self._name, self.plan, self._calls = name, "", 0
+        self._done, self._seeds, self._began, self._first = 0, 0, 0.0, 0
+        self.facts: tuple[str, ...] = ()
+
+    @property
+    def description(self) -> str:
+        """The study, and what is done with it."""
+        return self._name + (" (compiling)" if self._calls == 1 and self._done < self._seeds else self.plan)
+
+    def show(self, done: int, seeds: int) -> None:
+        """Take up how many seeds are done."""
+        self._calls += 1
+        if self._calls <= 2:  # the rate is of seeds alone: the clock starts when the first program is compiled
+            self._began, self._first = monotonic(), done
+        self._done, self._seeds = done, seeds
+        self.facts = (f"{done:,}/{seeds:,} seeds",)
+        took, new = monotonic() - self._began, done - self._first
+        if took > 0 and new > 0:
+            speed = new / took
+            rate = f"{speed:,.{speed < 100:d}f} seeds/s" if speed >= 1 else f"{1 / speed:,.1f} s/seed"
+            self.facts += (rate, f"{_clock((seeds - done) / speed)} left" if done < seeds else f"in {_clock(took)}")
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text | ProgressBar | Segment]:
+        """As much of the line as there is room for."""
+        facts = Text("  ".join(self.facts))
+        if facts.cell_len > options.max_width:
+            facts = Text(" ".join(self.facts).removesuffix(" left").replace(" seeds/s", "/s"))
+        room = options.max_width - facts.cell_len - 1
+        description = Text(self.description if room > 3 else "")
+        description.truncate(max(0, room), overflow="ellipsis")
+        bar = min(40, room - description.cell_len - 1)
+        if description:
+            yield Text.assemble(description, " ", end="")
+        if bar >= 10:
+            yield ProgressBar(max(1, self._seeds), self._done, width=bar)
+            yield Segment(" ")
+        yield facts
+
+
+def _clock(seconds: float) -> str:
+    """Hours, minutes and seconds."""
+    return str(timedelta(seconds=round(seconds)))

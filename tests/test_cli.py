@@ -1,9 +1,13 @@
 import dataclasses
 import io
 import os
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pytest
 import xarray as xr
@@ -12,8 +16,9 @@ from rich.console import Console
 
 import subsim
 from subsim import catalogue, cli, terminal
+from subsim.analysis.summary import mean_table
+from subsim.engine import integrity, store
 from subsim.engine.study import Table
-from subsim.engine.summary import mean_table
 
 TOY = """
 '''Draws one number a seed.'''
@@ -254,18 +259,6 @@ def test_a_dash_stands_for_the_dot(command):
     assert refused(command("run", "mnist_aux_logits", *words), "student.n_inputs is 0")
 
 
-def test_ctrl_c_says_how_to_go_on(command, tmp_path, monkeypatch):
-    (tmp_path / "mine.py").write_text(TOY)
-
-    def interrupted(*_, **__):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(cli, "simulate", interrupted)
-    status, _, complaint = command("run", "./mine.py")
-    assert status == 130
-    assert "Repeat the command" in complaint
-
-
 def test_a_study_reports_and_draws_the_sweeps_that_it_declares(command):
     words = ["run", "cross_model", *smoke_options("cross_model"), "--seeds", "3"]
     status, printed, _ = command(*words, "--sweep", "structure=0,1", "--out", "r")
@@ -312,22 +305,23 @@ def test_list_says_cost_and_results_and_reads_them_without_jax(command, tmp_path
     (tmp_path / "experiments" / "other.py").write_text(TOY.replace("seeds=3", "cost=f'{1} s', seeds=3"))
     assert catalogue.available()["mine"].cost == "a blink of 2 cores"
     assert catalogue.available()["other"].cost == ""  # known only to who runs the file
-    command("run", "mine", "--seeds", "9", "--chunk", "4")
-    command("run", "mine", "--size", "paper")
     check = "from subsim.cli import main; main(['list']); import sys; print(sorted({'jax', 'zarr'} & set(sys.modules)))"
 
     def lines():
         done = subprocess.run([sys.executable, "-c", check], check=True, capture_output=True, text=True)
         return done.stdout.splitlines()
 
+    assert lines()[-1] == "[]"
+    command("run", "mine", "--seeds", "9", "--chunk", "4")
+    command("run", "mine", "--size", "paper")
     *table, imported = lines()
-    assert imported == "[]"
+    assert imported == "['zarr']"
     row = next(number for number, line in enumerate(table) if line.strip().startswith("mine "))
     assert " ".join(table[row].split()) == "mine Draws one number a seed. a blink of 2 cores 9 seeds"
     assert table[row + 1].strip() == "paper: 5 seeds"
-    (tmp_path / "results" / "mine" / "run.zarr" / "status" / "1").unlink()
+    (tmp_path / "results" / "mine" / "run.zarr" / "status" / "c.1").unlink()
     assert "5 of 9 seeds" in lines()[row]
-    (tmp_path / "results" / "mine" / "run.zarr" / "status" / ".zarray").write_text("{}")
+    (tmp_path / "results" / "mine" / "run.zarr" / "status" / "zarr.json").write_text("{}")
     assert "9 seeds" not in lines()[row]
 
 
@@ -375,3 +369,318 @@ print(*sorted(set(events) & {"cache_hits", "cache_misses"}))
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         seen.append(done.stdout.splitlines()[-1])
     assert seen == ["cache_misses", "cache_hits"]
+
+
+# ---- Paths.
+
+LONG = "x" * 300
+
+
+def unreachable(*_, **__):
+    raise AssertionError("the work began")
+
+
+@pytest.fixture
+def _no_work(monkeypatch):
+    """Nothing is computed, read or drawn."""
+    from subsim import report, verification
+    from subsim.engine import simulate
+
+    for module, name in (
+        (simulate, "trace"), (store, "load_results"), (report, "whole_page"), (verification, "verify"),
+        (verification, "standard_claims"),
+    ):  # fmt: skip
+        monkeypatch.setattr(module, name, unreachable)
+    Path("file").touch()
+    Path("results/single_step/run.zarr").mkdir(parents=True)
+
+
+@pytest.mark.parametrize("bad", [f"{LONG}/x", "a\0b/x", "file/x", "/proc/nowhere/x"])
+@pytest.mark.parametrize("words", [["verify", "--json"], ["figure", "single_step", "--to"], ["report", "--to"]])
+@pytest.mark.usefixtures("_no_work")
+def test_a_path_that_cannot_be_written_is_refused_before_the_work(command, words, bad):
+    option, shown = words[-1].removeprefix("--"), bad.replace("\0", "\\x00")
+    assert refused(command(*words, bad), f"{option}: cannot write to {shown} (", "choose another path.")
+
+
+@pytest.mark.parametrize("bad", [LONG, "a\0b", "file"])
+def test_a_folder_for_a_run_that_cannot_be_made_is_refused(command, tmp_path, bad):
+    (tmp_path / "mine.py").write_text(TOY)
+    Path("file").touch()
+    shown = bad.replace("\0", "\\x00")
+    assert refused(
+        command("run", "./mine.py", "--out", bad), f"out: cannot write to {shown} (", "choose another folder."
+    )
+
+
+@pytest.mark.usefixtures("_no_work")
+def test_a_folder_in_the_place_of_a_file_and_a_file_in_that_of_a_folder_are_refused(command):
+    for words in ("verify --json results", "report --to results", "figure single_step --to file"):
+        assert refused(command(*words.split()), "cannot write to")
+    assert refused(command("verify", "--json", "nowhere/x.json"), "No such file or directory")
+    assert not Path("nowhere").exists()
+
+
+@pytest.mark.parametrize("bad", [LONG, "a\0b"])
+def test_a_path_that_cannot_be_there_is_a_path_that_is_not_there(command, bad):
+    assert refused(command("run", f"./{bad}.py"), "is not a .py file")
+    assert refused(command("run", bad), "there is no study")
+    assert refused(command("figure", "single_step", "--out", bad), "holds no results")
+    assert refused(command("report", bad), "holds no results")
+    assert refused(command("verify", "--claims", bad), "does not exist")
+
+
+def test_a_check_of_a_path_leaves_nothing_behind_and_spoils_nothing(tmp_path):
+    cli.require_writable("to", tmp_path / "new" / "folder", folder=True)
+    assert list((tmp_path / "new" / "folder").iterdir()) == []
+    (tmp_path / "old").write_text("kept")
+    cli.require_writable("json", tmp_path / "old")
+    cli.require_writable("json", tmp_path / "fresh")
+    assert (tmp_path / "old").read_text() == "kept"
+    assert sorted(os.listdir(tmp_path)) == ["new", "old"]
+    cli.require_writable("json", Path("/dev/stdout"))
+    (tmp_path / "link").symlink_to(tmp_path / "fresh")
+    cli.require_writable("json", tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert not (tmp_path / "fresh").exists()
+
+
+def test_a_disk_that_is_full_in_the_end_is_a_sentence_too(command, monkeypatch):
+    from subsim import verification
+
+    monkeypatch.setattr(verification, "verify", lambda *_, **__: [])
+    monkeypatch.setattr(verification, "tables", lambda *_: [])
+    assert refused(
+        command("verify", "--json", "/dev/full"), "json: cannot write to /dev/full (No space left on device)"
+    )
+
+
+def test_files_are_written_in_one_encoding_and_with_one_kind_of_line(command, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "linesep", "\r\n")
+    (tmp_path / "experiments").mkdir()
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "experiments" / "mine.py").write_text(TOY.replace("one number", "é"), encoding="utf-8")
+    figure = "from matplotlib.figure import Figure\ndef draw(results): return Figure()"
+    (tmp_path / "figures" / "mine.py").write_text(figure)
+    assert command("run", "mine")[0] == 0
+    assert command("figure", "mine", "--to", "drawn")[0] == 0
+    assert command("report", "--to", "page.html")[0] == 0
+    assert b"\r" not in Path("drawn/mine.csv").read_bytes() + Path("page.html").read_bytes()
+    assert "Draws é a seed." in Path("page.html").read_text(encoding="utf-8")
+
+
+# ---- Studies and figures of a user's own.
+
+
+def test_a_study_that_raises_at_its_import_is_one_sentence(command, tmp_path):
+    (tmp_path / "mine.py").write_text("\nx = 1 / 0\n")
+    sentence = "mine.py, line 2: ZeroDivisionError: division by zero; mend the study file."
+    for words in ("run ./mine.py", "run ./mine.py --help", "compile ./mine.py --topology v5e:2x2"):
+        assert refused(command(*words.split()), sentence)
+
+
+def test_a_study_runs_with_a_module_beside_it(command, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "helper.py").write_text("BY = 2.0\n")
+    text = TOY.replace("jax.random.normal(key)", "helper.BY + 0 * jax.random.normal(key)")
+    (tmp_path / "mine" / "study.py").write_text(text.replace("import subsim", "import subsim, helper", 1))
+    assert command("run", "mine/study.py")[0] == 0
+    assert (subsim.load_results("results/study").number == 2).all()
+
+
+@pytest.mark.parametrize("kind", ["report", "derived", "draw"])
+def test_what_a_studys_code_raises_later_is_shown_as_python_shows_it(command, tmp_path, kind):
+    lines = {"report": "report=lambda results: 1 / 0, ", "derived": "derived=lambda results: 1 / 0, "}
+    (tmp_path / "experiments").mkdir()
+    (tmp_path / "experiments" / "mine.py").write_text(TOY.replace("seeds=3", lines.get(kind, "") + "seeds=3"))
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "mine.py").write_text("def draw(results): return 1 / 0")
+    if kind == "draw":
+        assert command("run", "mine")[0] == 0
+    with pytest.raises(ZeroDivisionError):
+        command("figure" if kind == "draw" else "run", "mine")
+
+
+def test_a_users_figure_is_drawn_in_the_house_style_too(command, tmp_path):
+    figure = """
+import matplotlib
+from matplotlib.figure import Figure
+
+def draw(results):
+    print("font size", matplotlib.rcParams["font.size"])
+    return Figure()
+"""
+    for folder, text in (("experiments", TOY), ("figures", figure)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "mine.py").write_text(text)
+    assert command("run", "mine")[0] == 0
+    with matplotlib.rc_context({"font.size": 30}):
+        assert "font size 10" in command("figure", "mine")[1]
+
+
+def test_the_figure_of_a_sweep_that_it_does_not_draw_says_what_it_draws(command, tmp_path):
+    for folder, text in (("experiments", SIZED), ("figures", "draw = print")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "mine.py").write_text(text)
+    plain = SIZED.replace('"axes": {"scale": [2.0, 4.0]}', "").replace('"mine"', '"plain"')
+    (tmp_path / "experiments" / "plain.py").write_text(plain)
+    (tmp_path / "figures" / "plain.py").write_text("draw = print")
+    for name, drawn in (("mine", "draws one over scale alone"), ("plain", "draws no sweep")):
+        assert command("run", name, "--sweep", "shift=1,2")[0] == 0
+        assert refused(
+            command("figure", name),
+            f"results/{name} holds a sweep over shift, and the figure of {name} {drawn}; run the study without",
+        )
+
+
+# ---- What the shell sets.
+
+
+def run_of(words, **environment):
+    """Run a command in a process of its own; returns what `command` does."""
+    call = [sys.executable, "-m", "subsim.cli", *words]
+    done = subprocess.run(call, env=os.environ | environment, capture_output=True, text=True)
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.skipif(Path("/dev/nvidiactl").exists(), reason="has CUDA")
+@pytest.mark.parametrize("words", [["single_step"], ["./mine.py"], ["throughput", "--peers", "jax-vmap"]])
+def test_a_platform_that_is_not_there_is_one_sentence(tmp_path, words):
+    """Also where a study asks jax for numbers while it is imported."""
+    (tmp_path / "mine.py").write_text(TOY.replace("def run", "KEY = jax.random.key(0)\n\ndef run"))
+    outcome = run_of(["run", *words, "--seeds", "2"], JAX_PLATFORMS="cuda")
+    assert refused(outcome, "JAX_PLATFORMS is 'cuda', but jax finds no device to run on", "set JAX_PLATFORMS=cpu.")
+    assert not Path("results").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (["run", "single_step"], "JAX_ENABLE_X64"),
+        (["run", "single_step", "--help"], "JAX_NUM_CPU_DEVICES"),
+        (["verify"], "JAX_DEBUG_NANS"),
+        (["figure", "single_step"], "JAX_DEFAULT_PRNG_IMPL"),
+        (["report"], "JAX_LOGGING_LEVEL"),
+        (["compile", "single_step", "--topology", "v5e:2x2"], "JAX_ENABLE_X64"),
+    ],
+)
+def test_a_setting_that_jax_refuses_is_one_sentence(tmp_path, words, name):
+    (tmp_path / "results" / "single_step").mkdir(parents=True)
+    outcome = run_of(words, **{name: "foo"})
+    assert refused(outcome, f"{name} is 'foo', which jax does not take; mend or unset the variable.")
+
+
+def test_a_value_error_of_another_kind_is_no_setting_of_jax(monkeypatch):
+    monkeypatch.setenv("JAX_ENABLE_X64", "1")
+    with pytest.raises(ValueError, match="jax_enable_x64"), cli.jax_refusals():
+        raise ValueError("not jax_enable_x64")
+
+
+def test_a_cache_that_cannot_be_written_is_one_sentence_and_no_more(tmp_path):
+    (tmp_path / "mine.py").write_text(TOY)
+    (tmp_path / "file").touch()
+    twice = "from subsim.cli import main; main(['run', './mine.py']); main(['run', './mine.py', '--seeds', '5'])"
+    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "file")}
+    done = subprocess.run([sys.executable, "-c", twice], env=environment, capture_output=True, text=True, check=True)
+    sentence, *progress = done.stderr.splitlines()
+    assert sentence.startswith("subsim: Compiled programs are not kept: ")
+    assert "XDG_CACHE_HOME" in sentence
+    assert [line.partition(" ")[0] for line in progress] == ["mine"] * 4
+    assert subsim.load_results("results/mine").sizes["seed"] == 5
+
+
+# ---- Stopping.
+
+LONG_CALL = """
+'''Computes for hours in one call of its program.'''
+import jax
+import subsim
+
+def run(key, hyper):
+    body = lambda _, x: x * 1.0000001 + jax.numpy.sin(x)
+    return {"number": jax.lax.fori_loop(0, 2_000_000_000, body, jax.random.normal(key))}
+
+study = subsim.Study(name="mine", title=__doc__, make_run=lambda config, data: run, seeds=3,
+                     variables={"number": subsim.Variable("a number")})
+"""
+LONG_COMPILE = LONG_CALL.replace(
+    "    body = lambda",
+    "    x = jax.random.normal(key, (8, 8))\n"
+    "    for number in range(600):\n"
+    "        x = jax.numpy.sin(x @ x + number) + jax.numpy.cumsum(x, 0)\n"
+    "    return {'number': x.sum()}\n"
+    "    body = lambda",
+)
+
+
+@pytest.fixture
+def running(tmp_path):
+    """Start `subsim run` of a study with this text; its process is returned when it compiles."""
+    processes = []
+
+    def start(text, handler="default_int_handler"):
+        (tmp_path / "mine.py").write_text(text)
+        # As a shell starts it, whatever pytest was started from.
+        code = f"import signal; signal.signal(signal.SIGINT, signal.{handler}); "
+        code += "from subsim.cli import main; main(['run', './mine.py'])"
+        processes.append(subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True))
+        assert processes[0].stderr.readline() == "mine (compiling): 0/3 seeds\n"
+        return processes[0]
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+
+
+def stopped(process, number):
+    """Whether a signal ends the process at once, with the sentence and the status that shells know."""
+    process.send_signal(number)
+    assert process.wait(timeout=3) == 128 + number
+    assert process.stderr.read() == "subsim: stopped; what is finished is on disk. Repeat the command to go on.\n"
+    assert integrity.damages(Path("results/mine/run.zarr")) == []
+    assert store.finished(Path("results/mine")) == (0, 3)
+    return True
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_a_run_in_the_midst_of_a_call(running, number):
+    process = running(LONG_CALL)
+    time.sleep(4)  # compiled, and at work
+    assert stopped(process, number)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_a_run_that_compiles(running, number):
+    process = running(LONG_COMPILE)
+    time.sleep(1)
+    assert stopped(process, number)
+
+
+def test_a_signal_that_the_shell_has_it_ignore_is_ignored(running):
+    """As Ctrl-C is in the background of a shell's script."""
+    process = running(LONG_CALL, "SIG_IGN")
+    process.send_signal(signal.SIGINT)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(timeout=1)
+    assert stopped(process, signal.SIGTERM)
+
+
+def test_a_signal_ends_a_command_whose_output_nobody_reads():
+    code = """
+import os, threading, signal
+from subsim.cli import say, stopping_at_once
+with stopping_at_once():
+    threading.Timer(1, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    say("x" * 10_000_000)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.wait(timeout=10) == 143
+        process.stdout.read()
+
+
+def test_handlers_of_signals_are_as_before_when_a_command_has_ended(command):
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    assert command("list")[0] == 0
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before

@@ -1,10 +1,12 @@
 import gzip
 import http.server
+import io
 import threading
 
 import numpy as np
 import pytest
 from conftest import idx, write_files
+from rich.console import Console
 
 from subsim import UserError, datasets
 
@@ -80,9 +82,10 @@ def test_sets_that_share_file_names_do_not_block_each_other(small_mnist, tmp_pat
     assert same_as(small_mnist, datasets.load("mnist"))
 
 
-def test_a_data_folder_that_is_none_is_refused(small_mnist, tmp_path, monkeypatch):
-    monkeypatch.setenv("SUBSIM_DATA", str(tmp_path / "nowhere"))
-    with pytest.raises(UserError, match=r"SUBSIM_DATA names .*nowhere"):
+@pytest.mark.parametrize("name", ["nowhere", "x" * 300])
+def test_a_data_folder_that_is_none_is_refused(small_mnist, tmp_path, monkeypatch, name):
+    monkeypatch.setenv("SUBSIM_DATA", str(tmp_path / name))
+    with pytest.raises(UserError, match=rf"SUBSIM_DATA names .*{name}"):
         datasets.load("mnist")
 
 
@@ -158,13 +161,29 @@ def cached():
     return sorted(path.name for path in folder.rglob("*")) if folder.exists() else []
 
 
-def test_a_download_is_verified_and_kept(small_mnist, mirror):
+def test_a_download_is_verified_and_kept(small_mnist, mirror, capsys):
     _, requests = mirror
     assert same_as(small_mnist, datasets.load("mnist"))
+    assert "fetching mnist: train-images-idx3-ubyte.gz" in capsys.readouterr().err  # a line, where no bar can be seen
     assert cached() == sorted(f"{name}.gz" for name in small_mnist)
     assert len(requests) == 8  # each of four files: the first mirror lacks it, the second has it
     assert same_as(small_mnist, datasets.load("mnist"))
     assert len(requests) == 8
+
+
+@pytest.mark.parametrize(
+    ("width", "title", "bar"), [(30, False, False), (40, False, False), (80, True, False), (120, True, True)]
+)
+def test_a_download_shows_bytes_rate_and_time_left_at_any_width(monkeypatch, width, title, bar):
+    monkeypatch.setenv("COLUMNS", str(width))
+    progress = datasets._Bar("mnist: train-images-idx3-ubyte.gz")
+    progress.total = 10_000_000
+    progress.update(5_000_000)
+    screen = io.StringIO()
+    Console(width=width, file=screen).print(progress._progress.make_tasks_table(progress._progress.tasks))
+    (line,) = screen.getvalue().splitlines()
+    for words, shown in (("5.0/10.0 MB", True), ("?", True), ("-:--:--", True), ("mnist:", title), ("━", bar)):
+        assert (words in line) == shown
 
 
 @pytest.mark.parametrize("damage", DAMAGES)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from subsim.engine.program import arithmetic
+from subsim.engine.settings import fixed
 from subsim.network import (
     LAYER_GROUPS,
     Network,
@@ -69,7 +69,7 @@ def test_a_network_that_names_no_hidden_layer_says_so():
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float64"])
 def test_examples_in_columns_are_examples_one_by_one(precision):
-    with arithmetic(precision):
+    with fixed(precision):
         network = make_mlp(NetworkConfig(widths=(7, 5), n_aux=2, init="torch"), 6, 4)
         params = network.init(jax.random.key(0))
         x = jax.random.normal(jax.random.key(1), (9, 6))
@@ -126,12 +126,12 @@ def test_bfloat16_rounds_operands_and_sums_in_float32():
 
     hidden = np.maximum(rounded(params["hidden"][0]["weight"][...]) @ rounded(x), 0)
     aux = rounded(params["aux_head"]["weight"][...]) @ rounded(jnp.asarray(hidden, jnp.float32))
-    with arithmetic("bfloat16"):
+    with fixed("bfloat16"):
         output = jax.jit(network.apply)(params, x)
         gradient = jax.grad(lambda params: network.apply(params, x).sum())(params)
     assert {leaf.dtype for leaf in jax.tree.leaves((output, gradient))} == {jnp.dtype("float32")}
     np.testing.assert_allclose(output[4:], aux, atol=1e-5)
-    with arithmetic("float32"):
+    with fixed("float32"):
         exact = network.apply(params, x)
     assert 1e-4 < float(jnp.abs(output - exact).max()) < 0.1
 

@@ -1,11 +1,16 @@
 """What figures draw with."""
 
+import subprocess
+import sys
+from pathlib import Path
+
+import matplotlib
 import numpy as np
 import pytest
 import xarray as xr
 
 from subsim import plotting
-from subsim.engine.summary import mean_interval
+from subsim.analysis.summary import mean_interval
 
 
 @pytest.fixture
@@ -69,3 +74,56 @@ def test_a_caption_tells_data_intervals_n_and_what_no_axis_varies(summary):
     assert "digits and mnist" in text
     for words in ("lecun", "loss"):
         assert words not in text
+
+
+@plotting.styled
+def draw():
+    drawn, axes = plotting.figure()
+    axes.plot([1.0, 3.0, 2.0])
+    axes.set_title("A title: $x_1$")
+    plotting.caption(drawn, "Below.")
+    return drawn
+
+
+OF_A_USER = {
+    "text.usetex": True, "font.size": 30, "lines.linewidth": 9, "axes.facecolor": "red", "savefig.transparent": True,
+    "savefig.bbox": "tight", "axes.grid": True, "figure.dpi": 30, "pdf.compression": 0,
+    "axes.prop_cycle": "cycler('color', ['r'])",
+}  # fmt: skip
+
+
+def test_a_users_own_style_is_not_in_a_figure_and_stays_as_it_is(tmp_path):
+    default = [path.read_bytes() for path in plotting.save(draw(), tmp_path, "default")]
+    with matplotlib.rc_context(OF_A_USER):
+        before = dict(matplotlib.rcParams)
+        drawn = draw()
+        assert [path.read_bytes() for path in plotting.save(drawn, tmp_path, "own")] == default
+        assert plotting.as_png(drawn) == default[0]
+        assert dict(matplotlib.rcParams) == before
+
+
+def test_neither_a_matplotlibrc_nor_a_backend_of_the_shell_matters(tmp_path, monkeypatch):
+    """A backend that is none is refused by matplotlib's import, and one with windows would need a display."""
+    (tmp_path / "matplotlibrc").write_text("text.usetex: True\nfont.size: 30\nbackend: TkAgg\n", encoding="utf-8")
+    code = """
+import os, sys
+from pathlib import Path
+from subsim import cli
+plotting = cli.import_plotting()
+sys.path.insert(0, sys.argv[1])
+import test_plotting
+plotting.save(test_plotting.draw(), Path(), "drawn")
+import matplotlib
+print(matplotlib.get_backend(), os.environ["MPLBACKEND"])
+"""
+    monkeypatch.setenv("MATPLOTLIBRC", str(tmp_path))
+    monkeypatch.setenv("MPLBACKEND", "no_such")
+    folder = str(Path(__file__).parent)
+    done = subprocess.run([sys.executable, "-c", code, folder], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "agg no_such\n"
+    assert (tmp_path / "drawn.png").read_bytes() == plotting.as_png(draw())
+
+
+def test_a_figure_is_drawn_in_memory():
+    assert type(draw().canvas).__name__ == "FigureCanvasAgg"

@@ -10,8 +10,7 @@ from conftest import ROOT
 from subsim import catalogue
 from subsim.arguments import CompileOptions, RunOptions, asked_size, parse_options, parse_sweep
 from subsim.cli import main
-from subsim.engine import axes
-from subsim.engine.sweep import check_all
+from subsim.engine.simulate import make_task
 
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
@@ -51,9 +50,7 @@ def test_commands_are_taken(command, monkeypatch):
     study = catalogue.load_study(name).at_size(asked_size(words))
     options, own = {"run": (RunOptions, {}), "compile": (CompileOptions, {"topology": "v5e:2x2"})}[what]
     asked, config, hyper = parse_options(study, words, f"subsim {what}", options, size=asked_size(words), **own)
-    sweep = parse_sweep(asked.sweep)
-    study.refuse_overruled(sweep, config, hyper)
-    check_all(study, config, hyper, axes.make(study.sweep(sweep), config, hyper))
+    make_task(study, config, hyper, parse_sweep(asked.sweep), 0, asked.precision)
 
 
 def test_there_are_blocks_and_commands_to_run():

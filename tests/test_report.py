@@ -15,7 +15,7 @@ from conftest import smoke_options
 import subsim
 from subsim import arguments, catalogue, cli, page, plotting, report
 from subsim.engine.axes import make
-from subsim.engine.provenance import plain
+from subsim.engine.identity import plain
 from subsim.engine.study import Table
 from subsim.options import UserError
 
@@ -76,17 +76,21 @@ def cells(text):
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    """Results of a study that is at hand, of the same over another sweep, and of a study whose file is gone."""
+    """Results of a study that is at hand, of the same over another sweep, of a study whose file is gone, and of one
+    that was run by its path."""
     root = tmp_path_factory.mktemp("page")
-    for file, text in (("experiments/here.py", STUDY), ("figures/here.py", FIGURE), ("gone.py", STUDY)):
+    for file in ("experiments/here.py", "figures/here.py", "figures/apart.py", "gone.py", "mine/apart.py"):
         (root / file).parent.mkdir(exist_ok=True)
-        (root / file).write_text(text.replace("NAME", (root / file).stem))
+        text = FIGURE if file.startswith("figures") else STUDY.replace("NAME", Path(file).stem)
+        (root / file).write_text(text, encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         patch.setenv("XDG_CACHE_HOME", str(root / "cache"))
         cli.main(["run", "here"])
         cli.main(["run", "here", "--sweep", "scale=0.5,1", "--out", "results/deep/swept"])
         cli.main(["run", "./gone.py"])
+        cli.main(["run", "mine/apart.py"])
+    (root / "gone.py").unlink()
     return root
 
 
@@ -99,18 +103,21 @@ def there(root, monkeypatch):
 def test_the_page_holds_every_figure_and_table_and_nothing_external(there, capsys):
     cli.main(["report", "--to", "page.html"])
     assert "page.html" in capsys.readouterr().out
-    text = (there / "page.html").read_text()
+    text = (there / "page.html").read_text(encoding="utf-8")
     read = Reader(text)
     assert text.startswith("<!DOCTYPE html>")
-    assert [tag for tag, _ in read.elements].count("section") == 3
-    results, study = subsim.load_results("results/here"), subsim.load_study("here")
-    (image,) = read.all("img", "src")
-    figure = plotting.as_png(catalogue.load_figure("here")(results))
-    assert image == "data:image/png;base64," + base64.b64encode(figure).decode()
-    (table,) = study.report(results)
-    assert "A table &amp; more" in text
-    assert {"<all>", table.rows[0][1]} <= set(cells(text))
-    # The sweep has a table of its own, too, but no figure; so has the study whose file is not where studies are.
+    assert [tag for tag, _ in read.elements].count("section") == 4
+    images = read.all("img", "src")
+    assert len(images) == 2
+    for image, name, where in zip(images, ("apart", "here"), ("mine/apart.py", "here"), strict=True):
+        results, study = subsim.load_results(f"results/{name}"), subsim.load_study(where)
+        figure = plotting.as_png(catalogue.load_figure(where)(results))
+        assert image == "data:image/png;base64," + base64.b64encode(figure).decode()
+        (table,) = study.report(results)
+        assert {"<all>", table.rows[0][1]} <= set(cells(text))
+    assert text.count("A table &amp; more") == 2
+    assert "subsim run mine/apart.py</code>" in text
+    # The sweep has a table of its own, too, but no figure; so has the study whose file is gone.
     assert {"0.5", "1.0"} <= set(cells(text))
     assert text.count("<caption>number: a") == 2
     assert "number: a &lt;b&gt;number&lt;/b&gt;" in text
@@ -119,8 +126,8 @@ def test_the_page_holds_every_figure_and_table_and_nothing_external(there, capsy
     assert "there is no study &#x27;gone&#x27;" in text
     # Nothing is fetched: no script, no link but to its own sections, no address in the style.
     assert not {"script", "link", "iframe", "object", "form"} & {tag for tag, _ in read.elements}
-    assert read.all("a", "href") == ["#run-1", "#run-2", "#run-3"]
-    assert read.all("section", "id") == ["run-1", "run-2", "run-3"]
+    assert read.all("a", "href") == ["#run-1", "#run-2", "#run-3", "#run-4"]
+    assert read.all("section", "id") == ["run-1", "run-2", "run-3", "run-4"]
     assert not [source for source in read.all("img", "src") if not source.startswith("data:")]
     assert "url(" not in text
     assert "@import" not in text
@@ -132,9 +139,10 @@ def test_the_page_tells_how_a_run_was_made_and_is_the_same_again(there):
     text, passed_over = report.whole_page(there / "results", lambda _: None)
     assert passed_over == []
     attributes = subsim.load_results("results/here").attrs
-    for value in (attributes["commit"], attributes["created"], attributes["device"], attributes["config_hash"]):
+    (origin,), (program,) = attributes["origins"].values(), attributes["programs"].values()
+    for value in (origin["commit"] or "", origin["created"], origin["device"], program["data_sha256"]):
         assert str(value) in text
-    assert f"jax {attributes['versions']['jax']}" in text
+    assert f"jax {origin['versions']['jax']}" in text
     assert text == report.whole_page(there / "results", lambda _: None)[0]
 
 
@@ -149,13 +157,13 @@ def test_a_folder_without_whole_results_is_refused_and_one_among_others_passed_o
 
     refused(tmp_path / "nowhere", "nowhere holds no results")
     shutil.copytree(there / "results", tmp_path / "results")
-    (tmp_path / "results" / "gone" / "run.zarr" / "number" / "0").write_bytes(b"x")
-    refused(tmp_path / "results" / "gone", "is damaged in number/0")
+    (tmp_path / "results" / "gone" / "run.zarr" / "number" / "c.0").write_bytes(b"x")
+    refused(tmp_path / "results" / "gone", "is damaged in number/c.0")
     cli.main(["report", str(tmp_path / "results")])
     assert "Passed over" in capsys.readouterr().out
-    text = (tmp_path / "results" / "report.html").read_text()
-    assert "is damaged in number/0" in text
-    assert Reader(text).all("section", "id") == ["run-1", "run-2"]
+    text = (tmp_path / "results" / "report.html").read_text(encoding="utf-8")
+    assert "is damaged in number/c.0" in text
+    assert Reader(text).all("section", "id") == ["run-1", "run-2", "run-3"]
     (tmp_path / "foreign" / "run.zarr").mkdir(parents=True)
     refused(tmp_path / "foreign", "not a complete subsim store")
     (tmp_path / "a file").touch()
@@ -181,17 +189,21 @@ def test_results_that_the_studys_code_cannot_read_any_more_keep_their_numbers(th
 @pytest.mark.parametrize("text", ["<script>alert(1)</script>", '"><img src=http://example.org>', "a & b", "é ≤ ⟨x⟩"])
 def test_all_text_is_escaped(text):
     table = Table(text, (text, "n"), ((text, "1"),))
-    origin = {"versions": {text: text}, "python": text, "device": text, "commit": None, "created": text}
+    origin = {
+        "versions": {text: text}, "python": text, "device": text, "devices": 1, "cores": 1, "xla_flags": text,
+        "commit": None, "created": text,
+    }  # fmt: skip
     attributes = {
         "study": text, "title": text, "sweep": {text: [text]}, "root_seed": 0, "precision": text,
-        "config": {text: text}, "hyper": None, "config_hash": text, "data_sha256": None,
-        "continued_by": [origin], **origin,
+        "config": {text: text}, "hyper": None, "programs": {"a": {"data_sha256": text}},
+        "origins": {"a": origin, "b": origin, "c": {"lost": True}},
     }  # fmt: skip
     entry = page.Entry(text, attributes, text, [table], b"png", text, [text])
     read = Reader(page.page(text, [entry], [text]))
     assert "script" not in {tag for tag, _ in read.elements}
     assert len(read.all("img", "src")) == 1
     assert sum(text in data for data in read.text) > 15
+    assert sum("is lost" in data for data in read.text) == 1
 
 
 def parsed(command):
@@ -270,3 +282,28 @@ def test_a_study_under_another_name_is_not_taken_for_it(there, monkeypatch):
     assert entry.command is None
     with pytest.raises(UserError):
         report._named("here")
+
+
+def test_a_study_that_was_run_by_its_path_is_found_there(there, monkeypatch):
+    """Unless a study of its name is at hand, its file is gone, or the study in it has another name by now."""
+    path = str(there / "mine" / "apart.py")
+    where = report._where
+    assert where({"study": "apart", "study_file": path}) == "mine/apart.py"
+    assert where({"study": "here", "study_file": path}) == "here"
+    assert where({"study": "gone", "study_file": str(there / "gone.py")}) == "gone"
+    assert where({"study": "gone"}) == "gone"
+    monkeypatch.chdir(there / "results")
+    assert where({"study": "apart", "study_file": path}) == path
+    entry = report.entry(there / "results" / "apart")
+    assert entry.notes == []
+    assert shlex.split(entry.command)[:3] == ["subsim", "run", path]
+    assert entry.figure
+    file = there / "mine" / "apart.py"
+    text = file.read_text(encoding="utf-8")
+    file.write_text(text.replace('"apart"', '"renamed"'), encoding="utf-8")
+    try:
+        entry = report.entry(there / "results" / "apart")
+    finally:
+        file.write_text(text, encoding="utf-8")
+    assert any("'renamed' in its file" in note for note in entry.notes)
+    assert (entry.figure, entry.command) == (None, None)
