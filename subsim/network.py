@@ -86,7 +86,8 @@ def _product(w: Float[Array, "out in"], x: Float[Array, "in *n"]) -> Float[Array
 
     Rounded here, because XLA's CPU backend passes over the precision that is asked of a float32 product.
     """
-    if jax.config.jax_default_matmul_precision == "bfloat16":  # type: ignore[attr-defined]
+    config: Any = jax.config  # whose settings some versions of jax do not declare
+    if config.jax_default_matmul_precision == "bfloat16":
         return _rounded_product(w, x)
     return jnp.matmul(w, x)
 

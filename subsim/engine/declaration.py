@@ -77,7 +77,10 @@ def described(value: Any, modules: set[str] | None = None) -> Any:
             return value.__name__
         met.add(getattr(value, "__module__", None) or "")
         if isinstance(value, type):
-            return _name(value)
+            methods = {name: method for name, method in vars(value).items() if _is_typed(method) and name[:2] != "__"}
+            if "__call__" in vars(value) and _is_typed(value.__call__):
+                methods["call"] = value.__call__
+            return {"class": _name(value), **inside(methods)} if methods else _name(value)
         if isinstance(value, FunctionType):
             return of_function(value, inside)
         if isinstance(value, MethodType):
@@ -89,7 +92,7 @@ def described(value: Any, modules: set[str] | None = None) -> Any:
         if isinstance(value, set | frozenset):
             return sorted(_words(inside(item)) for item in value)
         if isinstance(value, tuple) and hasattr(value, "_asdict"):
-            return {"kind": _name(type(value)), **inside(value._asdict())}
+            return {"kind": inside(type(value)), **inside(value._asdict())}
         if isinstance(value, list | tuple):
             return [inside(item) for item in value]
         if hasattr(value, "__wrapped__"):  # of jax.jit, say
@@ -97,13 +100,13 @@ def described(value: Any, modules: set[str] | None = None) -> Any:
         if inspect.isroutine(value):
             return _name(value)
         if dataclasses.is_dataclass(value):
-            return {"kind": _name(type(value))} | inside(
+            return {"kind": inside(type(value))} | inside(
                 {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
             )
         words, parts = repr(value), _attributes(value)
         if "0x" not in words and (not parts or type(value).__module__.partition(".")[0] in sys.stdlib_module_names):
             return words
-        return {"kind": _name(type(value)), **inside(parts)}
+        return {"kind": inside(type(value)), **inside(parts)}
 
     def of_function(function: FunctionType, inside: Any) -> Any:
         free = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
@@ -111,7 +114,7 @@ def described(value: Any, modules: set[str] | None = None) -> Any:
             "enclosed": {name: inside(cell.cell_contents) for name, cell in free.items() if _is_filled(cell)},
             "defaults": inside([*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).items()]),
         }
-        if not Path(function.__code__.co_filename).is_file() and id(function) not in typed:
+        if _is_typed(function) and id(function) not in typed:
             typed.add(id(function))
             space = function.__globals__
             more["code"] = _code(function)
@@ -119,6 +122,11 @@ def described(value: Any, modules: set[str] | None = None) -> Any:
         return {"function": _name(function)} | {name: part for name, part in more.items() if part}
 
     return walk(value, ())
+
+
+def _is_typed(value: Any) -> bool:
+    """Whether it is a function without a file."""
+    return isinstance(value, FunctionType) and not Path(value.__code__.co_filename).is_file()
 
 
 def _attributes(value: Any) -> dict[str, Any]:

@@ -79,7 +79,7 @@ def _hash(array: Any) -> str:
 
 
 def _grows(array: Any) -> bool:
-    return array.metadata.dimension_names[:1] == ("seed",)
+    return (array.metadata.dimension_names or ())[:1] == ("seed",)
 
 
 def write_note(group: Any, path: str, note: Mapping[str, Any]) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 from jax.sharding import Mesh
@@ -47,7 +48,8 @@ def keep_programs(folder: Path) -> str | None:
     The user's own settings of jax's persistent compilation cache stay as they are. Returns a sentence where `folder`
     cannot be written; nothing is kept then.
     """
-    if jax.config.jax_compilation_cache_dir is not None:  # type: ignore[attr-defined]
+    config: Any = jax.config  # whose settings some versions of jax do not declare
+    if config.jax_compilation_cache_dir is not None:
         return None
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -164,6 +164,58 @@ def test_axis_values_of_a_seed_are_paired(swept):
     assert contrast.n.values.tolist() == [10] * 3
 
 
+@dataclasses.dataclass(frozen=True)
+class StudentConfig:
+    loss: str = "mean"
+    extra: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class JointConfig:
+    rounds: int = 5
+    student: StudentConfig = StudentConfig()
+
+
+def test_joint_axes_are_one_program_with_the_numbers_of_runs_one_by_one(toy, tmp_path):
+    def make_joint_run(configs, data):
+        def run(key, hyper):
+            CALLED.append(len(configs))
+            teacher = jax.random.normal(key, (3,)) * configs[0].rounds
+            losses = {"mean": jnp.mean, "max": jnp.max}
+            students = [
+                losses[each.student.loss](hyper["scale"] * teacher) + each.student.extra * jnp.cumsum(teacher)
+                for each in configs
+            ]
+            return {"all": jnp.stack(students), "first": jnp.broadcast_to(teacher[0], len(configs))}
+
+        return run
+
+    def make_run(config, data):
+        run = make_joint_run([config], data)
+        return lambda *seed: jax.tree.map(lambda values: values[0], run(*seed))
+
+    study = dataclasses.replace(
+        toy, make_run=make_run, make_joint_run=make_joint_run, joint="student", config=JointConfig()
+    )
+    sweep = {"scale": [0.5, 2.0], "student.loss": ["mean", "max"], "rounds": [5, 3], "student.extra": [0, 1, 2]}
+    CALLED.clear()
+    together = subsim.simulate(study, seeds=6, sweep=sweep)
+    assert CALLED == [6, 6]
+    assert together["all"].dims == ("seed", "rounds", "student.loss", "student.extra", "scale", "place")
+    assert together.status.dims == ("seed", "rounds")
+    # The teacher of all students is one, and no two students are the same.
+    assert (together["first"] == together["first"].isel({"student.loss": 0, "student.extra": 0, "scale": 0})).all()
+    assert len(np.unique(together["all"].isel(seed=0, place=0))) == 2 * 2 * 3 * 2
+    for loss, rounds, extra in (("mean", 5, 2), ("max", 3, 0), ("max", 5, 1)):
+        alone = subsim.simulate(
+            study, JointConfig(rounds, StudentConfig(loss, extra)), {**toy.hyper, "scale": 2.0}, seeds=6
+        )
+        there = together.sel({"student.loss": loss, "rounds": rounds, "student.extra": extra, "scale": 2.0}, drop=True)
+        xr.testing.assert_allclose(there, alone, rtol=1e-6)
+    subsim.simulate(study, seeds=4, sweep=sweep, out=tmp_path / "r")
+    xr.testing.assert_equal(subsim.simulate(study, seeds=6, sweep=sweep, out=tmp_path / "r"), together)
+
+
 @pytest.mark.parametrize(
     ("values", "words"),
     [

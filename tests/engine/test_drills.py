@@ -198,7 +198,8 @@ def test_killed_while_a_finished_store_is_enlarged(nursery, tmp_path, tried):
         xr.testing.assert_equal(held, whole.sel(seed=held.seed))
         assert held.sizes["seed"] >= seeds
         assert xr.open_zarr(store).sizes["seed"] == copy
-        moment = "after" if copy == wanted else "between two arrays" if least < most else "before the copy of the metadata"
+        before = "between two arrays" if least < most else "before the copy of the metadata"
+        moment = "after" if copy == wanted else before
         moments[moment] += 1
         # Where it came too late, the next one shall come earlier.
         takes *= 0.8 if moment == "after" else 1.1
@@ -243,7 +244,7 @@ def test_a_second_process_is_refused(nursery, tmp_path):
     child = nursery.start(*RUN, "--seeds", 4000, "--out", "r")
     wait_for(lambda: begun(tmp_path / "r") > 0)
     study = subsim.load_study("./noise.py")
-    with pytest.raises(UserError, match="out: r is in use by another run; wait until it has ended, or .*--out"):
+    with pytest.raises(UserError, match=r"out: r is in use by another run; wait until it has ended, or .*--out"):
         subsim.simulate(study, out="r")
     at_work = begun(tmp_path / "r")
     wait_for(lambda: begun(tmp_path / "r") > at_work)  # it was not disturbed
@@ -414,7 +415,7 @@ def test_damage_in_many_places_is_repaired_at_once(held, toy):
         (store / file).write_bytes(b"x")
     for folder in ("seed", "programs"):
         (store / folder / "zarr.json").write_bytes(b"{}")
-    with pytest.raises(UserError, match="is damaged in programs, first, all|is damaged in .*first"):
+    with pytest.raises(UserError, match=r"is damaged in .*programs, .*first"):
         subsim.load_results(out)
     xr.testing.assert_equal(subsim.simulate(toy, sweep=SWEEP, out=out, repair=True), results)
     assert files(out) == original
@@ -452,7 +453,7 @@ def test_a_damaged_copy_of_the_metadata_is_refused_and_made_again(held, toy):
     ):
         at = content.index(old, copy)
         root.write_text(content[:at] + new + content[at + len(old) :])
-        with pytest.raises(UserError, match="damaged in the copy of all metadata in zarr.json"):
+        with pytest.raises(UserError, match=r"damaged in the copy of all metadata in zarr\.json"):
             subsim.load_results(out)
     xr.testing.assert_equal(subsim.simulate(toy, sweep=SWEEP, out=out, repair=True), results)
     assert files(out) == original
@@ -488,7 +489,7 @@ def test_a_disk_that_is_full_at_any_write(toy, tmp_path, disk, tried):
     """The sentence, what is finished, and going on, whichever file of a run is the one that no longer fits."""
     whole = subsim.simulate(toy, out=tmp_path / "whole")
     wanted, writes = files(tmp_path / "whole"), len(disk.files)
-    rooms = range(0, writes, 2)
+    rooms = range(0, writes, 3)
     for room in rooms:
         out = tmp_path / str(room)
         disk.full_after(room)

@@ -220,8 +220,8 @@ def test_a_lock_outlives_no_process_where_there_is_no_flock(toy, tmp_path, monke
 def test_repair_waits_until_other_shards_have_ended(toy, tmp_path):
     subsim.simulate(toy, out=tmp_path / "r")
     (tmp_path / "r" / "run.zarr" / "bits" / "c.0").write_bytes(b"x")
-    with shards.held(tmp_path / "r", Shard(2, 2)):
-        with pytest.raises(UserError, match="repair: another shard is at work in .*r; repair it when that has ended"):
-            subsim.simulate(toy, out=tmp_path / "r", shard=Shard(1, 2), repair=True)
+    words = r"repair: another shard is at work in .*r; repair it when that has ended"
+    with shards.held(tmp_path / "r", Shard(2, 2)), pytest.raises(UserError, match=words):
+        subsim.simulate(toy, out=tmp_path / "r", shard=Shard(1, 2), repair=True)
     subsim.simulate(toy, out=tmp_path / "r", shard=Shard(1, 2), repair=True)
     assert subsim.load_results(tmp_path / "r").sizes["seed"] == 10

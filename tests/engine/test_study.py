@@ -175,8 +175,8 @@ def fails():
 def make_run(config, data):
     {lines["make"]}
     return lambda key, hyper: {{"x": {lines["run"]}}}
-study = subsim.Study("mine", "Mine.", make_run, {{"x": subsim.Variable("a number")}}, load=lambda config: {lines["load"]},
-                     on_host={lines["on_host"]})
+study = subsim.Study("mine", "Mine.", make_run, {{"x": subsim.Variable("a number")}},
+                     load=lambda config: {lines["load"]}, on_host={lines["on_host"]})
 """
     )
     with pytest.raises(LookupError, match="no such thing") as raised:

@@ -218,8 +218,8 @@ def compiled(capsys, *words):
 @pytest.mark.usefixtures("here")
 def test_the_command_says_what_a_program_takes(capsys):
     printed = compiled(
-        capsys, "single_step", "--topology", "v5e:2x2", *smoke_options("single_step"), "--chunk", "12", "--at-once", "2",
-        "--sweep", "widths=8,4-4", "--sweep", "eps=0.1,0.2", "--precision", "float32",
+        capsys, "single_step", "--topology", "v5e:2x2", *smoke_options("single_step"), "--chunk", "12",
+        "--at-once", "2", "--sweep", "widths=8,4-4", "--sweep", "eps=0.1,0.2", "--precision", "float32",
     )  # fmt: skip
     for title in ("single_step, widths=8, float32 for v5e:2x2", "single_step, widths=4-4, float32 for v5e:2x2"):
         assert title in printed
