@@ -18,7 +18,7 @@ import zarr
 
 import subsim
 from subsim import cli, datasets
-from subsim.engine import settings
+from subsim.engine import program, runner, settings
 
 ROOT = Path(__file__).resolve().parent.parent
 # What one test compiles no other compiles again, in whichever process of this run: pytest's workers are its children.
@@ -40,14 +40,38 @@ def x64():
         yield
 
 
-@pytest.fixture
-def optax_promotion(monkeypatch):
+@contextlib.contextmanager
+def silent_promotion():
     """Dtype promotion as optax's Adam and flax's LayerNorm need it: a float to an integer step, float64 and float32."""
-    monkeypatch.setattr(settings, "dtype_promotion", "standard")
-    # In every thread: `verify` has some.
-    jax.config.update("jax_numpy_dtype_promotion", "standard")
-    yield
-    jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+    def set_to(value):
+        settings.dtype_promotion = value
+        jax.config.update("jax_numpy_dtype_promotion", value)  # in every thread: `verify` has some
+
+    set_to("standard")
+    try:
+        yield
+    finally:
+        set_to("strict")
+
+
+@pytest.fixture
+def optax_promotion():
+    """The `silent_promotion` of a whole test."""
+    with silent_promotion():
+        yield
+
+
+@pytest.fixture
+def compiled_quickly(monkeypatch):
+    """XLA generates code without optimising it: what is tried here is a study's own code, a fraction of a second of
+    work, and compiling took most of the time."""
+
+    def compiled(whole, plan, mesh):
+        quickly = {**whole.compiler_options, "xla_backend_optimization_level": 0}
+        return program.compile_program(whole._replace(compiler_options=quickly), plan, mesh)
+
+    monkeypatch.setattr(runner, "compile_program", compiled)
 
 
 @pytest.fixture(autouse=True)

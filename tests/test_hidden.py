@@ -1,6 +1,6 @@
-import jax
 import numpy as np
 import pytest
+from conftest import silent_promotion
 
 import subsim
 from subsim import hidden, protocol
@@ -26,7 +26,7 @@ def results():
             student=StudentConfig(steps=4, batch=128, n_inputs=256),
         ),
     )
-    with jax.numpy_dtype_promotion("standard"):  # as optax's Adam needs it
+    with silent_promotion():
         return subsim.simulate(study, seeds=4)
 
 

@@ -2,9 +2,9 @@
 
 import dataclasses
 
-import jax
 import numpy as np
 import pytest
+from conftest import silent_promotion
 
 import subsim
 
@@ -18,7 +18,7 @@ def results():
         STUDY.config, widths=(8,), n_aux=2, teacher_steps=100, student_steps=20_000, n_inputs=8
     )
     scales = {"teacher_scale": [0.001, 0.01, 1.0]}
-    with jax.numpy_dtype_promotion("standard"):  # as optax's Adam needs it
+    with silent_promotion():
         return subsim.simulate(STUDY, config, seeds=4, sweep=scales, precision="float64")
 
 

@@ -15,7 +15,7 @@ from subsim.options import told
 from subsim.protocol import Student
 from subsim.training import TrainingConfig
 
-pytestmark = pytest.mark.usefixtures("optax_promotion")
+pytestmark = pytest.mark.usefixtures("optax_promotion", "compiled_quickly")
 
 CONFIG = protocol.Config(
     widths=(16,),

@@ -8,19 +8,6 @@ from conftest import ROOT, SMOKE, smoke_options
 
 import subsim
 from subsim import cli, report
-from subsim.engine import program, runner
-
-
-@pytest.fixture
-def compiled_quickly(monkeypatch):
-    """XLA generates code without optimising it: what is tried here is a study's own code, a fraction of a second of
-    work, and compiling took most of the time."""
-
-    def compiled(whole, plan, mesh):
-        quickly = {**whole.compiler_options, "xla_backend_optimization_level": 0}
-        return program.compile_program(whole._replace(compiler_options=quickly), plan, mesh)
-
-    monkeypatch.setattr(runner, "compile_program", compiled)
 
 
 @pytest.mark.usefixtures("optax_promotion", "compiled_quickly")
