@@ -19,9 +19,10 @@ def mean_interval(values: xr.DataArray, dim: str = "seed", level: float = 0.95) 
     """
     finite = values.where(np.isfinite(values))
     n = finite.count(dim)
-    spread = finite.std(dim, ddof=1).where(n > 1) / np.sqrt(n)
-    quantile = scipy.special.stdtrit(np.maximum(n - 1, 1), (1 + level) / 2)
     mean = finite.mean(dim)
+    # Not `finite.std`: it warns where fewer than two are left, on some versions of xarray.
+    spread = np.sqrt(((finite - mean) ** 2).sum(dim) / (n - 1).where(n > 1)) / np.sqrt(n.where(n > 0))
+    quantile = scipy.special.stdtrit(np.maximum(n - 1, 1), (1 + level) / 2)
     return xr.Dataset(
         {
             "mean": mean,
