@@ -147,14 +147,12 @@ def settings(entry: Entry) -> list[tuple[str, Any]]:
 def origins(attributes: Mapping[str, Any]) -> list[tuple[str, Any]]:
     """Versions, device, commit and time of the runs that filled the store, the first one first."""
     rows = []
-    runs = sorted(attributes["origins"].values(), key=lambda run: run.get("created", ""))
+    runs = sorted(attributes["origins"].values(), key=lambda run: run["created"])
     for number, run in enumerate(runs):
-        made = [("origin", "its record was damaged, and is lost")]
-        if "versions" in run:
-            versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
-            made = [("versions", f"{versions}, Python {run['python']}")]
-            made += [("device", f"{run['devices']} x {run['device']}, {run['cores']} CPU cores")]
-            made += [(name.replace("_", " "), run[name]) for name in ("xla_flags", "commit", "created") if run[name]]
+        versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
+        made = [("versions", f"{versions}, Python {run['python']}")]
+        made += [("device", f"{run['devices']} x {run['device']}, {run['cores']} CPU cores")]
+        made += [(name.replace("_", " "), run[name]) for name in ("xla_flags", "commit", "created") if run[name]]
         rows += [(f"continued: {name}" if number else name, value) for name, value in made]
     return rows
 

@@ -1,6 +1,5 @@
-"""Whether a store is whole: chunks tell by a checksum, metadata by a hash that the root keeps, notes by their own."""
+"""Whether a store is whole: chunks tell by a checksum, metadata by a hash that the root keeps, the root by its own."""
 
-import contextlib
 import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,14 +18,13 @@ SEAL = "sha256"  # the root's attribute that has the hash of every array's metad
 CHUNK_KEYS = {"name": "default", "separator": "."}
 ROOT = "zarr.json"
 COPY = "the copy of all metadata in zarr.json"
-NOTES = ("origins", "programs")  # groups of groups whose attributes say what made the seeds
-LAYERS = ("metadata", "chunks", "notes")  # each is seen to be damaged only where those before it are whole
+NOTES = ("origins", "programs")  # the root's attributes that say what made the seeds, by their keys
+LAYERS = ("metadata", "chunks")  # the second is seen to be damaged only where the first is whole
 _TOGETHER = 64  # chunks read in one piece; only where that fails is each read alone
 
 
 class Damage(NamedTuple):
-    """What is damaged: the metadata or labels of an array, or a note; or a chunk of an array, its index, and the seeds
-    in it."""
+    """What is damaged: the metadata or labels of an array; or a chunk of it, the chunk's index, and the seeds in it."""
 
     array: str
     chunk: tuple[int, ...] | None = None
@@ -65,9 +63,20 @@ def require_whole(store: Path, damaged: Sequence[Damage], repair: bool = False) 
 
 def seal(group: Any) -> None:
     """Record in the root the hash of every array's metadata, and of the root's own attributes."""
-    attributes = {name: value for name, value in group.attrs.items() if name != SEAL}
-    hashes = {name: _hash(array) for name, array in sorted(group.arrays())}
-    group.attrs.put(attributes | {SEAL: hashes | {ROOT: digest([attributes, hashes])}})
+    _put(group, dict(group.attrs), {name: _hash(array) for name, array in sorted(group.arrays())})
+
+
+def write_note(store: Path, kind: str, key: str, note: Mapping[str, Any]) -> None:
+    """Write a note into the root, which stays whole in between; who does so must be alone."""
+    group = zarr.open_group(store, mode="r+", zarr_format=3, use_consolidated=True)
+    attributes: dict[str, Any] = dict(group.attrs)
+    hashes = {name: value for name, value in attributes[SEAL].items() if name != ROOT}
+    _put(group, attributes | {kind: attributes[kind] | {key: dict(note)}}, hashes)
+
+
+def _put(group: Any, attributes: Mapping[str, Any], hashes: Mapping[str, str]) -> None:
+    plain = json.loads(json.dumps({name: value for name, value in attributes.items() if name != SEAL}))
+    group.attrs.put(plain | {SEAL: {**hashes, ROOT: digest([plain, hashes])}})
 
 
 def _hash(array: Any) -> str:
@@ -82,41 +91,10 @@ def _grows(array: Any) -> bool:
     return (array.metadata.dimension_names or ())[:1] == ("seed",)
 
 
-def write_note(group: Any, path: str, note: Mapping[str, Any]) -> None:
-    """Write `note` as the attributes of a group in `group`, with their own hash: in one piece, as a reader may come."""
-    plain = json.loads(json.dumps(note))
-    sealed = plain | {SEAL: digest(plain)}
-    if path not in group:
-        with contextlib.suppress(zarr.errors.ContainsGroupError):  # another shard came first, with the same
-            group.create_group(path, attributes=sealed)
-            return
-    group[path].attrs.put(sealed)
-
-
-def notes(store: Path, kind: str) -> dict[str, dict[str, Any] | None]:
-    """Return the notes of a kind by their keys, sorted; None for one that is not as it was written."""
-    found: dict[str, dict[str, Any] | None] = {}
-    for file in sorted((store / kind).glob(f"*/{ROOT}")):
-        note = _attributes(file, "group")
-        found[file.parent.name] = note if note and note.pop(SEAL, "") == digest(note) else None
-    return found
-
-
-def _attributes(file: Path, kind: str) -> dict[str, Any] | None:
-    """The attributes in the metadata of a group or an array; None where they are damaged."""
-    try:
-        metadata = json.loads(file.read_bytes())
-        whole = (metadata["zarr_format"], metadata["node_type"]) == (3, kind)
-        return dict(metadata["attributes"]) if whole else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
 def damages(store: Path) -> list[Damage]:
     """Return all that is damaged in a store; what lies below damaged metadata comes to light when they are mended.
 
-    A seed that is not missing must have every chunk of its record and a note of its origin and program, and every
-    chunk that is there must be readable.
+    A seed that is not missing must have every chunk of its record, and every chunk that is there must be readable.
     """
     try:
         attributes: dict[str, Any] = dict(root(store).attrs)
@@ -129,7 +107,7 @@ def damages(store: Path) -> list[Damage]:
     damaged = [name for name, array in arrays.items() if array is None or _hash(array) != hashes[name]]
     whole = {name: array for name, array in arrays.items() if name not in damaged}
     seeds = length_in_copy(store)
-    found = [Damage(path) for path in _damaged_notes(store)] + ([] if seeds else [Damage(COPY)])
+    found = [] if seeds else [Damage(COPY)]
     seeds = seeds or max((array.shape[0] for array in whole.values() if _grows(array)), default=0)
     damaged += [name for name, array in whole.items() if _grows(array) and array.shape[0] < seeds]
     if damaged:  # what a chunk is, the metadata say
@@ -139,8 +117,7 @@ def damages(store: Path) -> list[Damage]:
     found += [Damage(name) for name in sorted(labels) if not _says(whole[name], labels[name])]
     seed = _values(whole["seed"], slice(seeds))
     found += [Damage("seed")] if seed is None or not np.array_equal(seed, np.arange(seeds)) else []
-    found += _damaged_chunks(store, whole["status"], grow, seeds)
-    return found or [Damage(path) for path in _lost_notes(store, whole["status"], whole["made_by"], labels, seeds)]
+    return [*found, *_damaged_chunks(store, whole["status"], grow, seeds)]
 
 
 def _says(array: Any, labels: Any) -> bool:
@@ -153,8 +130,7 @@ def _array(store: Path, name: str) -> Any:
     """An array as its own metadata have it; None where they cannot be read."""
     try:
         array = zarr.open_array(store, path=name, mode="r", zarr_format=3)
-        whole = _attributes(store / name / ROOT, "array") is not None and _hash(array)
-        return array if whole else None
+        return array if _hash(array) else None
     except Exception:
         return None
 
@@ -170,26 +146,6 @@ def length_in_copy(store: Path) -> int:
         return lengths.pop() if same and len(lengths) == 1 else 0
     except Exception:
         return 0
-
-
-def _damaged_notes(store: Path) -> Iterator[str]:
-    for kind in NOTES:
-        found = notes(store, kind)
-        yield from [kind] if found and _attributes(store / kind / ROOT, "group") is None else []
-        yield from (f"{kind}/{key}" for key, note in found.items() if note is None)
-
-
-def _lost_notes(store: Path, status: Any, made_by: Any, labels: Mapping[str, Any], seeds: int) -> Iterator[str]:
-    """The notes that seeds which are there ask for, and which are not there."""
-    origins, programs = (notes(store, kind) for kind in NOTES)
-    there, makers = np.asarray(status[:seeds]) != MISSING, np.asarray(made_by[:seeds])
-    yield from (f"origins/{maker:08x}" for maker in np.unique(makers[there]) if f"{maker:08x}" not in origins)
-    places = {note["place"] for note in programs.values() if note}
-    for index in np.argwhere(there.any(axis=0)):
-        at = zip(status.metadata.dimension_names[1:], index, strict=True)
-        place = ", ".join(f"{dim}={labels[dim][number]}" for dim, number in at)
-        if place not in places:
-            yield f"programs of {place}" if place else "programs"
 
 
 def _damaged_chunks(store: Path, status: Any, arrays: dict[str, Any], seeds: int) -> Iterator[Damage]:
@@ -240,12 +196,3 @@ def discard(store: Path, damaged: Iterable[Damage]) -> None:
         for name in names:
             for file in (store / name / f"c.{suffix}", *(store / name).glob(f"c.{suffix}.*")):
                 file.unlink(missing_ok=True)
-
-
-def discard_note(store: Path, path: str) -> None:
-    """Remove a note that is damaged or lost, or mend the group of all; of an origin, a note stays that it was lost."""
-    (store / path / ROOT).unlink(missing_ok=True)
-    if path in NOTES:
-        zarr.open_group(store, path=path, mode="a", zarr_format=3)
-    elif path.startswith("origins/"):
-        write_note(root(store, "r+"), path, {"lost": True})

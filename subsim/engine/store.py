@@ -13,7 +13,7 @@ import xarray as xr
 import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
-from subsim.engine import integrity
+from subsim.engine import integrity, shards
 from subsim.engine.integrity import DIVERGED, FINISHED, MISSING
 from subsim.options import UserError, require
 
@@ -146,20 +146,21 @@ class Disk(Memory):
     @property
     def programs(self) -> dict[str, dict[str, Any]]:
         """The programs that the store has a record of, by their keys."""
-        return _notes(self._target, "programs")
+        return attributes(self._target)["programs"]
 
     def keep_program(self, key: str, program: Mapping[str, Any]) -> None:
         """Keep the record of a program. Processes that share the store write the same under the same key."""
-        if self.programs.get(key) != program:
-            with refusals(self._target):
-                integrity.write_note(self._group, f"programs/{key}", program)
+        self._note("programs", key, program)
 
     def keep_origin(self, key: str, origin: Mapping[str, Any]) -> None:
         """Keep where and by what the seeds that are written from now on are made."""
         self._origin = key, origin
-        if key not in _notes(self._target, "origins"):
-            with refusals(self._target):
-                integrity.write_note(self._group, f"origins/{key}", origin)
+        self._note("origins", key, {**origin, **attributes(self._target)["origins"].get(key, {})})
+
+    def _note(self, kind: str, key: str, note: Mapping[str, Any]) -> None:
+        with shards.alone(self._target.parent), refusals(self._target):
+            if attributes(self._target)[kind].get(key) != note:
+                integrity.write_note(self._target, kind, key, note)
 
     def write(self, first: int, index: Index, records: Mapping[str, np.ndarray]) -> None:
         """Write the records of the seeds from `first` on; raises `UserError` where the disk refuses."""
@@ -192,14 +193,9 @@ def consolidate(target: Path) -> None:
         zarr.consolidate_metadata(target, zarr_format=3)
 
 
-def _notes(target: Path, kind: str) -> dict[str, dict[str, Any]]:
-    return {key: note for key, note in integrity.notes(target, kind).items() if note is not None}
-
-
 def _opened(target: Path) -> xr.Dataset:
-    """The data set at `target`, read where it is used, with the origins of its seeds and its programs as attributes."""
-    held = xr.open_dataset(target, engine="zarr", consolidated=True, zarr_format=3, cache=False)
-    return held.assign_attrs({kind: _notes(target, kind) for kind in integrity.NOTES})
+    """The data set at `target`, read where it is used."""
+    return xr.open_dataset(target, engine="zarr", consolidated=True, zarr_format=3, cache=False)
 
 
 @contextlib.contextmanager
@@ -228,6 +224,7 @@ def make(target: Path, made: Template) -> None:
     """Make the store of a run at `target`: under another name first, so that what looks like a store is one."""
     with refusals(target), _draft(target) as draft:
         group = zarr.open_group(draft, mode="w", zarr_format=3, attributes=dict(made.dataset.attrs))
+        group.attrs.update({kind: {} for kind in integrity.NOTES})
         for name in made.dataset.variables:
             make_array(group, str(name), made)
         integrity.seal(group)
@@ -294,8 +291,6 @@ def mend(target: Path, made: Template, damaged: Sequence[integrity.Damage]) -> N
             for damage in damaged:
                 if damage.array in made.dataset.variables and damage.chunk is None:
                     _make_anew(target, damage.array, made)
-                elif damage.array.partition("/")[0] in integrity.NOTES:
-                    integrity.discard_note(target, damage.array)
             integrity.discard(target, damaged)
             # An array that was made anew is one seed long.
             make_room(target, 1)

@@ -83,16 +83,13 @@ def nursery(nurseries, tmp_path):
 
 
 def files(out: Path) -> dict[str, object]:
-    """Name -> content of every file of a store, but for the times in the origins, of which the root has a copy."""
+    """Name -> content of every file of a store, but for the times in the origins, and the root's hash with them."""
     store = out / "run.zarr"
-    found: dict[str, object] = {}
-    for file in store.rglob("*"):
-        name = file.relative_to(store).as_posix()
-        if file.is_file() and not name.startswith("origins/"):
-            found[name] = file.read_bytes()
+    found: dict[str, object] = {
+        file.relative_to(store).as_posix(): file.read_bytes() for file in store.rglob("*") if file.is_file()
+    }
     root = json.loads(found["zarr.json"])
-    copies = root["consolidated_metadata"]["metadata"]
-    root["consolidated_metadata"] = {name: copy for name, copy in copies.items() if copy["node_type"] == "array"}
+    del root["attributes"]["origins"], root["attributes"]["sha256"]["zarr.json"]
     return found | {"zarr.json": root}
 
 
@@ -334,13 +331,11 @@ def damage(file: Path, content: bytes | None) -> None:
 
 
 def named(file: str, variables) -> tuple[str, ...]:
-    """The words by which a damaged file is named, one of them: a chunk with its seeds, or an array, or a note."""
+    """The words by which a damaged file is named, one of them: a chunk with its seeds, or an array."""
     folder, _, name = file.rpartition("/")
     if folder in variables and name.startswith("c."):
         first = 4 * int(name.split(".")[1])
         return (f"{file} (seeds {first} to {min(first + 3, 9)})",)
-    if folder.startswith(("programs/", "origins/")):
-        return folder, folder.split("/")[0] + " of "
     return (folder or name,)
 
 
@@ -378,7 +373,6 @@ def reading(out: Path, results: xr.Dataset) -> str:
     [
         "all/c.1.0.0.0", "bits/c.0.1.0", "first/c.2.1.0", "status/c.1.0", "made_by/c.0.0",
         "place/c.0", "scale/c.0", "status/zarr.json", "all/zarr.json", "place/zarr.json", "seed/zarr.json", "seed/c.0",
-        "programs/*/zarr.json", "origins/*/zarr.json", "programs/zarr.json",
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("kind", ["flipped", "gone"])
@@ -401,10 +395,7 @@ def test_damage_is_refused_and_repaired_on_request(held, toy, file, kind):
     lost = {"all/c.1.0.0.0": 4, "bits/c.0.1.0": 4, "first/c.2.1.0": 2, "status/c.1.0": 4, "made_by/c.0.0": 4}
     assert progress[0] == 20 - lost.get(file, 0)  # nothing else was computed again
     xr.testing.assert_equal(subsim.load_results(out), results)
-    if "origins" not in file:
-        assert files(out) == original
-    else:  # nobody knows it any more
-        assert subsim.load_results(out).attrs["origins"] == {file.split("/")[1]: {"lost": True}}
+    assert files(out) == original
 
 
 def test_damage_in_many_places_is_repaired_at_once(held, toy):
@@ -413,9 +404,8 @@ def test_damage_in_many_places_is_repaired_at_once(held, toy):
     shutil.rmtree(store / "first")
     for file in ("status/c.2.1", "all/c.0.0.0.0", "all/zarr.json", "place/c.0", "made_by/c.1.1"):
         (store / file).write_bytes(b"x")
-    for folder in ("seed", "programs"):
-        (store / folder / "zarr.json").write_bytes(b"{}")
-    with pytest.raises(UserError, match=r"is damaged in .*programs, .*first"):
+    (store / "seed" / "zarr.json").write_bytes(b"{}")
+    with pytest.raises(UserError, match=r"is damaged in .*first"):
         subsim.load_results(out)
     xr.testing.assert_equal(subsim.simulate(toy, sweep=SWEEP, out=out, repair=True), results)
     assert files(out) == original
