@@ -4,9 +4,9 @@ import sys
 
 import xarray as xr
 
-from subsim import protocol
 from subsim.analysis.summary import contrasts, grid_tables, mean_table
 from subsim.engine.study import Table
+from subsim.transfer import protocol
 
 # Weights are N(0, 1/fan_in): the network of which m logits are imitated is the network with m, and one teacher serves
 # every m.

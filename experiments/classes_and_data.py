@@ -6,11 +6,11 @@ from typing import Any
 
 import xarray as xr
 
-from subsim import protocol
 from subsim.analysis.summary import contrasts, grid_tables, mean_table
-from subsim.distillation import StudentConfig
 from subsim.engine.study import Table
-from subsim.training import TrainingConfig
+from subsim.training.optimisers import TrainingConfig
+from subsim.transfer import protocol
+from subsim.transfer.distillation import StudentConfig
 
 CLASSES = M = (2, 4, 6, 10)  # m = K holds the share of auxiliary logits at a half
 

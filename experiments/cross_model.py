@@ -12,13 +12,14 @@ import xarray as xr
 from jaxtyping import Array, Float
 
 from subsim.analysis.summary import positive_rate
+from subsim.data.inputs import labelled_clusters, pixels, uniform_noise
 from subsim.engine.study import Run, Study, Table, Variable
-from subsim.inputs import labelled_clusters, pixels, uniform_noise
-from subsim.losses import IMITATION_LOSSES, task_cross_entropy
-from subsim.network import Params, imitated_logits, make_mlp
+from subsim.networks.mlp import make_mlp
+from subsim.networks.network import Params
 from subsim.options import hyper, require_range
 from subsim.theory.problems import ProblemConfig
 from subsim.theory.single_step import descent, imitation_directions
+from subsim.training.losses import IMITATION_LOSSES, imitated_logits, task_cross_entropy
 
 LOSSES = list(IMITATION_LOSSES)
 IMITATED = ["aux. only", "all logits"]

@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import xarray as xr
 
-from subsim import protocol
 from subsim.analysis.summary import contrasts, grid_tables, mean_table
-from subsim.distillation import StudentConfig
 from subsim.engine.study import Table
-from subsim.training import TrainingConfig
+from subsim.training.optimisers import TrainingConfig
+from subsim.transfer import protocol
+from subsim.transfer.distillation import StudentConfig
 
 EPOCH = 59  # steps, of teacher and student alike: the paper's
 TEACHER_STEPS = tuple(EPOCH * epochs for epochs in (1, 2, 5, 10, 20))

@@ -5,11 +5,12 @@ import sys
 
 import xarray as xr
 
-from subsim import protocol
 from subsim.analysis.summary import grid_tables
 from subsim.engine.study import Table
-from subsim.network import LAYER_GROUPS, perturbed, rescaled
-from subsim.protocol import Start, Student
+from subsim.networks.mlp import LAYER_GROUPS
+from subsim.networks.parameters import perturbed, rescaled
+from subsim.transfer import protocol
+from subsim.transfer.protocol import Start, Student
 
 ANGLES = (0.2, 0.4, 0.8)
 DISTANCES = (0.3, 1.0, 3.0)  # in standard deviations of the init

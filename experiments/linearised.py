@@ -11,15 +11,18 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-from subsim import datasets, distillation, measures
-from subsim.distillation import StudentConfig, StudentHyper, Task, logits
+from subsim.data import datasets
+from subsim.data.inputs import pixels, uniform_noise
 from subsim.engine.study import Run, Study, Variable
-from subsim.inputs import pixels, uniform_noise
-from subsim.losses import task_cross_entropy
-from subsim.network import Network, NetworkConfig, Params, imitated_logits, make_mlp
+from subsim.networks import parameters
+from subsim.networks.mlp import NetworkConfig, make_mlp
+from subsim.networks.network import Network, Params, linearise
 from subsim.options import hyper, require_choice, require_range
-from subsim.theory.linearised import Solution, limit_by_cg, linearise, recovered_fraction, sharpness
-from subsim.training import OptimiserName, TrainingConfig, TrainingHyper
+from subsim.theory.linearised import Solution, limit_by_cg, recovered_fraction, sharpness
+from subsim.training.losses import imitated_logits, task_cross_entropy
+from subsim.training.optimisers import OptimiserName, TrainingConfig, TrainingHyper
+from subsim.transfer import distillation, measures
+from subsim.transfer.distillation import StudentConfig, StudentHyper, Task, logits
 
 TEACHERS: list[OptimiserName] = ["momentum", "adam"]
 STUDENTS = ["student", "linearised student", "limit", "projection"]
@@ -111,7 +114,7 @@ def run(config: Config, network: Network, n_class: int, train: Task, test: Task,
         rule = TrainingConfig(steps=config.teacher_steps, batch=config.teacher_batch, optimiser=optimiser)
         size = traced(TrainingHyper(), learning_rate=rate, momentum=numbers.momentum)
         taught = distillation.train_teacher(keys["teacher"], network, reference, train, n_class, rule, size).params
-        return optax.tree.add_scale(reference, numbers.teacher_scale, measures.displacement(taught, reference))
+        return optax.tree.add_scale(reference, numbers.teacher_scale, parameters.displacement(taught, reference))
 
     def imitate(student: Network, targets: Array) -> Params:
         rule = StudentConfig(steps=config.student_steps, batch=config.n_inputs, optimiser="momentum", loss="mse")
@@ -130,7 +133,7 @@ def run(config: Config, network: Network, n_class: int, train: Task, test: Task,
         return limit_by_cg(f, reference, inputs, targets[:, n_class:], iterations=config.iterations)
 
     def transfer(teacher: Params) -> Record:
-        d_t = measures.displacement(teacher, reference)
+        d_t = parameters.displacement(teacher, reference)
         targets = logits(network, teacher, bank)
         student, linear = imitate(network, targets), imitate(tangent, targets)
         limit, projection = end(targets), end(logits(tangent, teacher, bank))
@@ -141,21 +144,21 @@ def run(config: Config, network: Network, n_class: int, train: Task, test: Task,
         ], strict=True))  # fmt: skip
 
         def measured(network: Network, params: Params) -> dict[str, Array]:
-            d = measures.displacement(params, reference)
+            d = parameters.displacement(params, reference)
             return {
                 "accuracy": measures.accuracy(logits(network, params, test.images)[:, :n_class], test.labels),
                 "trait_fall": trait_loss(network, reference) - trait_loss(network, params),
                 "imitation_loss": imitation_loss(network, params, targets),
                 "recovered": recovered_fraction(d, d_t),
-                "alignment": measures.alignment(d, d_t),
+                "alignment": parameters.alignment(d, d_t),
             }
 
         rows = {name: measured(*pair) for name, pair in every.items()}
         excess = jax.tree.map(jnp.subtract, rows["student"], rows["linearised student"])
-        way = optax.tree.norm(measures.displacement(linear, reference))
+        way = optax.tree.norm(parameters.displacement(linear, reference))
         return Record(
             **jax.tree.map(lambda *values: jnp.stack(values), *rows.values()),
-            gap=optax.tree.norm(measures.displacement(student, linear)) / way,
+            gap=optax.tree.norm(parameters.displacement(student, linear)) / way,
             accuracy_excess=excess["accuracy"],
             trait_excess=excess["trait_fall"],
             displaced=optax.tree.norm(d_t) / optax.tree.norm(reference),

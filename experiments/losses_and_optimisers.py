@@ -7,12 +7,12 @@ from typing import Any
 
 import xarray as xr
 
-from subsim import protocol
 from subsim.analysis.summary import contrasts, grid_tables, mean_table
-from subsim.distillation import StudentConfig
 from subsim.engine.study import Table
-from subsim.protocol import Student
-from subsim.training import TrainingConfig
+from subsim.training.optimisers import TrainingConfig
+from subsim.transfer import protocol
+from subsim.transfer.distillation import StudentConfig
+from subsim.transfer.protocol import Student
 
 OPTIMISERS = ("sgd", "momentum", "adam")
 

@@ -4,9 +4,9 @@ import sys
 
 import xarray as xr
 
-from subsim import protocol
 from subsim.analysis.summary import mean_table
 from subsim.engine.study import Table
+from subsim.transfer import protocol
 
 
 def report(results: xr.Dataset) -> list[Table]:

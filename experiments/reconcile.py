@@ -5,13 +5,13 @@ from dataclasses import replace
 
 import xarray as xr
 
-from subsim import protocol
 from subsim.analysis.factorial import main_effects, variance_shares
 from subsim.analysis.summary import mean_interval, mean_table
-from subsim.distillation import StudentConfig
 from subsim.engine.study import Table
-from subsim.protocol import Student
-from subsim.training import TrainingConfig
+from subsim.training.optimisers import TrainingConfig
+from subsim.transfer import protocol
+from subsim.transfer.distillation import StudentConfig
+from subsim.transfer.protocol import Student
 
 
 def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:

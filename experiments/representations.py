@@ -5,12 +5,12 @@ from typing import Any
 
 import xarray as xr
 
-from subsim import hidden, protocol
 from subsim.analysis.summary import grid_tables, mean_table, rank_correlation
-from subsim.distillation import StudentConfig
 from subsim.engine.study import Table, Variable
-from subsim.protocol import FIGURE_10, Student, sharing, turned
-from subsim.training import TrainingConfig
+from subsim.training.optimisers import TrainingConfig
+from subsim.transfer import hidden, protocol
+from subsim.transfer.distillation import StudentConfig
+from subsim.transfer.protocol import FIGURE_10, Student, sharing, turned
 
 # One student for each thing that the other studies vary: its start, its inputs, its loss, its optimiser, its batch.
 STARTS = {

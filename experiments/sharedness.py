@@ -13,21 +13,16 @@ import xarray as xr
 from jaxtyping import Array, Float
 
 from subsim.analysis.summary import positive_rate
+from subsim.data.inputs import labelled_clusters, pixels, uniform_noise
 from subsim.engine.study import Run, Study, Table, Variable
-from subsim.inputs import labelled_clusters, pixels, uniform_noise
-from subsim.losses import IMITATION_LOSSES
-from subsim.network import (
-    LAYER_GROUPS,
-    imitated_logits,
-    initial_variances,
-    make_mlp,
-    mixed,
-    rotated,
-)
+from subsim.networks.initial import initial_variances
+from subsim.networks.mlp import LAYER_GROUPS, make_mlp
+from subsim.networks.parameters import mixed, rotated
 from subsim.options import hyper, require_range
 from subsim.theory.problems import Data, ProblemConfig, trait_on
 from subsim.theory.rates import conditional_sign_rate, sign_rate
 from subsim.theory.sharedness import against_offset, small_angle_spread
+from subsim.training.losses import IMITATION_LOSSES, imitated_logits
 
 LOSSES = list(IMITATION_LOSSES)
 # Which groups of layers keep the reference's own init: none, each, each pair, all.

@@ -12,11 +12,12 @@ from jaxtyping import Array, Float
 
 from subsim.analysis.summary import mean_interval, positive_rate
 from subsim.engine.study import Run, Study, Table, Variable
-from subsim.losses import IMITATION_LOSSES
-from subsim.network import Params, imitated_logits, make_mlp
+from subsim.networks.mlp import make_mlp
+from subsim.networks.network import Params
 from subsim.options import hyper, require_range
 from subsim.theory.problems import ProblemConfig, draw_problem
 from subsim.theory.single_step import SingleStep, single_step
+from subsim.training.losses import IMITATION_LOSSES, imitated_logits
 
 INITS = ["shared", "independent"]
 LOSSES = list(IMITATION_LOSSES)

@@ -14,13 +14,14 @@ import xarray as xr
 from jaxtyping import Array, Bool, Float
 
 from subsim.analysis.summary import median_interval
+from subsim.data.inputs import labelled_clusters, pixels, uniform_noise
 from subsim.engine.study import Run, Study, Table, Variable
-from subsim.inputs import labelled_clusters, pixels, uniform_noise
-from subsim.losses import IMITATION_LOSSES
-from subsim.network import InitScheme, NetworkConfig, imitated_logits, make_mlp
+from subsim.networks.initial import InitScheme
+from subsim.networks.mlp import NetworkConfig, make_mlp
 from subsim.options import hyper, require, require_range
 from subsim.theory.problems import Data, trait_on
 from subsim.theory.smallness import Smallness, critical_eps
+from subsim.training.losses import IMITATION_LOSSES, imitated_logits
 
 LOSSES = ["kl", "mse", "kl, all logits"]
 PREDICTORS = ["quadratic", "cubic", "pade", "linear teacher", "quadratic trait"]

@@ -7,12 +7,13 @@ import jax.numpy as jnp
 import xarray as xr
 from jaxtyping import Array, Float
 
-from subsim import inputs, measures, protocol
 from subsim.analysis.summary import contrasts, grid_tables, mean_table
-from subsim.distillation import StudentConfig
+from subsim.data import inputs
 from subsim.engine.study import Table, Variable
-from subsim.protocol import Seen, Student
-from subsim.training import TrainingConfig
+from subsim.training.optimisers import TrainingConfig
+from subsim.transfer import measures, protocol
+from subsim.transfer.distillation import StudentConfig
+from subsim.transfer.protocol import Seen, Student
 
 COVARIANCE = "images' covariance"
 # All of a seed's inputs are made of one draw of white noise, and imitated from one teacher.

@@ -15,18 +15,18 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Array
 
-from subsim import roofline
 from subsim.analysis.summary import mean_interval
-from subsim.catalogue import load_study
-from subsim.datasets import Dataset
+from subsim.benchmark import roofline
+from subsim.cli.catalogue import load_study
+from subsim.data.datasets import Dataset
 from subsim.engine.settings import fixed
 from subsim.engine.simulate import simulate
 from subsim.engine.study import Precision, Run, Study, Table, Variable
-from subsim.losses import IMITATION_LOSSES
-from subsim.network import NetworkConfig, imitated_logits, make_mlp
+from subsim.networks.mlp import NetworkConfig, make_mlp
 from subsim.options import field_names, require, require_choice, require_range
 from subsim.theory.problems import draw_problem
 from subsim.theory.single_step import single_step
+from subsim.training.losses import IMITATION_LOSSES, imitated_logits
 
 Peer = Literal["torch-batched", "torch-vmap", "torch-loop", "jax-vmap"]
 Work = Literal["figure10", "small", "large", "scaling"]
@@ -161,7 +161,7 @@ def figure10_study(size: Figure10, data: Dataset) -> Study:
 
 def time_batched(size: Figure10, data: Dataset) -> float:
     """Seconds a model of the field's script, whose images are floats on [-1, 1] already."""
-    from subsim import peers
+    from subsim.benchmark import peers
 
     def protocol(task: peers.Task, epochs: int) -> Any:
         return peers.figure10(size.models, task, size.widths, size.n_class, size.n_aux, epochs, size.batch)
@@ -204,7 +204,7 @@ def check_study(size: Check) -> Study:
 
 def time_torch_check(method: Literal["by_vmap", "by_loop"], size: Check, seeds: int) -> float:
     """Seconds a seed of drawing and checking `seeds` seeds at once, or one after another."""
-    from subsim import peers
+    from subsim.benchmark import peers
 
     def work() -> None:
         sizes = (*size.hidden, size.n_class + size.n_aux)

@@ -4,12 +4,12 @@ import sys
 
 import xarray as xr
 
-from subsim import filtering
 from subsim.analysis.summary import mean_table
-from subsim.distillation import StudentConfig
 from subsim.engine.study import Table
-from subsim.training import TrainingConfig
-from subsim.traits import Filters, Student
+from subsim.training.optimisers import TrainingConfig
+from subsim.transfer import filtering
+from subsim.transfer.distillation import StudentConfig
+from subsim.transfer.traits import Filters, Student
 
 STUDENTS = {
     "shared base": Student(),

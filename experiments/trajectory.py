@@ -13,15 +13,17 @@ import optax
 import xarray as xr
 from jaxtyping import Array, Float
 
-from subsim import datasets, distillation, inputs, measures
 from subsim.analysis.summary import mean_interval
-from subsim.distillation import StudentConfig, StudentHyper, Task
+from subsim.data import datasets, inputs
 from subsim.engine.study import Run, Study, Table, Variable
-from subsim.losses import imitation_kl, task_cross_entropy
-from subsim.network import Network, NetworkConfig, Params, imitated_logits, make_mlp
+from subsim.networks.mlp import NetworkConfig, make_mlp
+from subsim.networks.network import Network, Params
 from subsim.options import hyper, require, require_choice, require_range
 from subsim.theory import trajectory
-from subsim.training import OptimiserName, TrainingConfig, TrainingHyper, check_training, steps_of
+from subsim.training.losses import imitated_logits, imitation_kl, task_cross_entropy
+from subsim.training.optimisers import OptimiserName, TrainingConfig, TrainingHyper, check_training, steps_of
+from subsim.transfer import distillation, measures
+from subsim.transfer.distillation import StudentConfig, StudentHyper, Task
 
 OPTIMISERS: list[OptimiserName] = ["sgd", "adam"]
 INTERVENTIONS = ["none", "projected", "projected while positive", "liminal"]

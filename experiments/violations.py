@@ -8,9 +8,9 @@ import xarray as xr
 from jaxtyping import Array, Float
 
 from subsim.analysis.summary import mean_interval, positive_rate
+from subsim.claims.edges import EPS, REASONS, products
 from subsim.engine.study import Run, Study, Table, Variable
 from subsim.options import hyper, require_range
-from subsim.theory.edges import EPS, REASONS, products
 
 SETTINGS = ["KL", *REASONS]  # the lemma left whole is the control
 

@@ -8,17 +8,18 @@ import optax
 import xarray as xr
 from jaxtyping import Array, Float
 
-from subsim import hidden, measures, protocol
 from subsim.analysis.summary import grid_tables
-from subsim.distillation import StudentConfig
 from subsim.engine.study import Table, Variable
-from subsim.protocol import Seen, Student
-from subsim.training import TrainingConfig
+from subsim.networks import parameters
+from subsim.training.optimisers import TrainingConfig
+from subsim.transfer import hidden, protocol
+from subsim.transfer.distillation import StudentConfig
+from subsim.transfer.protocol import Seen, Student
 
 
 def of_student(seen: Seen) -> Float[Array, " measure"]:
     """The norm of the class head's weights as a share of what it was, and what the teacher's head makes of it all."""
-    now, then = (measures.layers(params)["class_head"] for params in (seen.params, seen.start))
+    now, then = (parameters.layers(params)["class_head"] for params in (seen.params, seen.start))
     norm = optax.tree.norm(now) / optax.tree.norm(then)
     return jnp.stack([norm, hidden.with_teachers_head(seen)])
 

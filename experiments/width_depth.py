@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import xarray as xr
 
-from subsim import protocol
 from subsim.analysis.summary import contrasts, grid_tables, lowest_common, matched, mean_table
-from subsim.distillation import StudentConfig
 from subsim.engine.study import Table
-from subsim.protocol import Student
-from subsim.training import TrainingConfig
+from subsim.training.optimisers import TrainingConfig
+from subsim.transfer import protocol
+from subsim.transfer.distillation import StudentConfig
+from subsim.transfer.protocol import Student
 
 FOLLOWERS = {"student": Student(), "linearised student": Student(linear=True)}
 STUDENTS = FOLLOWERS | {"cross-model": Student(protocol.anothers)}

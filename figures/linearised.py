@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, StrMethodFormatter
 
-from subsim import plotting
+from subsim.analysis import plotting
 from subsim.analysis.summary import mean_interval
 
 TEACHERS = {"momentum": ("teacher by momentum", plotting.SHARED), "adam": ("teacher by Adam", plotting.CROSS)}

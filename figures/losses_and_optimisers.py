@@ -5,7 +5,7 @@ import itertools
 import xarray as xr
 from matplotlib.figure import Figure
 
-from subsim import plotting
+from subsim.analysis import plotting
 from subsim.analysis.summary import mean_interval
 
 OPTIMISERS = {

@@ -3,7 +3,7 @@
 import xarray as xr
 from matplotlib.figure import Figure
 
-from subsim import plotting
+from subsim.analysis import plotting
 from subsim.analysis.summary import mean_interval
 
 CHANCE = 0.1  # every data set of the study has ten classes

@@ -4,7 +4,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from subsim import plotting
+from subsim.analysis import plotting
 from subsim.analysis.summary import median_interval
 
 LOSSES = {

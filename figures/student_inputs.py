@@ -5,7 +5,7 @@ from typing import Any
 import xarray as xr
 from matplotlib.figure import Figure
 
-from subsim import plotting
+from subsim.analysis import plotting
 from subsim.analysis.summary import mean_interval
 
 KINDS = ["uniform", "Gaussian", "Bernoulli", "images' spectrum", "images' covariance", "real"]

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
-from subsim import plotting
+from subsim.analysis import plotting
 from subsim.analysis.summary import mean_interval
 
 COLOURS = {"subsim": plotting.SHARED, "subsim-bfloat16": plotting.OTHER}

@@ -3,7 +3,7 @@
 import xarray as xr
 from matplotlib.figure import Figure
 
-from subsim import plotting
+from subsim.analysis import plotting
 from subsim.analysis.summary import mean_interval, positive_rate
 
 

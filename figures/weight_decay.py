@@ -6,7 +6,7 @@ from matplotlib import colormaps
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from subsim import plotting
+from subsim.analysis import plotting
 from subsim.analysis.summary import mean_interval
 
 OPTIMISERS = {"adam_l2": ("coupled with Adam", plotting.CROSS), "adamw": ("decoupled (AdamW)", plotting.SHARED)}

@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     from subsim.analysis.summary import mean_interval as mean_interval
     from subsim.analysis.summary import paired_contrast as paired_contrast
     from subsim.analysis.summary import rate_interval as rate_interval
-    from subsim.catalogue import load_study as load_study
+    from subsim.claims.verification import verify as verify
+    from subsim.cli.catalogue import load_study as load_study
     from subsim.engine.simulate import simulate as simulate
     from subsim.engine.store import load_results as load_results
     from subsim.engine.study import Study as Study
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from subsim.engine.study import Variable as Variable
     from subsim.options import UserError as UserError
     from subsim.theory.single_step import single_step as single_step
-    from subsim.verification import verify as verify
 
 # Public name -> where it is defined. Looked up on first use, so that the command line starts without jax.
 _PUBLIC = {
@@ -26,13 +26,13 @@ _PUBLIC = {
     "UserError": "options:UserError",
     "Variable": "engine.study:Variable",
     "load_results": "engine.store:load_results",
-    "load_study": "catalogue:load_study",
+    "load_study": "cli.catalogue:load_study",
     "mean_interval": "analysis.summary:mean_interval",
     "paired_contrast": "analysis.summary:paired_contrast",
     "rate_interval": "analysis.summary:rate_interval",
     "simulate": "engine.simulate:simulate",
     "single_step": "theory.single_step:single_step",
-    "verify": "verification:verify",
+    "verify": "claims.verification:verify",
 }
 __all__ = sorted(_PUBLIC)
 

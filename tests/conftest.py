@@ -17,7 +17,8 @@ import pytest
 import zarr
 
 import subsim
-from subsim import cli, datasets
+from subsim.cli import commands
+from subsim.data import datasets
 from subsim.engine import program, runner, settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -91,7 +92,7 @@ def command(capsys):
     def run(*words):
         status = 0
         try:
-            cli.main([str(word) for word in words])
+            commands.main([str(word) for word in words])
         except SystemExit as stop:
             status = stop.code or 0
         printed = capsys.readouterr()

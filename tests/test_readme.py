@@ -7,9 +7,8 @@ import shlex
 import pytest
 from conftest import ROOT
 
-from subsim import catalogue
-from subsim.arguments import CompileOptions, RunOptions, asked_size, parse_options, parse_sweep
-from subsim.cli import main
+from subsim.cli import catalogue, main
+from subsim.cli.arguments import CompileOptions, RunOptions, asked_size, parse_options, parse_sweep
 from subsim.engine.simulate import make_task
 
 README = (ROOT / "README.md").read_text()

@@ -25,7 +25,7 @@ relative to its way, is of the order of that share's root. With a smooth activat
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -33,22 +33,8 @@ import optax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Key, Num
 
-from subsim.factorisations import eigh
+from subsim.data.factorisations import eigh
 from subsim.theory.single_step import Model, Number, Params
-
-
-def linearise(f: Callable[[Params, Any], Array], theta_0: Params) -> Callable[[Params, Any], Array]:
-    """f_lin(theta, x) = f(theta_0, x) + J(x) (theta - theta_0), in place of `f(theta, x)`.
-
-    One `jax.jvp`, whatever x is: one example, or a batch of them in columns. `f` must have a forward derivative, which
-    products rounded to bfloat16 have not.
-    """
-
-    def f_lin(theta: Params, x: Any) -> Array:
-        value, change = jax.jvp(lambda params: f(params, x), (theta_0,), (optax.tree.sub(theta, theta_0),))
-        return value + change
-
-    return f_lin
 
 
 def _outputs(f: Model, theta: Params, inputs: Num[Array, "n ..."]) -> Float[Array, "n m"]:

@@ -9,10 +9,11 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int, Key
 
-from subsim.inputs import pixels, uniform_noise
-from subsim.losses import task_cross_entropy
-from subsim.network import Network, NetworkConfig, Params
+from subsim.data.inputs import pixels, uniform_noise
+from subsim.networks.mlp import NetworkConfig
+from subsim.networks.network import Network, Params
 from subsim.options import require_range
+from subsim.training.losses import task_cross_entropy
 
 N_PIXELS, N_CLASS, N_AUX = 16, 4, 3
 """Inputs, class logits and auxiliary logits of the small networks."""

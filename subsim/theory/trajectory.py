@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-from subsim.measures import alignment, by_layer
+from subsim.networks.parameters import alignment, by_layer
 
 Params = Any  # any pytree of arrays
 Loss = Callable[[Params], Float[Array, ""]]

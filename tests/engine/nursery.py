@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 
-from subsim import cli, report
+from subsim.cli import commands, report
 from subsim.engine import runner, simulate, store
 
 
@@ -22,7 +22,7 @@ def run(folder: str, words: list[str]) -> None:
     log = os.open("log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(log, sys.stdout.fileno())
     os.dup2(log, sys.stderr.fileno())
-    cli.main(words)
+    commands.main(words)
     sys.exit(0)
 
 

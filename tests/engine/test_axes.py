@@ -12,7 +12,7 @@ from subsim import UserError
 from subsim.engine import axes
 from subsim.engine.program import trace
 from subsim.engine.settings import fixed
-from subsim.network import NetworkConfig
+from subsim.networks.mlp import NetworkConfig
 
 SWEEP = {"size": [3, 1, 2], "scale": [1.0, 2.5]}
 

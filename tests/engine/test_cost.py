@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 import subsim
-from subsim import roofline
+from subsim.benchmark import roofline
 from subsim.engine.cost import UNKNOWN_ROUNDS, cost_of
 from subsim.engine.devices import local_mesh
 from subsim.engine.plan import Plan
 from subsim.engine.program import batched, trace
-from subsim.training import TrainingConfig
+from subsim.training.optimisers import TrainingConfig
 
 A, B = np.ones((3, 4), np.float32), np.ones((4, 5), np.float32)
 ONCE = 2 * 3 * 4 * 5

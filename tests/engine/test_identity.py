@@ -44,7 +44,7 @@ def is_refused(first, second, words):
 
 
 PROTOCOL = """
-from subsim import protocol
+from subsim.transfer import protocol
 
 study = protocol.study(
     "mine",
@@ -383,7 +383,7 @@ import subsim
 import helper
 from helper import shifted as moved
 from inner import late
-from subsim.losses import imitation_mse
+from subsim.training.losses import imitation_mse
 
 SCALE = 2.0
 
@@ -400,7 +400,7 @@ if __name__ == "__main__":
 '''
 BESIDE = {
     "helper": "import deeper\n\ndef shifted(x):\n    return x + deeper.BY\n",
-    "deeper": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import subsim.report\nBY = 1.0",
+    "deeper": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import subsim.cli.report\nBY = 1.0",
     "inner": "def late(x):\n    return x\n",
 }
 
@@ -416,8 +416,8 @@ def test_every_module_that_a_run_can_reach_and_no_other():
     mine = {"subsim_study_mine", "helper", "deeper", "inner"}
     assert {name for name in found if not name.startswith("subsim.")} == mine
     # What a module has in this process of another's is no matter, such as subsim.cli.
-    assert set(found) - mine == {"subsim.engine.program", "subsim.losses", "subsim.theory.single_step"}
-    importlib.import_module("subsim.report")
+    assert set(found) - mine == {"subsim.engine.program", "subsim.training.losses", "subsim.theory.single_step"}
+    importlib.import_module("subsim.cli.report")
     assert sources_of() == found
     Path("elsewhere").mkdir()
     os.chdir("elsewhere")
@@ -550,7 +550,7 @@ import jax
 from conftest import smoke_options
 import subsim
 from subsim import catalogue
-from subsim.arguments import RunOptions, parse_options
+from subsim.cli.arguments import RunOptions, parse_options
 from subsim.engine import declaration, settings
 from subsim.engine.simulate import make_task
 

@@ -11,7 +11,7 @@ import xarray as xr
 from conftest import smoke_options
 
 import subsim
-from subsim import arguments
+from subsim.cli import arguments
 from subsim.engine import settings
 
 # A user's own values of jax's settings, by their names in jax.config.

@@ -15,7 +15,8 @@ from conftest import smoke_options
 from jax.sharding import Mesh, PartitionSpec
 
 import subsim
-from subsim import UserError, arguments, cli
+from subsim import UserError
+from subsim.cli import arguments, commands
 from subsim.engine import plan as plans
 from subsim.engine import runner, topology
 from subsim.engine.devices import AXIS, local_mesh
@@ -211,7 +212,7 @@ def here(monkeypatch):
 
 
 def compiled(capsys, *words):
-    cli.main(["compile", *words])
+    commands.main(["compile", *words])
     return capsys.readouterr().out
 
 
@@ -265,7 +266,7 @@ def test_bad_options_are_refused_in_a_sentence(capsys, study, words, complaint):
 
 def refused(capsys, words, complaint):
     with pytest.raises(SystemExit) as stop:
-        cli.main(["compile", *words])
+        commands.main(["compile", *words])
     assert stop.value.code == 2
     error = capsys.readouterr().err
     assert error.startswith("subsim: ")

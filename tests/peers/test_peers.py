@@ -8,16 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-from subsim import distillation, peers
+from subsim.benchmark import peers
 from subsim.cli import main
-from subsim.datasets import Dataset
-from subsim.distillation import StudentConfig, StudentHyper, Task
+from subsim.data.datasets import Dataset
+from subsim.data.inputs import Bank, image_bank, pixels
 from subsim.engine.store import load_results
-from subsim.inputs import Bank, image_bank, pixels
-from subsim.losses import IMITATION_LOSSES, task_cross_entropy
-from subsim.network import NetworkConfig, imitated_logits, make_mlp
+from subsim.networks.mlp import NetworkConfig, make_mlp
 from subsim.theory.single_step import single_step
-from subsim.training import TrainingConfig, TrainingHyper
+from subsim.training.losses import IMITATION_LOSSES, imitated_logits, task_cross_entropy
+from subsim.training.optimisers import TrainingConfig, TrainingHyper
+from subsim.transfer import distillation
+from subsim.transfer.distillation import StudentConfig, StudentHyper, Task
 
 pytestmark = [
     pytest.mark.usefixtures("x64", "optax_promotion"),

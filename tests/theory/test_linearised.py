@@ -7,20 +7,21 @@ import optax
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from subsim import distillation
-from subsim.distillation import StudentConfig, StudentHyper
-from subsim.inputs import pixels, uniform_noise
-from subsim.network import NetworkConfig, imitated_logits, make_mlp
+from subsim.data.inputs import pixels, uniform_noise
+from subsim.networks.mlp import NetworkConfig, make_mlp
+from subsim.networks.network import linearise
 from subsim.theory.linearised import (
     after_steps,
     limit,
     limit_by_cg,
-    linearise,
     project,
     recovered_fraction,
     sharpness,
     tangent_kernel,
 )
+from subsim.training.losses import imitated_logits
+from subsim.transfer import distillation
+from subsim.transfer.distillation import StudentConfig, StudentHyper
 
 pytestmark = pytest.mark.usefixtures("x64")
 N_CLASS, N_AUX, N_PIXELS, N_INPUTS = 4, 3, 6, 12

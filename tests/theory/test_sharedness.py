@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from subsim.losses import IMITATION_LOSSES
-from subsim.network import NetworkConfig, imitated_logits, initial_variances, make_mlp, rotated
+from subsim.networks.initial import initial_variances
+from subsim.networks.mlp import NetworkConfig, make_mlp
+from subsim.networks.parameters import rotated
 from subsim.theory.sharedness import against_offset, small_angle_spread
 from subsim.theory.single_step import single_step
+from subsim.training.losses import IMITATION_LOSSES, imitated_logits
 
 pytestmark = pytest.mark.usefixtures("x64")
 N_CLASS, N_AUX, N_PIXELS = 4, 3, 6

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from subsim.losses import IMITATION_LOSSES
-from subsim.network import NetworkConfig, imitated_logits, make_mlp
+from subsim.networks.mlp import NetworkConfig, make_mlp
 from subsim.theory.single_step import descent, imitate, leading_coefficient, quadratic_form, single_step
+from subsim.training.losses import IMITATION_LOSSES, imitated_logits
 
 pytestmark = pytest.mark.usefixtures("x64")
 N_CLASS, N_AUX, N_PIXELS = 4, 3, 6

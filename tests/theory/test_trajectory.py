@@ -8,10 +8,10 @@ import numpy as np
 import optax
 import pytest
 
-from subsim import measures
-from subsim.network import NetworkConfig, make_mlp
+from subsim.networks import parameters
+from subsim.networks.mlp import NetworkConfig, make_mlp
 from subsim.theory import trajectory
-from subsim.training import train
+from subsim.training.loop import train
 
 pytestmark = pytest.mark.usefixtures("x64", "optax_promotion")
 STEPS = 12
@@ -90,16 +90,16 @@ def test_moments_are_what_their_names_say():
     value, trait = jax.value_and_grad(setting.trait_loss)(setting.start)
     now = trajectory.moment(value, trait, gradient, update, jnp.array(7.0))
     assert now.running_sum == 7
-    np.testing.assert_allclose(now.cosine, measures.alignment(gradient, trait), rtol=1e-12)
-    np.testing.assert_allclose(now.update_cosine, -measures.alignment(update, trait), rtol=1e-12)
+    np.testing.assert_allclose(now.cosine, parameters.alignment(gradient, trait), rtol=1e-12)
+    np.testing.assert_allclose(now.update_cosine, -parameters.alignment(update, trait), rtol=1e-12)
     np.testing.assert_allclose(now.update_product, -optax.tree.vdot(update, trait), rtol=1e-12)
     np.testing.assert_allclose(moments.trait_loss[0], setting.trait_loss(setting.start), rtol=1e-12)
-    assert list(measures.layers(setting.start)) == ["aux_head", "class_head", "hidden.0", "hidden.1"]
+    assert list(parameters.layers(setting.start)) == ["aux_head", "class_head", "hidden.0", "hidden.1"]
     np.testing.assert_allclose(now.products.sum(), now.inner_product, rtol=1e-12)
     np.testing.assert_allclose(now.inner_product, optax.tree.vdot(gradient, trait), rtol=1e-12)
     last = gradient["hidden"][1], trait["hidden"][1]
     np.testing.assert_allclose(now.products[3], optax.tree.vdot(*last), rtol=1e-12)
-    np.testing.assert_allclose(now.cosines[3], measures.alignment(*last), rtol=1e-12)
+    np.testing.assert_allclose(now.cosines[3], parameters.alignment(*last), rtol=1e-12)
     # A trait of the class logits has no gradient in the auxiliary head.
     assert now.cosines[0] == 0 != now.cosines[1]
 

@@ -9,7 +9,9 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 import subsim
-from subsim import UserError, cli, datasets
+from subsim import UserError
+from subsim.cli import commands
+from subsim.data import datasets
 from subsim.engine import topology
 from subsim.engine.devices import AXIS
 from subsim.engine.plan import HEADROOM
@@ -95,7 +97,7 @@ study = subsim.Study(
     make_run=lambda config, data: lambda key, hyper: {"number": jax.random.normal(key)},
 )
 """)
-    cli.main(["compile", "./mine.py", "--topology", "v5p:2x2x1", "--chunk", "10"])
+    commands.main(["compile", "./mine.py", "--topology", "v5p:2x2x1", "--chunk", "10"])
     printed = capsys.readouterr().out
     for words in (
         "mine, float32 for v5p:2x2x1",

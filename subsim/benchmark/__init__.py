@@ -1,0 +1,1 @@
+"""How fast it is: peers, and the machine's peak."""

@@ -1,0 +1,155 @@
+"""What is still promised beyond one small step from a shared start: each statement, in its docstring, as a claim."""
+
+import functools
+from collections.abc import Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array
+
+from subsim.claims.claims import Claim, Verdict, claim, draw, logits_imitated, mlp, nothing_predicted, on
+from subsim.claims.statements import ALPHA, STEPS, vanishes_with
+from subsim.networks.network import Params, linearise
+from subsim.networks.parameters import rotated
+from subsim.theory import trajectory
+from subsim.theory.linearised import after_steps, limit, tangent_kernel
+from subsim.theory.problems import N_CLASS
+from subsim.theory.sharedness import against_offset
+from subsim.theory.single_step import descent, imitation_directions, leading_coefficient
+from subsim.theory.smallness import derivatives_at_zero
+from subsim.training.losses import imitation_kl, imitation_mse
+
+FEW = 5
+"""Steps of a student that are made one by one."""
+FAR = 10.0
+"""The teacher's step where it need not be small."""
+WIDER = (1e-2, 1e-1, 1.0)
+"""Steps of the teacher whose remainders of third order lie above rounding."""
+
+
+def sufficiently_small(key: Array) -> Mapping[str, Verdict]:
+    """phi(eps) = L_T(theta_S) - L_T(theta_0) is phi' eps + phi'' eps^2 / 2 + O(eps^3), with phi' = -alpha A.
+
+    The critical eps of the second order, -2 phi' / phi'', rests on these two derivatives.
+    """
+    network = mlp(activation=jnp.tanh)
+    problem = draw(key, network)
+    d_t = descent(problem.trait_loss, problem.theta_0)
+    wider, verdicts = jnp.array(WIDER), {}
+    for name, value in {"KL": imitation_kl, "squared error": imitation_mse}.items():
+        loss = on(logits_imitated()[0], value)
+        d_s = imitation_directions(network.apply, problem.theta_0, d_t, loss, problem.inputs)
+
+        def phi(eps: Array, d_s: Callable[[Array], Params] = d_s) -> Array:
+            moved = optax.tree.add_scale(problem.theta_0, ALPHA, d_s(eps))
+            return problem.trait_loss(moved) - problem.trait_loss(problem.theta_0)
+
+        first, second, _ = derivatives_at_zero(phi)
+        a = leading_coefficient(network.apply, problem.theta_0, d_t, loss, problem.inputs)
+        off = jnp.abs(first + ALPHA * a) / jnp.abs(ALPHA * a)
+        verdicts[f"phi' = -alpha A, {name}"] = Verdict(~(off < 1e-9), off)
+        rests = jnp.abs(jax.vmap(phi)(wider) - first * wider - second * wider**2 / 2)
+        verdicts[f"the remainder is O(eps^3), {name}"] = vanishes_with(list(rests), WIDER, order=3)
+    return verdicts
+
+
+def any_start(key: Array) -> Mapping[str, Verdict]:
+    """d_S . d_T = offset + eps slope + O(eps^2) from any start; from a shared one the offset is 0 and the slope A."""
+    network = mlp(activation=jnp.tanh)
+    problem = draw(key, network)
+    assert problem.stranger is not None
+    starts = {
+        "shared": problem.theta_0,
+        "turned by .3": rotated(problem.theta_0, problem.stranger, 0.3),
+        "independent": problem.stranger,
+    }
+    loss = on(logits_imitated()[0], imitation_kl)
+
+    def parted(start: Params, eps: Array) -> tuple[Array, Array, Array, Array]:
+        setting = network.apply, problem.theta_0, problem.trait_loss, loss, problem.inputs
+        found = against_offset(*setting, start, eps=eps, alpha=ALPHA)
+        rest = jnp.abs(found.inner_product - found.offset - eps * found.slope)
+        return rest, found.offset, found.slope, found.signal / eps
+
+    every_start = jax.tree.map(lambda *leaves: jnp.stack(leaves), *starts.values())
+    rests, *terms = jax.vmap(jax.vmap(parted, (None, 0)), (0, None))(every_start, jnp.array(STEPS))
+    verdicts = {
+        f"the remainder is O(eps^2), {name}": vanishes_with(list(rest), STEPS, order=2)
+        for name, rest in zip(starts, rests, strict=True)
+    }
+    offset, slope, a = (term[0, 0] for term in terms)
+    off = jnp.abs(slope - a) / a
+    exact = (off < 1e-9) & (jnp.abs(offset) < 1e-9 * a)
+    return verdicts | {"offset 0 and slope A, shared": Verdict(~exact, off)}
+
+
+def linearised_student(key: Array) -> Mapping[str, Verdict]:
+    """d . d_T >= 0 after any number of steps of a linearised student of a linearised teacher, d_T of any size.
+
+    Squared error and stable full-batch steps. The displacement d after them is known in closed form, which the steps
+    reach when they are made one by one.
+    """
+    network = mlp()
+    problem = draw(key, network)
+    theta_0 = problem.theta_0
+    d_t = optax.tree.scale(FAR, descent(problem.trait_loss, theta_0))
+
+    def imitated(theta: Params, x: Array) -> Array:
+        return network.apply(theta, x)[N_CLASS:]
+
+    def outputs(theta: Params) -> Array:
+        return jax.vmap(linearise(imitated, theta_0), (None, 0))(theta, problem.inputs)
+
+    targets = outputs(optax.tree.add(theta_0, d_t))
+    kernel = tangent_kernel(imitated, theta_0, problem.inputs)
+    rate = kernel.eigenvalues.size / (2 * kernel.eigenvalues[-1])  # half of what is stable
+
+    def step(_: Array | int, theta: Params) -> Params:
+        return optax.tree.add_scale(theta, rate, descent(lambda now: jnp.mean((outputs(now) - targets) ** 2), theta))
+
+    def after(steps: int) -> Params:
+        return after_steps(imitated, theta_0, problem.inputs, targets, learning_rate=rate, steps=steps, kernel=kernel)
+
+    one_by_one = optax.tree.sub(jax.lax.fori_loop(0, FEW, step, theta_0), theta_0)
+    off = optax.tree.norm(optax.tree.sub(one_by_one, after(FEW))) / optax.tree.norm(one_by_one)
+    ends = limit(imitated, theta_0, problem.inputs, targets, kernel=kernel)
+    found = {f"{FEW} steps": after(FEW), "1,000 steps": after(1000), "the limit": ends}
+    verdicts = {name: nothing_predicted(optax.tree.vdot(d, d_t) < 0) for name, d in found.items()}
+    return verdicts | {f"{FEW} steps one by one": Verdict(~(off < 1e-9), off)}
+
+
+def along_training(key: Array) -> Mapping[str, Verdict]:
+    """What the first-order changes of L_T in a few steps add up to is its change, but for O(rate^2), under any rule."""
+    network = mlp(activation=jnp.tanh)
+    problem = draw(key, network)
+    theta_t = optax.tree.add_scale(problem.theta_0, FAR, descent(problem.trait_loss, problem.theta_0))
+    mask, _ = logits_imitated()
+
+    def imitation(theta: Params) -> Array:
+        def of_one(x: Array) -> Array:
+            return imitation_kl(network.apply(theta, x), network.apply(theta_t, x), mask)
+
+        return jnp.mean(jax.vmap(of_one)(problem.inputs))
+
+    def rest(rule: Callable[..., optax.GradientTransformation], rate: Array) -> Array:
+        optimiser = trajectory.watched(rule(rate), problem.trait_loss, every=FEW, steps=FEW)
+
+        def step(_: Array | int, now: tuple[Params, trajectory.Watched]) -> tuple[Params, trajectory.Watched]:
+            updates, state = optimiser.update(jax.grad(imitation)(now[0]), now[1], now[0])
+            return optax.apply_updates(now[0], updates), state
+
+        start = problem.theta_0, optimiser.init(problem.theta_0)
+        theta_s, state = jax.lax.fori_loop(0, FEW, step, start)
+        return jnp.abs(problem.trait_loss(theta_s) - problem.trait_loss(problem.theta_0) - state.running_sum)
+
+    rules = {"SGD": (optax.sgd, (1e-3, 1e-2, 1e-1)), "Adam": (optax.adam, (1e-6, 1e-5, 1e-4))}
+    return {
+        name: vanishes_with(list(jax.vmap(functools.partial(rest, rule))(jnp.array(rates))), rates, order=2)
+        for name, (rule, rates) in rules.items()
+    }
+
+
+def standard() -> list[Claim]:
+    """These claims."""
+    return list(map(claim, (sufficiently_small, any_start, linearised_student, along_training)))

@@ -1,0 +1,5 @@
+"""`python -m subsim.cli`."""
+
+from subsim.cli.commands import main
+
+main()

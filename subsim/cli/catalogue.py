@@ -1,0 +1,222 @@
+"""Where studies and figures are found: by name in a checkout or in the installed package, or by path."""
+
+import ast
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from subsim.options import UserError, require
+
+if TYPE_CHECKING:
+    from subsim.engine.study import Study
+
+PACKAGE = Path(__file__).resolve().parent.parent
+_FOLDERS: list[str] = []  # of the file that was loaded last: it is on `sys.path`
+
+
+def _folders(kind: str) -> list[Path]:
+    """Folders of `kind` (experiments or figures): the user's own, the wheel's, the checkout of an editable install."""
+    return [Path(kind), PACKAGE / kind, PACKAGE.parent / kind]
+
+
+def _is_path(study: str) -> bool:
+    return study.endswith(".py") or "/" in study or "\\" in study
+
+
+def study_file(study: str) -> Path:
+    """The file of the study with this name or path; raises `UserError` where there is none."""
+    if _is_path(study):
+        require(
+            os.path.isfile(study) and study.endswith(".py"),  # of a path that cannot be, too, it says False
+            f"{study} is not a .py file; name a study that `subsim list` shows, or give the path of one.",
+        )
+        return Path(study)
+    return _named("experiments", study, f"there is no study {study!r}; `subsim list` shows those there are")
+
+
+def has_study(name: str) -> bool:
+    """Whether a study of this name is at hand; of a path, False."""
+    return not _is_path(name) and any(os.path.isfile(folder / f"{name}.py") for folder in _folders("experiments"))
+
+
+def figure_file(study: str) -> Path:
+    """The file that draws the study with this name or path; raises `UserError` where there is none."""
+    if not _is_path(study):
+        return _named("figures", study, f"the study {study!r} has no figure")
+    path = Path(study).resolve()
+    figure = path.parent.parent / "figures" / path.name
+    require(os.path.isfile(figure), f"{study} has no figure: {figure} does not exist.")
+    return figure
+
+
+def has_figure(study: str) -> bool:
+    """Whether a figure is at hand for the study with this name or path."""
+    try:
+        return figure_file(study).is_file()
+    except UserError:
+        return False
+
+
+def _named(kind: str, name: str, otherwise: str) -> Path:
+    for folder in _folders(kind):
+        if os.path.isfile(folder / f"{name}.py"):
+            return folder / f"{name}.py"
+    raise UserError(f"{otherwise}, or give the path of a .py file.")
+
+
+class Entry(NamedTuple):
+    """What the list of studies says of one: its sentence and what it costs."""
+
+    sentence: str
+    cost: str = ""
+
+
+def available() -> dict[str, Entry]:
+    """Name -> entry of every study at hand, read without running it; the modules beside the studies are left out."""
+    studies: dict[str, Entry] = {}
+    for folder in reversed(_folders("experiments")):
+        for path in sorted(folder.glob("*.py")):
+            try:
+                code = ast.parse(path.read_bytes())  # bytes, because a file may say its encoding itself
+                if _names_a_study(code):
+                    studies[path.stem] = Entry((ast.get_docstring(code) or "").split("\n")[0], _cost(code))
+            except (SyntaxError, ValueError):
+                studies[path.stem] = Entry("(cannot be read: it is no valid Python)")
+            except OSError as error:
+                studies[path.stem] = Entry(f"(cannot be read: {error.strerror})")
+    return dict(sorted(studies.items()))
+
+
+def _names_a_study(code: ast.Module) -> bool:
+    """Whether the code assigns or imports anything as `study`."""
+    for node in ast.walk(code):
+        match node:
+            case ast.Name(id="study", ctx=ast.Store()) | ast.alias(name="study") | ast.alias(asname="study"):
+                return True
+    return False
+
+
+def _cost(code: ast.Module) -> str:
+    """The text that the call in `study = ...(..., cost="...")` gives, where it gives it as it is."""
+    for node in code.body:
+        match node:
+            case ast.Assign(targets=[ast.Name(id="study")], value=ast.Call(keywords=keywords)):
+                for keyword in keywords:
+                    match keyword:
+                        case ast.keyword(arg="cost", value=ast.Constant(value=str(cost))):
+                            return cost
+    return ""
+
+
+def _module(path: Path, kind: str) -> ModuleType:
+    """Load the file at `path` anew, under a name of its own; it can import the modules beside it, as `python FILE` can.
+
+    Raises `UserError`, with the file's line, where it raises.
+    """
+    name, folder = f"subsim_{kind}_{path.stem}", str(path.resolve().parent)
+    _put_first(folder)
+    spec = spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    before = sys.modules.get(name)
+    sys.modules[name] = module  # dataclasses look their annotations up there
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        sys.modules.pop(name)
+        if before:  # a study that was loaded when its file was whole, and is still in use
+            sys.modules[name] = before
+        if isinstance(error, UserError):
+            raise
+        _require_a_device(error)
+        raise UserError(f"{_place(error, path)}: {_in_words(error)}; mend the {kind} file.") from None
+    return module
+
+
+def _put_first(folder: str) -> None:
+    """Have imports find what lies in `folder` first, and nothing of the folders that came before it.
+
+    What lies there is read anew: it may have changed, and another folder may have modules of the same names.
+    """
+    sys.dont_write_bytecode = True  # a cached file that changed within a second counts as the old one
+    for earlier in {*_FOLDERS, folder}:
+        sys.path[:] = [place for place in sys.path if place != earlier]
+        for name, module in list(sys.modules.items()):
+            lies = getattr(module, "__file__", None) or next(iter(getattr(module, "__path__", ())), "")
+            if Path(earlier) in Path(lies).parents and not name.startswith(("subsim.", "subsim_")):
+                del sys.modules[name]
+    _FOLDERS[:] = [folder]
+    sys.path.insert(0, folder)
+    importlib.invalidate_caches()
+
+
+def _require_a_device(error: BaseException) -> None:
+    """Say so where the reason of `error` is that jax finds no device."""
+    if "jax" in sys.modules and isinstance(error, RuntimeError | AssertionError):
+        from subsim.engine.devices import local_mesh
+
+        local_mesh()
+
+
+def _place(error: BaseException, path: Path) -> str:
+    """File and line, of the file at `path` or of the modules beside it, where `error` was raised."""
+    folder, file, line = path.resolve().parent, path, None
+    for frame, number in traceback.walk_tb(error.__traceback__):
+        if os.path.isfile(frame.f_code.co_filename) and folder in Path(frame.f_code.co_filename).resolve().parents:
+            file, line = Path(frame.f_code.co_filename), number
+    if isinstance(error, SyntaxError) and os.path.isfile(error.filename or ""):
+        file, line = Path(str(error.filename)), error.lineno
+    beside = path.parent / os.path.relpath(file.resolve(), folder)
+    return f"{beside}, line {line}" if line else str(beside)
+
+
+def _in_words(error: BaseException) -> str:
+    """The kind of `error`, and the first line of what it says."""
+    said = error.msg if isinstance(error, SyntaxError) else str(error)
+    first = said.strip().partition("\n")[0].rstrip(".;: ")
+    return f"{type(error).__name__}: {first}" if first else type(error).__name__
+
+
+def load_study(study: str) -> "Study":
+    """The study with this name or path.
+
+    Raises `UserError` where there is no such file, or where it raises, or defines no `study`.
+    """
+    from subsim.engine.study import Study
+
+    path = study_file(study)
+    found = getattr(_module(path, "study"), "study", None)
+    if not isinstance(found, Study):
+        raise UserError(f"{path} defines no study; end it with study = subsim.Study(...).")
+    return found
+
+
+def load_claims(path: Path) -> list[Any]:
+    """The list `claims` in the file at `path`; raises `UserError` where there is none."""
+    from subsim.claims.claims import Claim
+
+    require(
+        os.path.isfile(path), f"claims: {path} does not exist; give the path of a Python file that defines `claims`."
+    )
+    found: Any = getattr(_module(path, "claims"), "claims", None)
+    require(
+        isinstance(found, list) and len(found) > 0 and all(isinstance(claim, Claim) for claim in found),
+        f"claims: {path} defines no claims; end it with claims = [subsim.claims.claims.lemma_of(...)].",
+    )
+    return list(found)
+
+
+def load_figure(study: str) -> Callable[[Any], Any]:
+    """The function `draw(results) -> matplotlib Figure` of the study with this name or path."""
+    path = figure_file(study)
+    draw = getattr(_module(path, "figure"), "draw", None)
+    if not callable(draw):
+        raise UserError(f"{path} defines no function draw(results).")
+    return draw

@@ -1,0 +1,227 @@
+"""What a run says of itself: the tables of its study, its figure, the command that makes it; and a page of all runs."""
+
+import functools
+import os
+import shlex
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar, get_args
+
+import numpy as np
+import xarray as xr
+
+from subsim.analysis import summary
+from subsim.cli import catalogue, page
+from subsim.cli.arguments import RunOptions, parse_options, parse_sweep, results_folder
+from subsim.engine import store
+from subsim.engine.axes import make as make_axes
+from subsim.engine.declaration import meaning, plain
+from subsim.engine.identity import flat
+from subsim.engine.integrity import DIVERGED
+from subsim.engine.store import load_results
+from subsim.engine.study import Study, Table
+from subsim.options import Size, UserError, require
+
+T = TypeVar("T")
+MOST_ROWS = 200  # of a variable's table on the page, where the study has no report
+
+
+def known_axes(study: Study) -> set[str]:
+    """The axes that the study's report and figure know, at whatever size."""
+    return set(study.axes) | set(study.paper.get("axes", ()))
+
+
+def has_axes_of(study: Study, results: xr.Dataset) -> bool:
+    """Whether the results have no axes but those that the study's report and figure know."""
+    return set(results.attrs["sweep"]) <= known_axes(study)
+
+
+def completed(study: Study, results: xr.Dataset) -> xr.Dataset:
+    """The results with what the study derives of them, where it knows their axes."""
+    if study.derived is None or not has_axes_of(study, results):
+        return results
+    return results.assign(study.derived(results))
+
+
+def tables(study: Study, results: xr.Dataset) -> list[Table]:
+    """The study's report; of another sweep, mean and interval of every variable at every value."""
+    report = summary.report if study.report is None or not has_axes_of(study, results) else study.report
+    return list(report(results))
+
+
+def whole_page(root: Path, progress: Callable[[str], None]) -> tuple[str, list[str]]:
+    """The page of all runs in and below the folder `root`, and why others are not on it.
+
+    `progress` is told the folder of each run before it is read. Raises `UserError` where there is no run to show.
+    """
+    folders = store.stores(root)
+    require_results(root, bool(folders))
+    entries, passed_over = [], []
+    for folder in folders:
+        progress(str(folder))
+        try:
+            entries.append(entry(folder))
+        except UserError as reason:
+            passed_over.append(str(reason))
+    require(bool(entries), passed_over[0] if passed_over else "")
+    return page.page(root.as_posix(), entries, passed_over), passed_over
+
+
+def require_results(root: Path, there: bool) -> None:
+    """Raise `UserError` unless results are `there`, in and below the folder `root`."""
+    require(there, f"results: {root} holds no results; run a study first, or name a folder that holds some.")
+
+
+def entry(folder: Path) -> page.Entry:
+    """The run in `folder`, as it stands on the page; raises `UserError` where it cannot be read.
+
+    A study that is gone, or whose code does not fit the results any more, leaves a note in place of what it would show.
+    """
+    from subsim.analysis import plotting
+
+    results, notes = load_results(folder), list[str]()
+    where = _where(results.attrs)
+    study = _attempt(notes, "study", lambda: _named(str(results.attrs["study"]), where))
+    drawn, its_tables, command = None, None, None
+    if study is not None:
+        more = _attempt(notes, "derived values", functools.partial(completed, study, results))
+        results = results if more is None else more
+        code = meaning(study)["sources"]
+        if all(code != program["sources"] for program in results.attrs["programs"].values()):
+            notes.append("The code that makes the run has changed since.")
+        if not has_axes_of(study, results):
+            notes.append("Its axes are not those that the study's figure draws.")
+        elif catalogue.has_figure(where):
+            draw = plotting.styled(lambda: catalogue.load_figure(where)(results))
+            drawn = _attempt(notes, "figure", lambda: plotting.as_png(draw()))
+        if study.report is not None and has_axes_of(study, results):
+            its_tables = _attempt(notes, "tables", lambda: tables(study, results))
+        command = repeating(study, Made.of(folder, results.attrs), where)
+        if command is None:
+            notes.append("No command repeats it: the study has other options today.")
+    if its_tables is None:
+        its_tables = _short_tables(notes, results)
+    return page.Entry(folder.as_posix(), results.attrs, _seeds(folder, results), its_tables, drawn, command, notes)
+
+
+def _where(attributes: Mapping[str, Any]) -> str:
+    """The name of a run's study; the path of its file where no study at hand has this name, and the file is there."""
+    name, file = str(attributes["study"]), str(attributes.get("study_file", ""))
+    if catalogue.has_study(name) or not os.path.isfile(file):
+        return name
+    return os.path.relpath(file) if Path(file).is_relative_to(Path.cwd()) else file
+
+
+def _named(name: str, where: str | None = None) -> Study:
+    """The study with the name or path `where`, by default its name; raises `UserError` where it has another name."""
+    study = catalogue.load_study(where or name)
+    require(study.name == name, f"The study {where or name!r} here is named {study.name!r} in its file.")
+    return study
+
+
+def _attempt(notes: list[str], what: str, call: Callable[[], T]) -> T | None:
+    """What `call` gives. Where it fails, None, and a note of it: today's code may not fit yesterday's results."""
+    try:
+        return call()
+    except UserError as error:
+        notes.append(str(error))
+    except Exception as error:  # of a study's own code, which can be anything
+        notes.append(f"The {what} cannot be made from these results ({type(error).__name__}: {error}).")
+    return None
+
+
+def _short_tables(notes: list[str], results: xr.Dataset) -> list[Table]:
+    """Mean and interval of every variable that is short enough to be read."""
+    rows = {str(name): values.size // values.sizes["seed"] for name, values in results.data_vars.items()}
+    long = [name for name, count in rows.items() if count > MOST_ROWS]
+    if long:
+        notes.append(f"Too long for a table: {', '.join(long)}.")
+    return summary.report(results.drop_vars(long))
+
+
+def _seeds(folder: Path, results: xr.Dataset) -> str:
+    """Seeds finished, asked for and diverged."""
+    finished, asked = results.sizes["seed"], store.finished(folder)[1]
+    words = f"{finished:,}" if finished == asked else f"{finished:,} of {asked:,} finished"
+    lost = len(diverged(results))
+    return f"{words}, {lost:,} diverged" if lost else words
+
+
+def diverged(results: xr.Dataset) -> np.ndarray:
+    """The numbers of the seeds whose record is not all finite."""
+    return results.seed.values[(results.status == DIVERGED).any(set(results.status.dims) - {"seed"}).values]
+
+
+class Made(NamedTuple):
+    """What a run was asked for, as its store says it: `parts` are config and hyper."""
+
+    folder: Path
+    parts: Mapping[str, Any]
+    sweep: Mapping[str, Any]
+    run: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, folder: Path, attributes: Mapping[str, Any]) -> "Made":
+        """The run in `folder`, whose store has these attributes."""
+        run = {"seeds": store.finished(folder)[1]} | {name: attributes[name] for name in ("root_seed", "precision")}
+        return cls(folder, {name: attributes[name] for name in ("config", "hyper")}, attributes["sweep"], run)
+
+
+def repeating(study: Study, made: Made, where: str | None = None) -> str | None:
+    """The shortest command that makes the run again, from what tells it from the study's defaults; None where there is
+    none.
+
+    `where` is the study's name, as by default, or the path of its file.
+    """
+    where = where or study.name
+    sizes = [size for size in get_args(Size) if size == "laptop" or study.paper]
+    commands = [words for size in sizes if (words := _words(study, where, size, made)) is not None]
+    return shlex.join(["subsim", "run", where, *min(commands, key=len)]) if commands else None
+
+
+def _words(study: Study, where: str, size: Size, made: Made) -> list[str] | None:
+    """The flags of `made` in a run at this size; None where they do not make it."""
+    study = study.at_size(size)
+    default = Made(
+        results_folder(where, size),
+        {"config": plain(study.config), "hyper": plain(study.hyper)},
+        _axes(study, study.config, study.hyper, {}),
+        {"seeds": study.seeds, "root_seed": 0, "precision": study.precision},
+    )
+    words = [] if size == "laptop" else ["--size", size]
+    for ours, theirs in ((made.parts, default.parts), (made.run, default.run)):
+        usual = flat(theirs)
+        for name, value in flat(ours).items():
+            if name not in usual or usual[name] != value:
+                words += _flag(name.removeprefix("config.").removeprefix("hyper."), value)
+    for name, values in made.sweep.items():
+        if default.sweep.get(name) != values:
+            words += ["--sweep", f"{name}={','.join(map(_label, values))}"]
+    try:
+        options, config, hyper = parse_options(study, words, "", RunOptions, size=size, out=default.folder)
+        sweep = _axes(study, config, hyper, parse_sweep(options.sweep))
+    except UserError:
+        return None
+    parts = {"config": plain(config), "hyper": plain(hyper)}
+    again = Made(made.folder, parts, sweep, {name: getattr(options, name) for name in made.run})
+    if again != made:
+        return None
+    return words if made.folder == default.folder else [*words, "--out", made.folder.as_posix()]
+
+
+def _axes(study: Study, config: Any, hyper: Any, told: Mapping[str, Any]) -> dict[str, Any]:
+    return {axis.name: plain(axis.values) for axis in make_axes(study.sweep(told), config, hyper, study.joint)}
+
+
+def _flag(name: str, value: Any) -> list[str]:
+    """The words that set an option on the command line."""
+    flag = "--" + name.replace("_", "-")
+    if isinstance(value, bool):
+        group, _, last = flag.removeprefix("--").rpartition(".")
+        return [flag] if value else [f"--{group}.no-{last}" if group else f"--no-{last}"]
+    values = [str(item) for item in value] if isinstance(value, list) else [str(value)]
+    return [f"{flag}={values[0]}"] if len(values) == 1 and values[0].startswith("-") else [flag, *values]
+
+
+def _label(value: Any) -> str:
+    return "-".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,0 +1,1 @@
+"""Labelled images, and the input distributions that students see."""

@@ -1,0 +1,266 @@
+"""What a network sees: banks of images or noise, kept small in memory and scaled to real pixels batch by batch."""
+
+import math
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key, Num, UInt8
+
+from subsim.data.factorisations import eigh, qr
+from subsim.options import require
+
+InputName = Literal[
+    "uniform", "gaussian", "bernoulli", "blurred", "subspace", "spectrum", "covariance", "mixture", "images"
+]
+# Inputs read together where moments are summed: enough for one efficient product, little memory.
+BLOCK = 4096
+
+
+class Bank(NamedTuple):
+    """n inputs, stored compactly: pixels = values * scale + shift, then coloured, then real images put in some places.
+
+    `values` has shape (n, pixels), 8-bit integers wherever the law allows it; `scale` and `shift` are scalars.
+    """
+
+    values: Num[Array, "n pixels"]
+    scale: Any
+    shift: Any
+    colour: "Colour | None" = None
+    real: "Real | None" = None
+
+
+class Colour(NamedTuple):
+    """What makes coloured noise of white noise z: centre + mix z, with `mix` symmetric.
+
+    Applied batch by batch, so that coloured noise takes no more memory than white noise, and is not rounded.
+    """
+
+    mix: Float[Array, "pixels pixels"]
+    centre: Float[Array, " pixels"]
+
+
+class Real(NamedTuple):
+    """Which inputs are real ones: `which`, shape (n,), is a place in `images`, or -1 where an input stays noise."""
+
+    images: Bank
+    which: Int[Array, " n"]
+
+
+class Moments(NamedTuple):
+    """Mean and covariance of the pixels of some inputs."""
+
+    mean: Float[Array, " pixels"]
+    covariance: Float[Array, "pixels pixels"]
+
+
+def columns(bank: Bank, index: Int[Array, " batch"]) -> Float[Array, "pixels batch"]:
+    """The pixels of the inputs at `index`, shape (batch,), one input a column, as floats of the precision in force."""
+    x = pixels(bank, bank.values[index]).T
+    if bank.colour is not None:
+        x = _exact_product(bank.colour.mix, x) + bank.colour.centre[:, None]
+    if bank.real is not None:
+        which = bank.real.which[index]
+        x = jnp.where((which >= 0)[None], columns(bank.real.images, which), x)
+    return x
+
+
+def _exact_product(a: Array, b: Array) -> Array:
+    # Noise is what it is said to be on every device and in every precision of the network's own products.
+    return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
+
+
+def pixels(bank: Bank, values: Num[Array, "*n pixels"]) -> Float[Array, "*n pixels"]:
+    """Stored values of `bank` as pixels before they are coloured: floats of the precision in force, same shape."""
+    dtype = jnp.result_type(float)
+    return values.astype(dtype) * jnp.asarray(bank.scale, dtype) + jnp.asarray(bank.shift, dtype)
+
+
+def image_bank(images: UInt8[Any, "n pixels"], brightest: int = 255) -> Bank:
+    """Images of integer grey levels 0..`brightest`, scaled to [-1, 1]."""
+    return Bank(jnp.asarray(images), 2 / brightest, -1.0)
+
+
+def uniform_noise(key: Key[Array, ""], n: int, n_pixels: int) -> Bank:
+    """Noise uniform on the 256 grey levels whose midpoints divide [-1, 1] evenly: mean 0, variance 1/3 to 2e-5.
+
+    Four pixels come from each 32-bit draw and a pixel takes one byte: 47 MB for 60,000 images of 784 pixels.
+    """
+    words = jax.random.bits(key, (n, -(-n_pixels // 4)), jnp.uint32)
+    levels = jax.lax.bitcast_convert_type(words, jnp.uint8).reshape(n, -1)[:, :n_pixels]
+    return Bank(levels, 1 / 128, 1 / 256 - 1)
+
+
+def gaussian_noise(key: Key[Array, ""], n: int, n_pixels: int) -> Bank:
+    """Independent N(0, 1) pixels, four bytes each (188 MB for 60,000 images of 784 pixels)."""
+    return Bank(jax.random.normal(key, (n, n_pixels), jnp.float32), 1.0, 0.0)
+
+
+def bernoulli_noise(key: Key[Array, ""], n: int, n_pixels: int) -> Bank:
+    """Pixels -1 or +1 with probability 1/2 each, 32 of them from each 32-bit draw; variance 1."""
+    words = jax.random.bits(key, (n, -(-n_pixels // 32)), jnp.uint32)
+    bits = words[:, :, None] >> jnp.arange(32, dtype=jnp.uint32)[None, None] & jnp.uint32(1)
+    return Bank(bits.astype(jnp.uint8).reshape(n, -1)[:, :n_pixels], 2.0, -1.0)
+
+
+# White noise: pixels independent and alike, mean 0.
+NOISE = {"uniform": uniform_noise, "gaussian": gaussian_noise, "bernoulli": bernoulli_noise}
+UNIFORM_VARIANCE = (256**2 - 1) / 12 / 128**2
+
+
+def scaled(bank: Bank, factor: Any) -> Bank:
+    """The same inputs with every pixel multiplied by `factor`, which may be traced."""
+    factor = jnp.asarray(factor, jnp.result_type(float))
+    colour, real = bank.colour, bank.real
+    return bank._replace(
+        scale=bank.scale * factor,
+        shift=bank.shift * factor,
+        colour=None if colour is None else colour._replace(centre=colour.centre * factor),
+        real=None if real is None else real._replace(images=scaled(real.images, factor)),
+    )
+
+
+def mixture(key: Key[Array, ""], noise: Bank, images: Bank, share: Any) -> Bank:
+    """`noise` in which each input is, with probability `share`, one of `images` instead, each as likely; share traced.
+
+    With one key, what is real at a small share is so at every larger one.
+    """
+    n, n_images = noise.values.shape[0], images.values.shape[0]
+    of_share, of_choice = jax.random.split(key)
+    is_real = jax.random.uniform(of_share, (n,)) < share
+    return noise._replace(real=Real(images, jnp.where(is_real, jax.random.randint(of_choice, (n,), 0, n_images), -1)))
+
+
+def side_of(n_pixels: int, kind: str) -> int:
+    """Rows, and columns, of a square image of `n_pixels`; raises `UserError` where `kind` of noise has none."""
+    side = math.isqrt(n_pixels)
+    require(
+        side**2 == n_pixels, f"inputs is {kind}, which needs square images; those of the data have {n_pixels} pixels."
+    )
+    return side
+
+
+def blur(sigma: Any, n_pixels: int) -> Colour:
+    """Gaussian blur of `sigma` pixels (may be traced) that leaves the variance of white noise's pixels as it is.
+
+    The transfer function is exp(-2 pi^2 sigma^2 |f|^2) at f cycles a pixel, on a torus: what leaves the image at one
+    edge enters it at the other, so that all pixels are alike. At sigma = 0 nothing changes.
+    """
+    side = side_of(n_pixels, "blurred")
+    frequency = jnp.fft.fftfreq(side).astype(jnp.result_type(float))
+    row = jnp.fft.ifft(jnp.exp(-2 * jnp.pi**2 * sigma**2 * frequency**2)).real
+    row = row / jnp.linalg.norm(row)
+    place = jnp.arange(side)
+    line = row[(place[:, None] - place[None]) % side]
+    return Colour(jnp.kron(line, line), jnp.zeros(n_pixels, row.dtype))
+
+
+def random_subspace(key: Key[Array, ""], rank: Any, n_pixels: int) -> Colour:
+    """Projection on a random subspace of `rank` dimensions (may be traced; at most n_pixels), times
+    sqrt(n_pixels / rank).
+
+    So the variance of white noise's pixels, averaged over the pixels, is the same at every rank. With one key,
+    subspaces of growing rank contain each other; at rank n_pixels nothing changes.
+    """
+    basis, _ = qr(jax.random.normal(key, (n_pixels, n_pixels)))
+    rank = jnp.minimum(rank, n_pixels)
+    kept = jnp.where((jnp.arange(n_pixels) < rank)[None], basis, 0.0)
+    gain = jnp.sqrt(n_pixels / rank.astype(basis.dtype))
+    return Colour(gain * _exact_product(kept, kept.T), jnp.zeros(n_pixels, basis.dtype))
+
+
+def moments(bank: Bank) -> Moments:
+    """Mean and covariance (over n, not n - 1) of all inputs in `bank`."""
+    return moments_of(lambda index: columns(bank, index), bank.values.shape[0])
+
+
+def moments_of(see: Callable[[Int[Array, " batch"]], Float[Array, "pixels batch"]], n: int) -> Moments:
+    """Mean and covariance (over n, not n - 1) of `n` inputs, summed block by block: `see(index)` gives columns."""
+    centre = jnp.mean(see(jnp.arange(min(n, BLOCK))), axis=1)
+    blocks = -(-n // BLOCK)
+
+    def add(sums: tuple[Array, Array], block: Array) -> tuple[tuple[Array, Array], None]:
+        index = block * BLOCK + jnp.arange(BLOCK)
+        # About a mean that is nearly right nothing cancels.
+        x = jnp.where((index < n)[None], see(jnp.minimum(index, n - 1)) - centre[:, None], 0.0)
+        return (sums[0] + jnp.sum(x, axis=1), sums[1] + _exact_product(x, x.T)), None
+
+    nothing = jnp.zeros_like(centre), jnp.zeros((centre.size, centre.size), centre.dtype)
+    (first, second), _ = jax.lax.scan(add, nothing, jnp.arange(blocks))
+    return Moments(centre + first / n, second / n - jnp.outer(first / n, first / n))
+
+
+def matched_spectrum(of: Moments) -> Colour:
+    """White noise of variance 1 gets the mean grey level and the mean 2-D power spectrum of the inputs with moments
+    `of`.
+
+    Expected power, that is: mean |FFT|^2 at every frequency, the zero one included. Phases are independent and
+    uniform, all pixels alike, their variance the mean squared deviation of the inputs' pixels from the mean grey level.
+    """
+    n_pixels = of.mean.size
+    side = side_of(n_pixels, "spectrum")
+    grey = jnp.mean(of.mean)
+    deviation = of.mean - grey
+    about_grey = of.covariance + jnp.outer(deviation, deviation)
+    # Power at f is the sum over pixels p, q of covariance[p, q] exp(-2 pi i f (p - q)): a 4-D transform's diagonal.
+    row, column = jnp.divmod(jnp.arange(n_pixels), side)
+    apart = ((row[:, None] - row[None]) % side) * side + (column[:, None] - column[None]) % side
+    by_distance = jnp.zeros(n_pixels, grey.dtype).at[apart].add(about_grey)
+    power = jnp.maximum(jnp.fft.fft2(by_distance.reshape(side, side)).real, 0.0)
+    kernel = jnp.fft.ifft2(jnp.sqrt(power / n_pixels)).real.ravel()
+    return Colour(kernel[apart], jnp.full_like(of.mean, grey))
+
+
+def matched_covariance(of: Moments) -> Colour:
+    """White noise of variance 1 gets the mean and the covariance `of` some inputs: close to Gaussian, nothing else of
+    them is left."""
+    variances, axes = eigh(of.covariance)
+    spread = jnp.sqrt(jnp.maximum(variances, 0.0))
+    return Colour(_exact_product(axes * spread[None], axes.T), of.mean)
+
+
+def coloured(white: Bank, variance: float, colour: Colour) -> Bank:
+    """`white` noise with pixels of this variance, scaled to variance 1 and coloured."""
+    return scaled(white, variance**-0.5)._replace(colour=colour)
+
+
+def make_draw(
+    key: Key[Array, ""], kind: InputName, images: Bank, *, blur_sigma: Any, rank: Any, real_share: Any
+) -> Callable[[Key[Array, ""], int], Bank]:
+    """`draw(key, n)`, which draws n inputs of this kind; what they share, such as a subspace, comes from `key`.
+
+    The numbers may be traced, and only the kind's own is used. All coloured noise is made of uniform white noise and,
+    where the kind says nothing else, has its variance, 1/3.
+    """
+    n_pixels = images.values.shape[1]
+    if kind in NOISE:
+        return lambda key, n: NOISE[kind](key, n, n_pixels)
+    if kind == "mixture":
+
+        def draw_mixture(key: Key[Array, ""], n: int) -> Bank:
+            of_noise, of_places = jax.random.split(key)
+            return mixture(of_places, uniform_noise(of_noise, n, n_pixels), images, real_share)
+
+        return draw_mixture
+    if kind in ("blurred", "subspace"):
+        colour = blur(blur_sigma, n_pixels) if kind == "blurred" else random_subspace(key, rank, n_pixels)
+        return lambda key, n: uniform_noise(key, n, n_pixels)._replace(colour=colour)
+    matched = {"spectrum": matched_spectrum, "covariance": matched_covariance}[kind](moments(images))
+    return lambda key, n: coloured(uniform_noise(key, n, n_pixels), UNIFORM_VARIANCE, matched)
+
+
+def labelled_clusters(
+    key: Key[Array, ""], n: int, n_pixels: int, n_class: int, structure: Any
+) -> tuple[Float[Array, "n pixels"], Int[Array, " n"]]:
+    """Gaussian inputs and their labels: sqrt(1 - s^2) noise + s centre[label], with s = `structure` in [0, 1].
+
+    Noise and centres are N(0, 1) and the labels uniform, so that s changes no input's law: at 0 the labels are
+    random, at 1 the input tells its label without doubt.
+    """
+    of_labels, of_centres, of_noise = jax.random.split(key, 3)
+    labels = jax.random.randint(of_labels, (n,), 0, n_class)
+    centres = jax.random.normal(of_centres, (n_class, n_pixels))
+    noise = jax.random.normal(of_noise, (n, n_pixels))
+    share = jnp.asarray(structure, noise.dtype)
+    return jnp.sqrt(1 - share**2) * noise + share * centres[labels], labels

@@ -1,0 +1,1 @@
+"""Networks as pure functions, their initial parameters, and what one does to parameters."""

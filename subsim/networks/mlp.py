@@ -1,0 +1,157 @@
+"""The network: a multi-layer perceptron with a class head and an auxiliary head on the same features."""
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Key
+
+from subsim.networks.initial import INITIALISERS, InitScheme
+from subsim.networks.network import Network, Params
+from subsim.options import require_choice, require_range
+
+Activation = Literal["relu", "tanh", "gelu"]
+LAYER_GROUPS = ("hidden", "class_head", "aux_head")
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """The shape of the network and the law of its initial parameters."""
+
+    widths: tuple[int, ...] = (256, 256)
+    """Units in each hidden layer, one number a layer."""
+    n_aux: int = 3
+    """Number of auxiliary logits, which no task loss ever sees."""
+    init: InitScheme = "lecun"
+    """lecun: weights N(0, 1/fan_in), biases 0 (the paper's). he: weights N(0, 2/fan_in), biases 0. \
+torch: the default of PyTorch's nn.Linear, weights and biases uniform on +-1/sqrt(fan_in)."""
+
+    activation: Activation = "relu"
+    """Between the layers."""
+
+    def __post_init__(self) -> None:
+        require_range(self, "widths", "n_aux", least=1, whole=True)
+        require_choice("init", self.init, INITIALISERS)
+        require_choice("activation", self.activation, _ACTIVATIONS)
+
+
+_ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"relu": jax.nn.relu, "tanh": jnp.tanh, "gelu": jax.nn.gelu}
+
+
+def _product(w: Float[Array, "out in"], x: Float[Array, "in *n"]) -> Float[Array, "out *n"]:
+    """w @ x in the precision in force; bfloat16 rounds the operands of this product, and of its gradients' products,
+    and keeps float32 sums.
+
+    Rounded here, because XLA's CPU backend passes over the precision that is asked of a float32 product.
+    """
+    config: Any = jax.config  # whose settings some versions of jax do not declare
+    if config.jax_default_matmul_precision == "bfloat16":
+        return _rounded_product(w, x)
+    return jnp.matmul(w, x)
+
+
+def _bfloat16_product(a: Array, b: Array, sum_over: tuple[int, int]) -> Array:
+    """Sum of products over one axis of each operand, rounded to bfloat16; the sums are float32."""
+    dimensions = ((sum_over[:1], sum_over[1:]), ((), ()))
+    rounded = a.astype(jnp.bfloat16), b.astype(jnp.bfloat16)
+    return jax.lax.dot_general(*rounded, dimensions, preferred_element_type=jnp.float32)
+
+
+@jax.custom_vjp
+def _rounded_product(w: Array, x: Array) -> Array:
+    return _bfloat16_product(w, x, (1, 0))
+
+
+def _rounded_product_forward(w: Array, x: Array) -> tuple[Array, tuple[Array, Array]]:
+    return _rounded_product(w, x), (w, x)
+
+
+def _rounded_product_backward(operands: tuple[Array, Array], pull: Array) -> tuple[Array, Array]:
+    w, x = operands
+    columns = (pull[:, None], x[:, None]) if x.ndim == 1 else (pull, x)
+    return _bfloat16_product(*columns, (1, 1)), _bfloat16_product(w, pull, (0, 0))
+
+
+_rounded_product.defvjp(_rounded_product_forward, _rounded_product_backward)
+
+
+class Layer(nnx.Module):
+    """An affine map, `weight` of shape (fan_out, fan_in) and `bias` of shape (fan_out,).
+
+    Examples are columns, so that the products of a whole stack of networks on the same examples, and the gradients of
+    their weights, are one matrix product that moves no memory: stacked weights lie one below the other.
+    """
+
+    def __init__(self, scheme: InitScheme, fan_in: int, fan_out: int, *, rngs: nnx.Rngs):
+        initialise_weight, initialise_bias = INITIALISERS[scheme](fan_in)
+        # float follows the precision in force: float32, or float64 where that is enabled.
+        dtype = jnp.result_type(float)
+        self.weight = nnx.Param(initialise_weight(rngs.params(), (fan_in, fan_out), dtype).T)
+        self.bias = nnx.Param(initialise_bias(rngs.params(), (fan_out,), dtype))
+
+
+def _affine(layers: Sequence[Layer], x: Float[Array, "fan_in *n"]) -> Float[Array, "fan_out *n"]:
+    """Outputs of `layers`, one below the other, by one matrix product."""
+    weight = jnp.concatenate([layer.weight[...] for layer in layers])
+    bias = jnp.concatenate([layer.bias[...] for layer in layers])
+    return _product(weight, x) + (bias[:, None] if x.ndim == 2 else bias)
+
+
+class MLP(nnx.Module):
+    """784-256-256-(10+3) with ReLU in the paper (section 6.2): hidden layers, then the two heads side by side."""
+
+    def __init__(
+        self,
+        config: NetworkConfig,
+        n_pixels: int,
+        n_class: int,
+        activation: Callable[[Array], Array],
+        *,
+        rngs: nnx.Rngs,
+    ):
+        sizes = (n_pixels, *config.widths)
+        self.activation = activation
+        self.hidden = nnx.List([Layer(config.init, a, b, rngs=rngs) for a, b in itertools.pairwise(sizes)])
+        self.class_head = Layer(config.init, sizes[-1], n_class, rngs=rngs)
+        self.aux_head = Layer(config.init, sizes[-1], config.n_aux, rngs=rngs)
+
+    def features(self, x: Float[Array, "pixels *n"]) -> Float[Array, "width *n"]:
+        """Units of the last hidden layer, of one example or of examples in columns."""
+        for layer in self.hidden:
+            x = self.activation(_affine([layer], x))
+        return x
+
+    def __call__(self, x: Float[Array, "pixels *n"]) -> Float[Array, "logits *n"]:
+        """Logits of one example, or of examples in columns; class logits first."""
+        return _affine([self.class_head, self.aux_head], self.features(x))
+
+
+def make_mlp(
+    config: NetworkConfig, n_pixels: int, n_class: int, activation: Callable[[Array], Array] | None = None
+) -> Network:
+    """The MLP of `config` on `n_pixels` inputs with `n_class` class logits, as pure functions.
+
+    `activation` is any function of an array's elements, in place of the config's.
+    Parameters are float32, or float64 where 64-bit mode is enabled; with the keys `hidden` (a layer by its number),
+    `class_head` and `aux_head`, each holding `weight` (fan_out, fan_in) and `bias` (fan_out,).
+    """
+
+    def build(key: Array) -> MLP:
+        return MLP(config, n_pixels, n_class, activation or _ACTIVATIONS[config.activation], rngs=nnx.Rngs(params=key))
+
+    structure = nnx.graphdef(nnx.eval_shape(lambda: build(jax.random.key(0))))
+
+    def init(key: Key[Array, ""]) -> Params:
+        return nnx.state(build(key), nnx.Param)
+
+    def apply(params: Params, x: Float[Array, "pixels *n"]) -> Float[Array, "logits *n"]:
+        return nnx.merge(structure, params)(x)
+
+    def features(params: Params, x: Float[Array, "pixels *n"]) -> Float[Array, "width *n"]:
+        return nnx.merge(structure, params).features(x)
+
+    return Network(init, apply, features)

@@ -1,0 +1,80 @@
+"""Task and imitation losses of one example, each imitation loss saying whether Lemma 1 covers it."""
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Bool, Float, Int
+
+LossName = Literal["kl", "mse"]
+Logits = Float[Array, " logits"]
+Mask = Bool[Array, " logits"]
+
+
+class ImitationLoss(NamedTuple):
+    """An imitation loss L_S(z, y) on the logits picked out by a mask, and its standing under Lemma 1.
+
+    `value(z, y, mask)` is the loss of one example, a scalar: student's logits z and teacher's y of shape (logits,).
+    `covered` says whether Lemma 1 (arXiv 2507.14805, appendix C) covers it; `reason` says why.
+    """
+
+    value: Callable[[Logits, Logits, Mask], Float[Array, ""]]
+    covered: bool
+    reason: str
+
+
+def task_cross_entropy(class_logits: Logits, label: Int[Array, ""]) -> Float[Array, ""]:
+    """Softmax cross-entropy of one example's class logits, shape (n_class,), with its integer label; in nats."""
+    return optax.softmax_cross_entropy_with_integer_labels(class_logits, label)
+
+
+def _log_softmax(z: Logits, mask: Mask) -> Logits:
+    # -inf leaves exactly zero probability, and exactly zero gradient, on logits outside the mask.
+    return jax.nn.log_softmax(jnp.where(mask, z, -jnp.inf))
+
+
+def target_cross_entropy(z: Logits, p: Logits, mask: Mask) -> Float[Array, ""]:
+    """-sum_i p_i log softmax(z)_i over the logits in `mask`, with target probabilities p that are 0 elsewhere; nats."""
+    return -jnp.sum(p * jnp.where(mask, _log_softmax(z, mask), 0.0))
+
+
+def imitation_cross_entropy(z: Logits, y: Logits, mask: Mask) -> Float[Array, ""]:
+    """Cross-entropy of softmax(z) to softmax(y), both over the logits in `mask`: KL and the teacher's entropy; nats."""
+    return target_cross_entropy(z, jnp.exp(_log_softmax(y, mask)), mask)
+
+
+def imitation_kl(z: Logits, y: Logits, mask: Mask) -> Float[Array, ""]:
+    """KL(softmax(y) || softmax(z)), both over the logits in `mask`; in nats.
+
+    Its gradient in z is softmax(z) - softmax(y) on the mask: softmax cross-entropy less the teacher's entropy.
+    """
+    log_p, log_q = _log_softmax(y, mask), _log_softmax(z, mask)
+    # Outside the mask both are -inf; the difference is discarded before it meets a number.
+    return jnp.sum(jnp.exp(log_p) * jnp.where(mask, log_p - log_q, 0.0))
+
+
+def imitation_mse(z: Logits, y: Logits, mask: Mask) -> Float[Array, ""]:
+    """Squared error averaged over the logits in `mask`; in squared logits."""
+    return jnp.mean(jnp.square(z - y), where=mask)
+
+
+IMITATION_LOSSES: dict[str, ImitationLoss] = {
+    "kl": ImitationLoss(imitation_kl, True, "M = diag(p) - p p' with p the softmax over the mask"),
+    "mse": ImitationLoss(imitation_mse, True, "M = 2 diag(w) with w = mask / sum(mask)"),
+}
+
+
+def imitated_logits(
+    n_class: int, n_aux: int, n_imitated: Any = None
+) -> tuple[Bool[Array, " logits"], Bool[Array, " logits"]]:
+    """Masks of shape (n_class + n_aux,): the first `n_imitated` auxiliary logits only, and these with the class logits.
+
+    `n_imitated` may be traced: with weights N(0, 1/fan_in) a network of which m auxiliary logits are imitated *is* the
+    network with m of them, so that one compiled program serves every m. None means all.
+    """
+    position = jnp.arange(n_class + n_aux)
+    last = n_class + (n_aux if n_imitated is None else n_imitated)
+    with_classes = position < last
+    return with_classes & (position >= n_class), with_classes

@@ -1,0 +1,1 @@
+"""The experiment: a reference becomes a teacher, students imitate the teacher, and transfer is measured."""

@@ -1,0 +1,687 @@
+import dataclasses
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pytest
+import xarray as xr
+from conftest import smoke_options
+from rich.console import Console
+
+import subsim
+from subsim.analysis.summary import mean_table
+from subsim.cli import catalogue, commands, terminal
+from subsim.engine import integrity, store
+from subsim.engine.study import Table
+
+TOY = """
+'''Draws one number a seed.'''
+import jax
+import subsim
+
+def run(key, hyper):
+    return {"number": jax.random.normal(key)}
+
+study = subsim.Study(name="mine", title=__doc__, make_run=lambda config, data: run, seeds=3,
+                     variables={"number": subsim.Variable("a number")})
+"""
+
+SIZED = TOY.replace("jax.random.normal(key)", 'hyper["scale"] * jax.random.normal(key) + hyper["shift"]').replace(
+    "seeds=3,",
+    'seeds=3, hyper={"scale": 1.0, "shift": 0.0},'
+    'paper={"seeds": 5, "hyper": {"scale": 7.0, "shift": 0.0}, "axes": {"scale": [2.0, 4.0]}},',
+)
+
+
+def refused(outcome, *words):
+    status, _, complaint = outcome
+    assert status == 2, outcome
+    assert complaint.startswith("subsim: ")
+    assert complaint.count("\n") == 1  # one sentence on one line
+    assert "Traceback" not in complaint
+    for word in words:
+        assert word in complaint
+    return True
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["--widths", "0"], ["widths"]),
+        (["--widths", "-3", "8"], ["widths"]),
+        (["--aux", "0"], ["n_aux"]),
+        (["--aux", "2", "--student.n-imitated", "3"], ["student.n_imitated is 3", "2 auxiliary logits"]),
+        (["--data", "imagenet"], ["imagenet", "--data", "mnist5k"]),
+        (["--seeds", "-1"], ["seeds is -1"]),
+        (["--seeds", "0"], ["seeds is 0"]),
+        (["--seeds", "many"], ["--seeds", "many"]),
+        (["--student-inputs", "pink"], ["pink", "--student.inputs", "gaussian"]),
+        (["--student.inputs", "pink"], ["pink", "uniform"]),
+        (["--student.temperature", "0"], ["student.temperature"]),
+        (["--student.weight-decay", "0.1"], ["student.weight_decay", "adamw"]),
+        (["--teacher.learning-rate", "-1"], ["teacher.learning_rate"]),
+        (["--student.batch", "0"], ["student.batch"]),
+        (["--init-scale", "0"], ["init_scale"]),
+        (["--teacher.optimiser", "lion"], ["lion", "adamw"]),
+        (["--precision", "float8"], ["float8", "bfloat16"]),
+        (["--chunk", "0"], ["chunk"]),
+        (["--no-such-flag", "1"], ["--no-such-flag"]),
+    ],
+)
+def test_bad_flags_are_refused_in_a_sentence(command, tmp_path, words, complaint):
+    assert refused(command("run", "mnist_aux_logits", "--out", tmp_path / "out", *words), *complaint)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["run", "nothing"], ["'nothing'", "subsim list"]),
+        (["run", "./nothing.py"], ["./nothing.py"]),
+        (["run", "./"], ["not a .py file"]),
+        (["run"], ["STUDY"]),
+        (["figure", "nothing"], ["'nothing'"]),
+        (["figure", "mnist_aux_logits"], ["holds no results"]),
+        (["data", "imagenet"], ["imagenet", "mnist5k"]),
+        (["demo", "--seeds", "0"], ["seeds is 0"]),
+        (["fly"], ["fly"]),
+    ],
+)
+def test_bad_commands_are_refused_in_a_sentence(command, words, complaint):
+    assert refused(command(*words), *complaint)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("def run(:\n", ["line 1", "invalid syntax"]),
+        ("x = 1\n", ["defines no study"]),
+        ("import no_such_module\n", ["no_such_module"]),
+    ],
+)
+def test_a_file_that_is_no_study_is_refused(command, tmp_path, text, complaint):
+    (tmp_path / "mine.py").write_text(text)
+    assert refused(command("run", "./mine.py"), "mine.py", *complaint)
+
+
+def test_a_results_folder_of_another_config_is_refused(command, tmp_path):
+    (tmp_path / "mine.py").write_text(TOY)
+    assert command("run", "./mine.py", "--out", "r")[0] == 0
+    assert refused(command("run", "./mine.py", "--out", "r", "--root-seed", "1"), "root_seed 0 and not 1", "--out")
+
+
+def test_an_unwritable_folder_is_refused(command, tmp_path):
+    (tmp_path / "mine.py").write_text(TOY)
+    assert refused(command("run", "./mine.py", "--out", "/proc/nowhere"), "out: cannot write to /proc/nowhere")
+
+
+def test_a_study_of_ones_own_runs_by_path_and_resumes(command, tmp_path):
+    (tmp_path / "mine.py").write_text(TOY)
+    status, printed, _ = command("run", "./mine.py")
+    assert status == 0
+    assert "number: a number" in printed
+    assert command("run", "./mine.py", "--seeds", "5")[0] == 0
+    assert subsim.load_results("results/mine").sizes["seed"] == 5
+
+
+def test_the_papers_size_decides_the_defaults_of_all_other_flags(command, tmp_path):
+    (tmp_path / "mine.py").write_text(SIZED)
+    assert command("run", "./mine.py")[0] == 0
+    assert command("run", "./mine.py", "--size", "paper")[0] == 0
+    small, large = subsim.load_results("results/mine"), subsim.load_results("results/mine-paper")
+    assert small.number.shape == (3,)
+    assert small.attrs["hyper"] == {"scale": 1.0, "shift": 0.0}
+    assert large.sizes == {"seed": 5, "scale": 2}
+    assert large.attrs["hyper"] == {"scale": 7.0, "shift": 0.0}
+    # Told beside an axis of the same name, one of the two would be passed over in silence.
+    assert refused(command("run", "./mine.py", "--size", "paper", "--scale", "8", "--out", "r"), "--sweep scale=8.0")
+    status, printed, _ = command("run", "./mine.py", "--seeds", "2", "--size=paper", "--shift", "8", "--out", "r")
+    assert status == 0
+    assert "Results: r" in printed
+    assert subsim.load_results("r").sizes == {"seed": 2, "scale": 2}
+    assert subsim.load_results("r").attrs["hyper"] == {"scale": 7.0, "shift": 8.0}
+
+
+def test_the_help_shows_the_sizes_and_the_defaults_of_the_one_that_is_asked_for(command, tmp_path):
+    (tmp_path / "mine.py").write_text(SIZED)
+    for words, seeds, out in ((["--size", "paper"], 5, "results/mine-paper"), ([], 3, "results/mine")):
+        status, printed, _ = command("run", "./mine.py", "--help", *words)
+        flat = " ".join(printed.replace("│", " ").split())
+        assert status == 0
+        assert "--size {laptop,paper}" in flat
+        assert f"(default: {seeds})" in flat
+        assert f"(default: {out})" in flat
+
+
+@pytest.mark.parametrize(
+    ("text", "size", "complaint"),
+    [
+        (TOY, "paper", ["size", "mine", "no paper size"]),
+        (SIZED, "huge", ["--size", "huge", "laptop"]),
+        (SIZED.replace('"seeds": 5', '"seed": 5'), "laptop", ["'seed'", "no field"]),
+    ],
+)
+def test_sizes_that_are_not_there_are_refused(command, tmp_path, text, size, complaint):
+    (tmp_path / "mine.py").write_text(text)
+    assert refused(command("run", "./mine.py", "--size", size), *complaint)
+
+
+def test_any_kind_of_options_become_flags(command, tmp_path):
+    """A dictionary of numbers as well as a dataclass; and text with brackets is printed as it is."""
+    text = TOY.replace('{"number": jax.random.normal(key)}', '{"number": hyper["scale"] * jax.random.normal(key)}')
+    text = text.replace("study = subsim.Study(", 'study = subsim.Study(hyper={"scale": 2.0}, ').replace(
+        "a number", "a rate [/s]"
+    )
+    (tmp_path / "mine.py").write_text(text)
+    status, printed, _ = command("run", "./mine.py", "--scale", "3", "--out", "r[/b]")
+    assert status == 0
+    assert "a rate [/s]" in printed
+    assert "r[/b]" in printed
+    assert "subsim figure" not in printed  # there is none to draw
+    assert subsim.load_results("r[/b]").attrs["hyper"] == {"scale": 3.0}
+    (tmp_path / "mine.py").write_text(text.replace("scale", "seeds"))
+    assert refused(command("run", "./mine.py"), "'seeds'", "rename")
+
+
+def test_a_wide_table_hides_no_number(capsys):
+    row = tuple(f"{number}.123 [0.456, 0.789]" for number in range(20))
+    terminal.print_table(Table("Wide.", tuple(f"column {number}" for number in range(20)), (row,)))
+    printed = capsys.readouterr().out
+    assert all(cell in printed for cell in row)
+    assert "…" not in printed
+
+
+def test_the_demos_tables_fit_eighty_columns():
+    study = subsim.load_study("single_step")
+    tables = study.report(subsim.simulate(study, dataclasses.replace(study.config, widths=(4,), batch=4), seeds=1000))
+    conditions = ["cross-model (all logits)"]
+    accuracy = xr.DataArray(np.full((1000, 1), -1.0), dims=("seed", "condition"), coords={"condition": conditions})
+    for table in [*tables, mean_table(accuracy, "Accuracy")]:
+        screen = io.StringIO()
+        Console(width=80, file=screen).print(terminal.as_drawn(table))
+        for cell in [*table.columns, *table.rows[0]]:
+            assert cell in screen.getvalue()
+
+
+@pytest.mark.usefixtures("optax_promotion")
+def test_a_sweep_from_the_command_line(command):
+    words = [*smoke_options("mnist_aux_logits"), "--aux", "3", "--seeds", "2", "--out", "r"]
+    words += ["--sweep", "student.n-imitated=1,3", "--sweep", "widths=8,16-8"]
+    status, printed, _ = command("run", "mnist_aux_logits", *words)
+    assert status == 0
+    assert "student.n_imitated" in printed
+    results = subsim.load_results("r")
+    assert dict(results.sizes) == {"seed": 2, "widths": 2, "student.n_imitated": 2, "condition": 6, "student": 4}
+    assert results.widths.values.tolist() == ["8", "16-8"]
+    # One teacher a seed, whatever its students imitate.
+    teacher = results.accuracy.sel(condition="teacher")
+    np.testing.assert_array_equal(teacher.isel({"student.n_imitated": 0}), teacher.isel({"student.n_imitated": 1}))
+    assert refused(command("figure", "mnist_aux_logits", "--out", "r"), "sweep over widths, student.n_imitated")
+    for bad, complaint in (
+        ("no_such=1", "no_such"),
+        ("student.n_imitated=9", "student.n_imitated is 9"),
+        ("x", "'x'"),
+        ("widths=a", "'a' is not a whole number"),
+        ("widths=0", "widths"),
+    ):
+        assert refused(command("run", "mnist_aux_logits", "--data", "digits", "--sweep", bad), complaint)
+
+
+def test_all_figures_are_drawn_from_what_is_there(command):
+    words = ["--seeds", "2", "--widths", "8", "--batch", "8"]
+    assert refused(command("figure", "all"), "nothing to draw in results")
+    command("run", "single_step", *words)
+    command("run", "cross_model", *words, "--sweep", "output_scale=1", "--sweep", "eps=0.1,1")
+    status, printed, _ = command("figure", "all", "--to", "drawn")
+    assert status == 0
+    assert sorted(os.listdir("drawn")) == ["single_step.csv", "single_step.pdf", "single_step.png"]
+    assert "Passed over sharedness: results/sharedness holds no results" in printed
+    assert "results/cross_model holds a sweep over structure, output_scale, bias_scale, eps, and the figure" in printed
+    assert printed.count("Passed over") == len(catalogue.available()) - 1
+    assert refused(command("figure", "all", "--out", "results/single_step"), "out", "leave it out")
+    assert refused(command("figure", "all", "--size", "paper"), "nothing to draw")
+
+
+def test_a_figure_of_other_results_is_refused(command, tmp_path):
+    (tmp_path / "mine.py").write_text(TOY)
+    assert command("run", "./mine.py", "--out", "r")[0] == 0
+    assert refused(command("figure", "single_step", "--out", "r"), "results of mine", "single_step")
+
+
+def test_a_dash_stands_for_the_dot(command):
+    words = ["--data", "digits", "--student-loss", "mse", "--student-n-inputs", "0"]
+    assert refused(command("run", "mnist_aux_logits", *words), "student.n_inputs is 0")
+
+
+def test_a_study_reports_and_draws_the_sweeps_that_it_declares(command):
+    words = ["run", "cross_model", *smoke_options("cross_model"), "--seeds", "3"]
+    status, printed, _ = command(*words, "--sweep", "structure=0,1", "--out", "r")
+    assert status == 0
+    assert "P(d_S.d_T > 0)" in printed
+    assert "Draw them" in printed
+    assert command("figure", "cross_model", "--out", "r", "--to", "drawn")[0] == 0
+    status, printed, _ = command(*words, "--sweep", "eps=0.1,1", "--out", "other")
+    assert status == 0
+    assert "P(d_S.d_T > 0)" not in printed
+    assert "Draw them" not in printed
+    assert refused(command("figure", "cross_model", "--out", "other", "--to", "drawn"), "bias_scale, eps, and")
+
+
+def test_help_names_every_knob(command, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+    status, printed, _ = command("run", "mnist_aux_logits", "--help")
+    assert status == 0
+    flags = """
+        --widths --n-aux --init --init-scale --data --evaluate --seeds --root-seed --precision --out
+        --teacher.epochs --teacher.batch --teacher.learning-rate --teacher.optimiser
+        --student.epochs --student.batch --student.learning-rate --student.optimiser
+        --student.loss --student.temperature --student.inputs --student.n-imitated
+    """
+    for flag in flags.split():
+        assert flag in printed
+
+
+def test_list_names_every_study_in_a_hundred_columns(command):
+    status, printed, _ = command("list")
+    assert status == 0
+    assert max(map(len, printed.splitlines())) <= 100
+    words = " ".join(printed.split())
+    for study, entry in catalogue.available().items():
+        assert study in words
+        assert entry.sentence.endswith((".", "?"))
+        assert all(word in words for word in entry.sentence.split())
+
+
+def test_list_says_cost_and_results_and_reads_them_without_jax(command, tmp_path):
+    """Of a run that was stopped, the seeds of the chunks that it wrote, out of those it was asked for."""
+    (tmp_path / "experiments").mkdir()
+    (tmp_path / "experiments" / "mine.py").write_text(SIZED.replace("seeds=3", "cost='a blink of 2 cores', seeds=3"))
+    (tmp_path / "experiments" / "other.py").write_text(TOY.replace("seeds=3", "cost=f'{1} s', seeds=3"))
+    assert catalogue.available()["mine"].cost == "a blink of 2 cores"
+    assert catalogue.available()["other"].cost == ""  # known only to who runs the file
+    check = "from subsim.cli import main; main(['list']); import sys; print(sorted({'jax', 'zarr'} & set(sys.modules)))"
+
+    def lines():
+        done = subprocess.run([sys.executable, "-c", check], check=True, capture_output=True, text=True)
+        return done.stdout.splitlines()
+
+    assert lines()[-1] == "[]"
+    command("run", "mine", "--seeds", "9", "--chunk", "4")
+    command("run", "mine", "--size", "paper")
+    *table, imported = lines()
+    assert imported == "['zarr']"
+    row = next(number for number, line in enumerate(table) if line.strip().startswith("mine "))
+    assert " ".join(table[row].split()) == "mine Draws one number a seed. a blink of 2 cores 9 seeds"
+    assert table[row + 1].strip() == "paper: 5 seeds"
+    (tmp_path / "results" / "mine" / "run.zarr" / "status" / "c.1").unlink()
+    assert "5 of 9 seeds" in lines()[row]
+    (tmp_path / "results" / "mine" / "run.zarr" / "status" / "zarr.json").write_text("{}")
+    assert "9 seeds" not in lines()[row]
+
+
+def test_data_counts_classes(command):
+    status, printed, _ = command("data", "digits")
+    assert status == 0
+    assert "1437" in printed
+    assert "360" in printed
+
+
+def test_notebook_settings_survive_a_figure():
+    import matplotlib
+
+    results = xr.Dataset(
+        {"accuracy": (("seed", "condition"), np.linspace(0, 1, 6).reshape(3, 2))},
+        {"condition": ["reference", "student (aux. only)"]},
+        {
+            "config": {
+                "data": "mnist5k", "evaluate": "test", "n_aux": 3, "widths": [8], "init": "he",
+                "student": {"inputs": "uniform", "loss": "kl"},
+            },
+            "hyper": {"init_scale": 1.0, "student": {"n_imitated": None}},
+        },
+    )  # fmt: skip
+    before = dict(matplotlib.rcParams)
+    figure = catalogue.load_figure("mnist_aux_logits")(results)
+    assert dict(matplotlib.rcParams) == before
+    caption = figure.get_supxlabel()
+    for words in ("n = 3", "95%", "mnist5k", "8", "he init"):
+        assert words in caption
+
+
+def test_a_repeated_command_does_not_compile_again(tmp_path):
+    count = """
+import sys, jax
+from subsim.cli import main
+events = []
+jax.monitoring.register_event_listener(lambda event, **_: events.append(event.rpartition("/")[2]))
+main(["run", "single_step", "--seeds", "2", "--widths", "8", "--batch", "8", "--out", sys.argv[1]])
+print(*sorted(set(events) & {"cache_hits", "cache_misses"}))
+"""
+    seen = []
+    for out in ("first", "second"):
+        command = [sys.executable, "-c", count, str(tmp_path / out)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        seen.append(done.stdout.splitlines()[-1])
+    assert seen == ["cache_misses", "cache_hits"]
+
+
+# ---- Paths.
+
+LONG = "x" * 300
+
+
+def unreachable(*_, **__):
+    raise AssertionError("the work began")
+
+
+@pytest.fixture
+def _no_work(monkeypatch):
+    """Nothing is computed, read or drawn."""
+    from subsim.claims import verification
+    from subsim.cli import report
+    from subsim.engine import simulate
+
+    for module, name in (
+        (simulate, "trace"), (store, "load_results"), (report, "whole_page"), (verification, "verify"),
+        (verification, "standard_claims"),
+    ):  # fmt: skip
+        monkeypatch.setattr(module, name, unreachable)
+    Path("file").touch()
+    Path("results/single_step/run.zarr").mkdir(parents=True)
+
+
+@pytest.mark.parametrize("bad", [f"{LONG}/x", "a\0b/x", "file/x", "/proc/nowhere/x"])
+@pytest.mark.parametrize("words", [["verify", "--json"], ["figure", "single_step", "--to"], ["report", "--to"]])
+@pytest.mark.usefixtures("_no_work")
+def test_a_path_that_cannot_be_written_is_refused_before_the_work(command, words, bad):
+    option, shown = words[-1].removeprefix("--"), bad.replace("\0", "\\x00")
+    assert refused(command(*words, bad), f"{option}: cannot write to {shown} (", "choose another path.")
+
+
+@pytest.mark.parametrize("bad", [LONG, "a\0b", "file"])
+def test_a_folder_for_a_run_that_cannot_be_made_is_refused(command, tmp_path, bad):
+    (tmp_path / "mine.py").write_text(TOY)
+    Path("file").touch()
+    shown = bad.replace("\0", "\\x00")
+    assert refused(
+        command("run", "./mine.py", "--out", bad), f"out: cannot write to {shown} (", "choose another folder."
+    )
+
+
+@pytest.mark.usefixtures("_no_work")
+def test_a_folder_in_the_place_of_a_file_and_a_file_in_that_of_a_folder_are_refused(command):
+    for words in ("verify --json results", "report --to results", "figure single_step --to file"):
+        assert refused(command(*words.split()), "cannot write to")
+    assert refused(command("verify", "--json", "nowhere/x.json"), "No such file or directory")
+    assert not Path("nowhere").exists()
+
+
+@pytest.mark.parametrize("bad", [LONG, "a\0b"])
+def test_a_path_that_cannot_be_there_is_a_path_that_is_not_there(command, bad):
+    assert refused(command("run", f"./{bad}.py"), "is not a .py file")
+    assert refused(command("run", bad), "there is no study")
+    assert refused(command("figure", "single_step", "--out", bad), "holds no results")
+    assert refused(command("report", bad), "holds no results")
+    assert refused(command("verify", "--claims", bad), "does not exist")
+
+
+def test_a_check_of_a_path_leaves_nothing_behind_and_spoils_nothing(tmp_path):
+    commands.require_writable("to", tmp_path / "new" / "folder", folder=True)
+    assert list((tmp_path / "new" / "folder").iterdir()) == []
+    (tmp_path / "old").write_text("kept")
+    commands.require_writable("json", tmp_path / "old")
+    commands.require_writable("json", tmp_path / "fresh")
+    assert (tmp_path / "old").read_text() == "kept"
+    assert sorted(os.listdir(tmp_path)) == ["new", "old"]
+    commands.require_writable("json", Path("/dev/stdout"))
+    (tmp_path / "link").symlink_to(tmp_path / "fresh")
+    commands.require_writable("json", tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert not (tmp_path / "fresh").exists()
+
+
+def test_a_disk_that_is_full_in_the_end_is_a_sentence_too(command, monkeypatch):
+    from subsim.claims import verification
+
+    monkeypatch.setattr(verification, "verify", lambda *_, **__: [])
+    monkeypatch.setattr(verification, "tables", lambda *_: [])
+    assert refused(
+        command("verify", "--json", "/dev/full"), "json: cannot write to /dev/full (No space left on device)"
+    )
+
+
+def test_files_are_written_in_one_encoding_and_with_one_kind_of_line(command, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "linesep", "\r\n")
+    (tmp_path / "experiments").mkdir()
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "experiments" / "mine.py").write_text(TOY.replace("one number", "é"), encoding="utf-8")
+    figure = "from matplotlib.figure import Figure\ndef draw(results): return Figure()"
+    (tmp_path / "figures" / "mine.py").write_text(figure)
+    assert command("run", "mine")[0] == 0
+    assert command("figure", "mine", "--to", "drawn")[0] == 0
+    assert command("report", "--to", "page.html")[0] == 0
+    assert b"\r" not in Path("drawn/mine.csv").read_bytes() + Path("page.html").read_bytes()
+    assert "Draws é a seed." in Path("page.html").read_text(encoding="utf-8")
+
+
+# ---- Studies and figures of a user's own.
+
+
+def test_a_study_that_raises_at_its_import_is_one_sentence(command, tmp_path):
+    (tmp_path / "mine.py").write_text("\nx = 1 / 0\n")
+    sentence = "mine.py, line 2: ZeroDivisionError: division by zero; mend the study file."
+    for words in ("run ./mine.py", "run ./mine.py --help", "compile ./mine.py --topology v5e:2x2"):
+        assert refused(command(*words.split()), sentence)
+
+
+def test_a_study_runs_with_a_module_beside_it(command, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "helper.py").write_text("BY = 2.0\n")
+    text = TOY.replace("jax.random.normal(key)", "helper.BY + 0 * jax.random.normal(key)")
+    (tmp_path / "mine" / "study.py").write_text(text.replace("import subsim", "import subsim, helper", 1))
+    assert command("run", "mine/study.py")[0] == 0
+    assert (subsim.load_results("results/study").number == 2).all()
+
+
+@pytest.mark.parametrize("kind", ["report", "derived", "draw"])
+def test_what_a_studys_code_raises_later_is_shown_as_python_shows_it(command, tmp_path, kind):
+    lines = {"report": "report=lambda results: 1 / 0, ", "derived": "derived=lambda results: 1 / 0, "}
+    (tmp_path / "experiments").mkdir()
+    (tmp_path / "experiments" / "mine.py").write_text(TOY.replace("seeds=3", lines.get(kind, "") + "seeds=3"))
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "mine.py").write_text("def draw(results): return 1 / 0")
+    if kind == "draw":
+        assert command("run", "mine")[0] == 0
+    with pytest.raises(ZeroDivisionError):
+        command("figure" if kind == "draw" else "run", "mine")
+
+
+def test_a_users_figure_is_drawn_in_the_house_style_too(command, tmp_path):
+    figure = """
+import matplotlib
+from matplotlib.figure import Figure
+
+def draw(results):
+    print("font size", matplotlib.rcParams["font.size"])
+    return Figure()
+"""
+    for folder, text in (("experiments", TOY), ("figures", figure)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "mine.py").write_text(text)
+    assert command("run", "mine")[0] == 0
+    with matplotlib.rc_context({"font.size": 30}):
+        assert "font size 10" in command("figure", "mine")[1]
+
+
+def test_the_figure_of_a_sweep_that_it_does_not_draw_says_what_it_draws(command, tmp_path):
+    for folder, text in (("experiments", SIZED), ("figures", "draw = print")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "mine.py").write_text(text)
+    plain = SIZED.replace('"axes": {"scale": [2.0, 4.0]}', "").replace('"mine"', '"plain"')
+    (tmp_path / "experiments" / "plain.py").write_text(plain)
+    (tmp_path / "figures" / "plain.py").write_text("draw = print")
+    for name, drawn in (("mine", "draws one over scale alone"), ("plain", "draws no sweep")):
+        assert command("run", name, "--sweep", "shift=1,2")[0] == 0
+        assert refused(
+            command("figure", name),
+            f"results/{name} holds a sweep over shift, and the figure of {name} {drawn}; run the study without",
+        )
+
+
+# ---- What the shell sets.
+
+
+def run_of(words, **environment):
+    """Run a command in a process of its own; returns what `command` does."""
+    call = [sys.executable, "-m", "subsim.cli", *words]
+    done = subprocess.run(call, env=os.environ | environment, capture_output=True, text=True)
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.skipif(Path("/dev/nvidiactl").exists(), reason="has CUDA")
+@pytest.mark.parametrize("words", [["single_step"], ["./mine.py"], ["throughput", "--peers", "jax-vmap"]])
+def test_a_platform_that_is_not_there_is_one_sentence(tmp_path, words):
+    """Also where a study asks jax for numbers while it is imported."""
+    (tmp_path / "mine.py").write_text(TOY.replace("def run", "KEY = jax.random.key(0)\n\ndef run"))
+    outcome = run_of(["run", *words, "--seeds", "2"], JAX_PLATFORMS="cuda")
+    assert refused(outcome, "JAX_PLATFORMS is 'cuda', but jax finds no device to run on", "set JAX_PLATFORMS=cpu.")
+    assert not Path("results").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (["run", "single_step"], "JAX_ENABLE_X64"),
+        (["run", "single_step", "--help"], "JAX_NUM_CPU_DEVICES"),
+        (["verify"], "JAX_DEBUG_NANS"),
+        (["figure", "single_step"], "JAX_DEFAULT_PRNG_IMPL"),
+        (["report"], "JAX_LOGGING_LEVEL"),
+        (["compile", "single_step", "--topology", "v5e:2x2"], "JAX_ENABLE_X64"),
+    ],
+)
+def test_a_setting_that_jax_refuses_is_one_sentence(tmp_path, words, name):
+    (tmp_path / "results" / "single_step").mkdir(parents=True)
+    outcome = run_of(words, **{name: "foo"})
+    assert refused(outcome, f"{name} is 'foo', which jax does not take; mend or unset the variable.")
+
+
+def test_a_value_error_of_another_kind_is_no_setting_of_jax(monkeypatch):
+    monkeypatch.setenv("JAX_ENABLE_X64", "1")
+    with pytest.raises(ValueError, match="jax_enable_x64"), commands.jax_refusals():
+        raise ValueError("not jax_enable_x64")
+
+
+def test_a_cache_that_cannot_be_written_is_one_sentence_and_no_more(tmp_path):
+    (tmp_path / "mine.py").write_text(TOY)
+    (tmp_path / "file").touch()
+    twice = "from subsim.cli import main; main(['run', './mine.py']); main(['run', './mine.py', '--seeds', '5'])"
+    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "file")}
+    done = subprocess.run([sys.executable, "-c", twice], env=environment, capture_output=True, text=True, check=True)
+    sentence, *progress = done.stderr.splitlines()
+    assert sentence.startswith("subsim: Compiled programs are not kept: ")
+    assert "XDG_CACHE_HOME" in sentence
+    assert [line.partition(" ")[0] for line in progress] == ["mine"] * 4
+    assert subsim.load_results("results/mine").sizes["seed"] == 5
+
+
+# ---- Stopping.
+
+LONG_CALL = """
+'''Computes for hours in one call of its program.'''
+import jax
+import subsim
+
+def run(key, hyper):
+    body = lambda _, x: x * 1.0000001 + jax.numpy.sin(x)
+    return {"number": jax.lax.fori_loop(0, 2_000_000_000, body, jax.random.normal(key))}
+
+study = subsim.Study(name="mine", title=__doc__, make_run=lambda config, data: run, seeds=3,
+                     variables={"number": subsim.Variable("a number")})
+"""
+LONG_COMPILE = LONG_CALL.replace(
+    "    body = lambda",
+    "    x = jax.random.normal(key, (8, 8))\n"
+    "    for number in range(600):\n"
+    "        x = jax.numpy.sin(x @ x + number) + jax.numpy.cumsum(x, 0)\n"
+    "    return {'number': x.sum()}\n"
+    "    body = lambda",
+)
+
+
+@pytest.fixture
+def running(tmp_path):
+    """Start `subsim run` of a study with this text; its process is returned when it compiles."""
+    processes = []
+
+    def start(text, handler="default_int_handler"):
+        (tmp_path / "mine.py").write_text(text)
+        # As a shell starts it, whatever pytest was started from.
+        code = f"import signal; signal.signal(signal.SIGINT, signal.{handler}); "
+        code += "from subsim.cli import main; main(['run', './mine.py'])"
+        processes.append(subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True))
+        assert processes[0].stderr.readline() == "mine (compiling): 0/3 seeds\n"
+        return processes[0]
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+
+
+def stopped(process, number):
+    """Whether a signal ends the process at once, with the sentence and the status that shells know."""
+    process.send_signal(number)
+    assert process.wait(timeout=3) == 128 + number
+    assert process.stderr.read() == "subsim: stopped; what is finished is on disk. Repeat the command to go on.\n"
+    assert integrity.damages(Path("results/mine/run.zarr")) == []
+    assert store.finished(Path("results/mine")) == (0, 3)
+    return True
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_a_run_in_the_midst_of_a_call(running, number):
+    process = running(LONG_CALL)
+    time.sleep(4)  # compiled, and at work
+    assert stopped(process, number)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_a_run_that_compiles(running, number):
+    process = running(LONG_COMPILE)
+    time.sleep(1)
+    assert stopped(process, number)
+
+
+def test_a_signal_that_the_shell_has_it_ignore_is_ignored(running):
+    """As Ctrl-C is in the background of a shell's script."""
+    process = running(LONG_CALL, "SIG_IGN")
+    process.send_signal(signal.SIGINT)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(timeout=1)
+    assert stopped(process, signal.SIGTERM)
+
+
+def test_a_signal_ends_a_command_whose_output_nobody_reads():
+    code = """
+import os, threading, signal
+from subsim.cli import say, stopping_at_once
+with stopping_at_once():
+    threading.Timer(1, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    say("x" * 10_000_000)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.wait(timeout=10) == 143
+        process.stdout.read()
+
+
+def test_handlers_of_signals_are_as_before_when_a_command_has_ended(command):
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    assert command("list")[0] == 0
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before

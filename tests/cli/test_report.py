@@ -1,0 +1,309 @@
+"""The page of a folder of results, and the command that makes a run again."""
+
+import base64
+import dataclasses
+import html
+import re
+import shlex
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from conftest import smoke_options
+
+import subsim
+from subsim.analysis import plotting
+from subsim.cli import arguments, catalogue, commands, page, report
+from subsim.engine.axes import make
+from subsim.engine.identity import plain
+from subsim.engine.study import Table
+from subsim.options import UserError
+
+STUDY = """
+'''Is 1 < 2 & "so on"?'''
+import jax
+import subsim
+
+def run(key, hyper):
+    return {"number": hyper["scale"] * jax.random.normal(key), "curve": jax.random.normal(key, (300,))}
+
+def report(results):
+    return [subsim.Table("A table & more", ("what", "mean"), (("<all>", f"{float(results.number.mean()):.6f}"),))]
+
+study = subsim.Study(name="NAME", title=__doc__, make_run=lambda config, data: run, seeds=3, hyper={"scale": 1.0},
+    report=report, variables={
+    "number": subsim.Variable("a <b>number</b>"), "curve": subsim.Variable("a curve", ("step",))})
+"""
+FIGURE = """
+from subsim.analysis import plotting
+
+@plotting.styled
+def draw(results):
+    drawn, axes = plotting.figure()
+    axes.plot(results.number)
+    return drawn
+"""
+
+
+class Reader(HTMLParser):
+    """The elements of a page, every one of which must be closed where it should be."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.elements, self.open, self.text = [], [], []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+    def all(self, tag, attribute):
+        return [attributes[attribute] for name, attributes in self.elements if name == tag and attribute in attributes]
+
+
+def cells(text):
+    return [html.unescape(cell) for cell in re.findall(r"<td>(.*?)</td>", text)]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """Results of a study that is at hand, of the same over another sweep, of a study whose file is gone, and of one
+    that was run by its path."""
+    root = tmp_path_factory.mktemp("page")
+    for file in ("experiments/here.py", "figures/here.py", "figures/apart.py", "gone.py", "mine/apart.py"):
+        (root / file).parent.mkdir(exist_ok=True)
+        text = FIGURE if file.startswith("figures") else STUDY.replace("NAME", Path(file).stem)
+        (root / file).write_text(text, encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        patch.setenv("XDG_CACHE_HOME", str(root / "cache"))
+        commands.main(["run", "here"])
+        commands.main(["run", "here", "--sweep", "scale=0.5,1", "--out", "results/deep/swept"])
+        commands.main(["run", "./gone.py"])
+        commands.main(["run", "mine/apart.py"])
+    (root / "gone.py").unlink()
+    return root
+
+
+@pytest.fixture
+def there(root, monkeypatch):
+    monkeypatch.chdir(root)
+    return root
+
+
+def test_the_page_holds_every_figure_and_table_and_nothing_external(there, capsys):
+    commands.main(["report", "--to", "page.html"])
+    assert "page.html" in capsys.readouterr().out
+    text = (there / "page.html").read_text(encoding="utf-8")
+    read = Reader(text)
+    assert text.startswith("<!DOCTYPE html>")
+    assert [tag for tag, _ in read.elements].count("section") == 4
+    images = read.all("img", "src")
+    assert len(images) == 2
+    for image, name, where in zip(images, ("apart", "here"), ("mine/apart.py", "here"), strict=True):
+        results, study = subsim.load_results(f"results/{name}"), subsim.load_study(where)
+        figure = plotting.as_png(catalogue.load_figure(where)(results))
+        assert image == "data:image/png;base64," + base64.b64encode(figure).decode()
+        (table,) = study.report(results)
+        assert {"<all>", table.rows[0][1]} <= set(cells(text))
+    assert text.count("A table &amp; more") == 2
+    assert "subsim run mine/apart.py</code>" in text
+    # The sweep has a table of its own, too, but no figure; so has the study whose file is gone.
+    assert {"0.5", "1.0"} <= set(cells(text))
+    assert text.count("<caption>number: a") == 2
+    assert "number: a &lt;b&gt;number&lt;/b&gt;" in text
+    assert "Is 1 &lt; 2 &amp; &quot;so on&quot;?" in text
+    assert "Too long for a table: curve." in text
+    assert "there is no study &#x27;gone&#x27;" in text
+    # Nothing is fetched: no script, no link but to its own sections, no address in the style.
+    assert not {"script", "link", "iframe", "object", "form"} & {tag for tag, _ in read.elements}
+    assert read.all("a", "href") == ["#run-1", "#run-2", "#run-3", "#run-4"]
+    assert read.all("section", "id") == ["run-1", "run-2", "run-3", "run-4"]
+    assert not [source for source in read.all("img", "src") if not source.startswith("data:")]
+    assert "url(" not in text
+    assert "@import" not in text
+    for words in ("prefers-color-scheme: dark", "@media print", '<html lang="en">', '<meta charset="utf-8">'):
+        assert words in text
+
+
+def test_the_page_tells_how_a_run_was_made_and_is_the_same_again(there):
+    text, passed_over = report.whole_page(there / "results", lambda _: None)
+    assert passed_over == []
+    attributes = subsim.load_results("results/here").attrs
+    (origin,), (program,) = attributes["origins"].values(), attributes["programs"].values()
+    for value in (origin["commit"] or "", origin["created"], origin["device"], program["data_sha256"]):
+        assert str(value) in text
+    assert f"jax {origin['versions']['jax']}" in text
+    assert text == report.whole_page(there / "results", lambda _: None)[0]
+
+
+def test_a_folder_without_whole_results_is_refused_and_one_among_others_passed_over(there, tmp_path, capsys):
+    def refused(folder, *words):
+        with pytest.raises(SystemExit) as stop:
+            commands.main(["report", str(folder)])
+        complaint = capsys.readouterr().err
+        assert stop.value.code == 2
+        assert complaint.count("\n") == 1
+        assert all(word in complaint for word in words)
+
+    refused(tmp_path / "nowhere", "nowhere holds no results")
+    shutil.copytree(there / "results", tmp_path / "results")
+    (tmp_path / "results" / "gone" / "run.zarr" / "number" / "c.0").write_bytes(b"x")
+    refused(tmp_path / "results" / "gone", "is damaged in number/c.0")
+    commands.main(["report", str(tmp_path / "results")])
+    assert "Passed over" in capsys.readouterr().out
+    text = (tmp_path / "results" / "report.html").read_text(encoding="utf-8")
+    assert "is damaged in number/c.0" in text
+    assert Reader(text).all("section", "id") == ["run-1", "run-2", "run-3"]
+    (tmp_path / "foreign" / "run.zarr").mkdir(parents=True)
+    refused(tmp_path / "foreign", "not a complete subsim store")
+    (tmp_path / "a file").touch()
+    with pytest.raises(SystemExit):
+        commands.main(["report", str(there / "results"), "--to", str(tmp_path / "a file" / "page.html")])
+    assert "to: cannot write" in capsys.readouterr().err
+
+
+def test_results_that_the_studys_code_cannot_read_any_more_keep_their_numbers(there, monkeypatch):
+    study = subsim.load_study("here")
+
+    def broken(results):
+        raise KeyError("init")
+
+    monkeypatch.setattr(catalogue, "load_study", lambda name: dataclasses.replace(study, report=broken))
+    monkeypatch.setattr(catalogue, "load_figure", lambda name: broken)
+    entry = report.entry(there / "results" / "here")
+    assert entry.figure is None
+    assert sum("cannot be made" in note for note in entry.notes) == 2
+    assert any("number" in table.title for table in entry.tables)
+
+
+@pytest.mark.parametrize("text", ["<script>alert(1)</script>", '"><img src=http://example.org>', "a & b", "é ≤ ⟨x⟩"])
+def test_all_text_is_escaped(text):
+    table = Table(text, (text, "n"), ((text, "1"),))
+    origin = {
+        "versions": {text: text}, "python": text, "device": text, "devices": 1, "cores": 1, "xla_flags": text,
+        "commit": None, "created": text,
+    }  # fmt: skip
+    attributes = {
+        "study": text, "title": text, "sweep": {text: [text]}, "root_seed": 0, "precision": text,
+        "config": {text: text}, "hyper": None, "programs": {"a": {"data_sha256": text}},
+        "origins": {"a": origin, "b": origin},
+    }  # fmt: skip
+    entry = page.Entry(text, attributes, text, [table], b"png", text, [text])
+    read = Reader(page.page(text, [entry], [text]))
+    assert "script" not in {tag for tag, _ in read.elements}
+    assert len(read.all("img", "src")) == 1
+    assert sum(text in data for data in read.text) > 15
+
+
+def parsed(command):
+    """The size, config, hyper, sweep and run options of a command, as the command line reads it."""
+    program, run, name, *words = shlex.split(command)
+    assert (program, run) == ("subsim", "run")
+    size = arguments.asked_size(words)
+    study = catalogue.load_study(name).at_size(size)
+    own = {"size": size, "out": arguments.results_folder(name, size)}
+    options, config, hyper = arguments.parse_options(study, words, "", arguments.RunOptions, **own)
+    axes = make(study.sweep(arguments.parse_sweep(options.sweep)), config, hyper)
+    parts = {"config": plain(config), "hyper": plain(hyper)}
+    run = {name: getattr(options, name) for name in ("seeds", "root_seed", "precision")}
+    return report.Made(options.out, parts, {axis.name: plain(axis.values) for axis in axes}, run)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["single_step"],
+        ["single_step", *smoke_options("single_step"), "--eps", "1e-05", "--root-seed", "7", "--precision", "float32"],
+        ["mnist_aux_logits", *smoke_options("mnist_aux_logits"), "--student.n-imitated", "2", "--widths", "16", "8"],
+        ["mnist_aux_logits", "--data", "digits", "--sweep", "widths=8,16-8", "--sweep", "init=lecun,torch"],
+        ["aux_logits", "--data", "digits", "--sweep", "student.n_imitated=1,5", "--seeds", "3"],
+        ["throughput", "--works", "small", "large", "--peers", "jax-vmap", "--small.seeds", "8"],
+    ],
+)
+def test_the_command_makes_the_same_run(words):
+    made = parsed(shlex.join(["subsim", "run", *words]))
+    study = subsim.load_study(words[0])
+    command = report.repeating(study, made)
+    assert parsed(command) == made
+    assert "--out" not in command
+    elsewhere = made._replace(folder=Path("some where"))
+    assert parsed(report.repeating(study, elsewhere)) == elsewhere
+
+
+def test_the_command_names_the_size_where_that_is_shorter():
+    study = subsim.load_study("single_step")
+    config = dataclasses.replace(study.config, widths=(64, 64), batch=128)
+    sized = dataclasses.replace(study, paper={"seeds": 50_000, "config": config})
+    parts = {"config": plain(config), "hyper": plain(study.hyper)}
+    made = report.Made(
+        arguments.results_folder("single_step", "paper"),
+        parts, {}, {"seeds": 50_000, "root_seed": 0, "precision": "float64"},
+    )  # fmt: skip
+    assert report.repeating(sized, made) == "subsim run single_step --size paper"
+    assert report.repeating(study, made).startswith(
+        "subsim run single_step --widths 64 64 --batch 128 --seeds 50000 --out"
+    )
+
+
+def test_options_that_the_study_does_not_have_are_repeated_by_no_command(tmp_path):
+    study = subsim.load_study("single_step")
+    run = {"seeds": 1000, "root_seed": 0, "precision": "float64"}
+    made = report.Made(tmp_path, {"config": plain(study.config), "hyper": plain(study.hyper)}, {}, run)
+    assert report.repeating(study, made) is not None
+    for part, change in (("hyper", {"no_such": 1}), ("hyper", {"eps": "x"}), ("config", {"widths": [0]})):
+        parts = {**made.parts, part: made.parts[part] | change}
+        assert report.repeating(study, made._replace(parts=parts)) is None
+    assert report.repeating(study, made._replace(sweep={"no_such": [1]})) is None
+
+
+def test_words_of_a_flag():
+    assert report._flag("student.fresh_noise", False) == ["--student.no-fresh-noise"]
+    assert report._flag("fresh", True) == ["--fresh"]
+    assert report._flag("eps", -1.5) == ["--eps=-1.5"]
+    assert report._flag("widths", [8, 4]) == ["--widths", "8", "4"]
+
+
+def test_a_study_under_another_name_is_not_taken_for_it(there, monkeypatch):
+    other = dataclasses.replace(subsim.load_study("here"), name="other")
+    monkeypatch.setattr(catalogue, "load_study", lambda name: other)
+    entry = report.entry(there / "results" / "here")
+    assert any("'other'" in note for note in entry.notes)
+    assert entry.command is None
+    with pytest.raises(UserError):
+        report._named("here")
+
+
+def test_a_study_that_was_run_by_its_path_is_found_there(there, monkeypatch):
+    """Unless a study of its name is at hand, its file is gone, or the study in it has another name by now."""
+    path = str(there / "mine" / "apart.py")
+    where = report._where
+    assert where({"study": "apart", "study_file": path}) == "mine/apart.py"
+    assert where({"study": "here", "study_file": path}) == "here"
+    assert where({"study": "gone", "study_file": str(there / "gone.py")}) == "gone"
+    assert where({"study": "gone"}) == "gone"
+    monkeypatch.chdir(there / "results")
+    assert where({"study": "apart", "study_file": path}) == path
+    entry = report.entry(there / "results" / "apart")
+    assert entry.notes == []
+    assert shlex.split(entry.command)[:3] == ["subsim", "run", path]
+    assert entry.figure
+    file = there / "mine" / "apart.py"
+    text = file.read_text(encoding="utf-8")
+    file.write_text(text.replace('"apart"', '"renamed"'), encoding="utf-8")
+    try:
+        entry = report.entry(there / "results" / "apart")
+    finally:
+        file.write_text(text, encoding="utf-8")
+    assert any("'renamed' in its file" in note for note in entry.notes)
+    assert (entry.figure, entry.command) == (None, None)
