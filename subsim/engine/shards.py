@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import filelock
-import jax
 import numpy as np
 
 from subsim.options import UserError, require
@@ -74,6 +73,8 @@ def _of_cluster(environment: Mapping[str, str]) -> Shard:
             return Shard(number("JOB_COMPLETION_INDEX", 0) + 1, number("JOB_COMPLETIONS", 1))
     except ValueError as error:
         raise UserError(f"shard is 'auto', but the cluster's environment has no number ({error}); write I/N.") from None
+    import jax  # here, because to look at results takes none
+
     try:
         jax.distributed.initialize()
     except (RuntimeError, ValueError) as error:

@@ -671,7 +671,7 @@ def test_a_signal_that_the_shell_has_it_ignore_is_ignored(running):
 def test_a_signal_ends_a_command_whose_output_nobody_reads():
     code = """
 import os, threading, signal
-from subsim.cli import say, stopping_at_once
+from subsim.cli.commands import say, stopping_at_once
 with stopping_at_once():
     threading.Timer(1, os.kill, (os.getpid(), signal.SIGTERM)).start()
     say("x" * 10_000_000)

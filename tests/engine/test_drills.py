@@ -266,12 +266,13 @@ def test_a_shard_is_killed_and_the_other_finishes(nurseries, nursery, tmp_path, 
     """Whatever number of shards the command is then repeated with, they do what is left, and nothing else."""
     monkeypatch.setattr(shards, "_PATIENCE", 0.01)
     first, second = nurseries
-    assert nursery.run(*RUN, "--out", "whole") == 0
+    many = (*RUN, "--seeds", 2048)  # enough that the other shard is still at work when it is looked for
+    assert nursery.run(*many, "--out", "whole") == 0
     moments = []
     for total in (1, 2, 3):
         out = tmp_path / f"r{total}"
-        child = first.start(*RUN, "--shard", "1/2", "--out", out)
-        second.start(*RUN, "--shard", "2/2", "--out", out)
+        child = first.start(*many, "--shard", "1/2", "--out", out)
+        second.start(*many, "--shard", "2/2", "--out", out)
         wait_for(lambda out=out: begun(out) > 4)
         kill(child)
         assert first.wait() == -signal.SIGKILL
@@ -282,17 +283,17 @@ def test_a_shard_is_killed_and_the_other_finishes(nurseries, nursery, tmp_path, 
             pass
         assert second.wait() == 0
         done = subsim.load_results(out).sizes["seed"]
-        assert 128 <= done < 256
+        assert 1024 <= done < 2048
         moments.append(done)
         asked = []
         for shard in range(1, total + 1):
-            words = (*RUN, *(("--shard", f"{shard}/{total}") if total > 1 else ()), "--out", out)
+            words = (*many, *(("--shard", f"{shard}/{total}") if total > 1 else ()), "--out", out)
             before = {file: file.stat().st_mtime_ns for file in (out / "run.zarr" / "bits").glob("c.*")}
             assert nursery.run(*words) == 0
             asked += [file for file, at in before.items() if file.stat().st_mtime_ns != at]
         assert len(asked) <= 1  # the chunk that it was killed at, at most
         assert files(out) == files(tmp_path / "whole")
-    tried(f"3 times SIGKILL to one of two shards; the other went on to {moments} of 256 seeds")
+    tried(f"3 times SIGKILL to one of two shards; the other went on to {moments} of 2,048 seeds")
 
 
 SWEEP = {"size": [3, 1], "scale": [1.0, 2.5]}
