@@ -6,7 +6,9 @@ import xarray as xr
 
 from subsim.analysis.summary import contrasts, grid_tables, mean_table
 from subsim.engine.study import Table
-from subsim.transfer import protocol
+from subsim.transfer.options import Config
+from subsim.transfer.roles import AUX_ONLY
+from subsim.transfer.study import distillation
 
 # Weights are N(0, 1/fan_in): the network of which m logits are imitated is the network with m, and one teacher serves
 # every m.
@@ -27,11 +29,11 @@ def report(results: xr.Dataset) -> list[Table]:
     return [*grid_tables(results.accuracy, "student.n_imitated", "Accuracy"), mean_table(results.images_less_noise)]
 
 
-study = protocol.study(
+study = distillation(
     "aux_logits",
-    __doc__,
-    protocol.AUX_ONLY,
-    config=protocol.Config(n_aux=max(M)),
+    title=__doc__,
+    students=AUX_ONLY,
+    config=Config(n_aux=max(M)),
     axes={"student.inputs": INPUTS, "student.n_imitated": M},
     derived=derived,
     report=report,

@@ -9,8 +9,9 @@ import xarray as xr
 from subsim.analysis.summary import contrasts, grid_tables, mean_table
 from subsim.engine.study import Table
 from subsim.training.optimisers import TrainingConfig
-from subsim.transfer import protocol
-from subsim.transfer.distillation import StudentConfig
+from subsim.transfer.options import Config, StudentConfig
+from subsim.transfer.roles import AUX_ONLY
+from subsim.transfer.study import distillation
 
 CLASSES = M = (2, 4, 6, 10)  # m = K holds the share of auxiliary logits at a half
 
@@ -34,13 +35,11 @@ def report(results: xr.Dataset) -> list[Table]:
     return [*grid_tables(results.accuracy, "n_class", "Accuracy"), mean_table(results.differences)]
 
 
-CONFIG = protocol.Config(
-    n_aux=max(M), teacher=TrainingConfig(steps=295), student=StudentConfig(batch=128, n_inputs=7_552)
-)
-study = protocol.study(
+CONFIG = Config(n_aux=max(M), teacher=TrainingConfig(steps=295), student=StudentConfig(batch=128, n_inputs=7_552))
+study = distillation(
     "classes_and_data",
-    __doc__,
-    protocol.AUX_ONLY,
+    title=__doc__,
+    students=AUX_ONLY,
     config=CONFIG,
     axes={"data": ("mnist5k", "fashion_mnist", "digits"), "n_class": CLASSES, "student.n_imitated": M},
     derived=derived,

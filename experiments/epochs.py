@@ -8,8 +8,9 @@ import xarray as xr
 from subsim.analysis.summary import contrasts, grid_tables, mean_table
 from subsim.engine.study import Table
 from subsim.training.optimisers import TrainingConfig
-from subsim.transfer import protocol
-from subsim.transfer.distillation import StudentConfig
+from subsim.transfer.options import Config, StudentConfig
+from subsim.transfer.roles import AUX_ONLY
+from subsim.transfer.study import distillation
 
 EPOCH = 59  # steps, of teacher and student alike: the paper's
 TEACHER_STEPS = tuple(EPOCH * epochs for epochs in (1, 2, 5, 10, 20))
@@ -38,17 +39,17 @@ def report(results: xr.Dataset) -> list[Table]:
     ]
 
 
-CONFIG = protocol.Config(
+CONFIG = Config(
     data="mnist5k",
     n_aux=10,
     every=EPOCH,
     teacher=TrainingConfig(steps=TEACHER_STEPS[-1]),
     student=StudentConfig(epochs=20, batch=128, n_inputs=7_552),
 )
-study = protocol.study(
+study = distillation(
     "epochs",
-    __doc__,
-    protocol.AUX_ONLY,
+    title=__doc__,
+    students=AUX_ONLY,
     teacher_steps=TEACHER_STEPS,
     config=CONFIG,
     derived=derived,

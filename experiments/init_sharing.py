@@ -8,33 +8,28 @@ import xarray as xr
 from subsim.analysis.summary import grid_tables
 from subsim.engine.study import Table
 from subsim.networks.mlp import LAYER_GROUPS
-from subsim.networks.parameters import perturbed, rescaled
-from subsim.transfer import protocol
-from subsim.transfer.protocol import Start, Student
+from subsim.networks.parameters import rescaled
+from subsim.transfer.roles import Start, Student, perturbed, rotated, sharing
+from subsim.transfer.study import distillation
 
 ANGLES = (0.2, 0.4, 0.8)
 DISTANCES = (0.3, 1.0, 3.0)  # in standard deviations of the init
 SCALES = (0.5, 2.0)
 
 
-def perturbed_by(distance: float) -> Start:
-    """Its teacher's reference and noise of that many standard deviations of the init."""
-    return lambda reference, stranger: perturbed(reference, stranger, distance)
-
-
 def scaled_by(factor: float) -> Start:
-    """Its teacher's reference at another scale."""
-    return lambda reference, _stranger: rescaled(reference, factor)
+    """The reference at another scale."""
+    return lambda reference, _independent: rescaled(reference, factor)
 
 
 PARTS = [part for size in (1, 2) for part in itertools.combinations(LAYER_GROUPS, size)]
 STUDENTS = (
     {"shared": Student()}
-    | {f"rotated {angle:g}": Student(protocol.turned(angle)) for angle in ANGLES}
-    | {f"perturbed {distance:g}": Student(perturbed_by(distance)) for distance in DISTANCES}
+    | {f"rotated {angle:g}": Student(rotated(angle)) for angle in ANGLES}
+    | {f"perturbed {distance:g}": Student(perturbed(distance)) for distance in DISTANCES}
     | {f"scaled {factor:g}": Student(scaled_by(factor)) for factor in SCALES}
-    | {" + ".join(part): Student(protocol.sharing(*part)) for part in PARTS}
-    | {"independent": Student(protocol.anothers)}
+    | {" + ".join(part): Student(sharing(*part)) for part in PARTS}
+    | {"independent": Student("independent")}
 )
 
 
@@ -43,10 +38,10 @@ def report(results: xr.Dataset) -> list[Table]:
     return grid_tables(results.accuracy, "condition", "Accuracy by start", "student.loss")
 
 
-study = protocol.study(
+study = distillation(
     "init_sharing",
-    __doc__,
-    STUDENTS,
+    title=__doc__,
+    students=STUDENTS,
     axes={"student.loss": ("kl", "mse")},
     report=report,
     paper={"seeds": 100},

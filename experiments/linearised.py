@@ -15,14 +15,15 @@ from subsim.data import datasets
 from subsim.data.inputs import pixels, uniform_noise
 from subsim.engine.study import Run, Study, Variable
 from subsim.networks import parameters
-from subsim.networks.mlp import NetworkConfig, make_mlp
-from subsim.networks.network import Network, Params, linearise
+from subsim.networks.mlp import MLPConfig, make_mlp
+from subsim.networks.network import Network, Params, linearised
 from subsim.options import hyper, require_choice, require_range
 from subsim.theory.linearised import Solution, limit_by_cg, recovered_fraction, sharpness
 from subsim.training.losses import imitated_logits, task_cross_entropy
 from subsim.training.optimisers import OptimiserName, TrainingConfig, TrainingHyper
-from subsim.transfer import distillation, measures
-from subsim.transfer.distillation import StudentConfig, StudentHyper, Task, logits
+from subsim.transfer import imitation, measures
+from subsim.transfer.imitation import Choice, Task, logits
+from subsim.transfer.options import StudentConfig, StudentHyper
 
 TEACHERS: list[OptimiserName] = ["momentum", "adam"]
 STUDENTS = ["student", "linearised student", "limit", "projection"]
@@ -30,7 +31,7 @@ NETWORKS = ["reference", "teacher", "linearised teacher", *STUDENTS]
 
 
 @dataclass(frozen=True)
-class Config(NetworkConfig):
+class Config(MLPConfig):
     """What changes the program."""
 
     n_aux: int = 10
@@ -97,7 +98,7 @@ def run(config: Config, network: Network, n_class: int, train: Task, test: Task,
     """Two teachers of one reference, and for each a student, its linearised twin, and where that ends."""
     keys = dict(zip(("own", "teacher", "inputs", "student", "power"), jax.random.split(key, 5), strict=True))
     reference = network.init(keys["own"])
-    tangent = network._replace(apply=linearise(network.apply, reference))
+    tangent = linearised(network, reference)
     bank = uniform_noise(keys["inputs"], config.n_inputs, train.images.values.shape[1])
 
     def trait_loss(network: Network, params: Params) -> Array:
@@ -113,16 +114,15 @@ def run(config: Config, network: Network, n_class: int, train: Task, test: Task,
     def teach(optimiser: OptimiserName, rate: Any) -> Params:
         rule = TrainingConfig(steps=config.teacher_steps, batch=config.teacher_batch, optimiser=optimiser)
         size = traced(TrainingHyper(), learning_rate=rate, momentum=numbers.momentum)
-        taught = distillation.train_teacher(keys["teacher"], network, reference, train, n_class, rule, size).params
+        taught = imitation.train_teacher(keys["teacher"], network, reference, train, n_class, rule, size).params
         return optax.tree.add_scale(reference, numbers.teacher_scale, parameters.displacement(taught, reference))
 
     def imitate(student: Network, targets: Array) -> Params:
         rule = StudentConfig(steps=config.student_steps, batch=config.n_inputs, optimiser="momentum", loss="mse")
         size = traced(StudentHyper(), learning_rate=student_rate, momentum=numbers.momentum)
-        start, mask = distillation.stack(reference), imitated_logits(n_class, config.n_aux)[0][None]
-        trained = distillation.train_students(
-            keys["student"], student, start, mask, distillation.recorded(bank, targets), rule, size
-        )
+        aux = Choice(imitated_logits(n_class, config.n_aux)[0][None])
+        data = imitation.recorded(keys["student"], bank, targets)
+        trained = imitation.train_students(keys["student"], student, imitation.stack(reference), aux, data, rule, size)
         return jax.tree.map(lambda leaf: leaf[0], trained.params)
 
     def end(targets: Array) -> Solution:
@@ -169,13 +169,13 @@ def run(config: Config, network: Network, n_class: int, train: Task, test: Task,
     student_rate = numbers.student_share * largest_step(lambda params: imitation_loss(tangent, params, 0.0))
     teacher_rate = numbers.teacher_share * largest_step(lambda params: trait_loss(tangent, params))
     rates = dict(zip(TEACHERS, (teacher_rate, numbers.adam_rate), strict=True))
-    return jax.vmap(transfer)(distillation.stack(*(teach(name, rate) for name, rate in rates.items())))
+    return jax.vmap(transfer)(imitation.stack(*(teach(name, rate) for name, rate in rates.items())))
 
 
 def make_run(config: Config, data: datasets.Dataset) -> Run:
     """The run of `config` on `data`, with the images as arguments of the compiled program."""
     network = make_mlp(config, data.train_images.shape[1], data.n_class)
-    return jax.tree_util.Partial(functools.partial(run, config, network, data.n_class), *distillation.tasks(data))
+    return jax.tree_util.Partial(functools.partial(run, config, network, data.n_class), *imitation.tasks(data))
 
 
 def check(config: Config, hyper: Hyper) -> None:

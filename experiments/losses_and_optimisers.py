@@ -10,9 +10,9 @@ import xarray as xr
 from subsim.analysis.summary import contrasts, grid_tables, mean_table
 from subsim.engine.study import Table
 from subsim.training.optimisers import TrainingConfig
-from subsim.transfer import protocol
-from subsim.transfer.distillation import StudentConfig
-from subsim.transfer.protocol import Student
+from subsim.transfer.options import Config, StudentConfig
+from subsim.transfer.roles import Student
+from subsim.transfer.study import distillation
 
 OPTIMISERS = ("sgd", "momentum", "adam")
 
@@ -35,13 +35,13 @@ def report(results: xr.Dataset) -> list[Table]:
     return [*tables, mean_table(results.temperature)]
 
 
-CONFIG = protocol.Config(
+CONFIG = Config(
     data="mnist5k", n_aux=10, teacher=TrainingConfig(steps=295), student=StudentConfig(batch=128, n_inputs=7_552)
 )
-study = protocol.study(
+study = distillation(
     "losses_and_optimisers",
-    __doc__,
-    {"student (aux. only)": Student()},
+    title=__doc__,
+    students={"student (aux. only)": Student()},
     config=CONFIG,
     axes={
         "student.optimiser": OPTIMISERS,

@@ -6,7 +6,7 @@ import xarray as xr
 
 from subsim.analysis.summary import mean_table
 from subsim.engine.study import Table
-from subsim.transfer import protocol
+from subsim.transfer.study import distillation
 
 
 def report(results: xr.Dataset) -> list[Table]:
@@ -14,9 +14,7 @@ def report(results: xr.Dataset) -> list[Table]:
     return [mean_table(results.accuracy, f"Accuracy on {results.attrs['config']['data']}")]
 
 
-study = protocol.study(
-    "mnist_aux_logits", __doc__, protocol.FIGURE_10, report=report, seeds=100, cost="18 minutes on 2 cores"
-)
+study = distillation("mnist_aux_logits", title=__doc__, report=report, seeds=100, cost="18 minutes on 2 cores")
 
 if __name__ == "__main__":
     from subsim.cli import main

@@ -9,9 +9,9 @@ from subsim.analysis.factorial import main_effects, variance_shares
 from subsim.analysis.summary import mean_interval, mean_table
 from subsim.engine.study import Table
 from subsim.training.optimisers import TrainingConfig
-from subsim.transfer import protocol
-from subsim.transfer.distillation import StudentConfig
-from subsim.transfer.protocol import Student
+from subsim.transfer.options import Config, StudentConfig
+from subsim.transfer.roles import Student
+from subsim.transfer.study import distillation
 
 
 def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
@@ -32,7 +32,7 @@ def report(results: xr.Dataset) -> list[Table]:
     ]
 
 
-CONFIG = protocol.Config(
+CONFIG = Config(
     data="mnist5k",
     every=295,
     teacher=TrainingConfig(steps=295),
@@ -45,10 +45,10 @@ AXES = {
     "student.batch": (128, 512),
     "student.learning_rate": (3e-4, 1e-3),
 }
-study = protocol.study(
+study = distillation(
     "reconcile",
-    __doc__,
-    {"student (aux. only)": Student()},
+    title=__doc__,
+    students={"student (aux. only)": Student()},
     config=CONFIG,
     axes=AXES,
     derived=derived,

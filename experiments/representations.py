@@ -8,13 +8,14 @@ import xarray as xr
 from subsim.analysis.summary import grid_tables, mean_table, rank_correlation
 from subsim.engine.study import Table, Variable
 from subsim.training.optimisers import TrainingConfig
-from subsim.transfer import hidden, protocol
-from subsim.transfer.distillation import StudentConfig
-from subsim.transfer.protocol import FIGURE_10, Student, sharing, turned
+from subsim.transfer import features
+from subsim.transfer.options import Config, StudentConfig
+from subsim.transfer.roles import FIGURE_10, Student, rotated, sharing
+from subsim.transfer.study import distillation
 
 # One student for each thing that the other studies vary: its start, its inputs, its loss, its optimiser, its batch.
-STARTS = {
-    "turned by .4": turned(0.4),
+STARTS: dict[str, Any] = {
+    "rotated by .4": rotated(0.4),
     "another's heads": sharing("hidden"),
     "another's hidden layers": sharing("class_head", "aux_head"),
 }
@@ -31,7 +32,7 @@ VARIED: dict[str, dict[str, Any]] = {
 STUDENTS = (
     FIGURE_10
     | {name: Student(start) for name, start in STARTS.items()}
-    | {name: Student(options=options) for name, options in VARIED.items()}
+    | {name: Student(**options) for name, options in VARIED.items()}
 )
 # A class logit that is imitated is taught, whatever the hidden layers do.
 UNSEEN = [name for name, student in STUDENTS.items() if student.imitates == "aux"]
@@ -65,15 +66,15 @@ def report(results: xr.Dataset) -> list[Table]:
     ]
 
 
-study = protocol.study(
+study = distillation(
     "representations",
-    __doc__,
-    STUDENTS,
-    measured={
-        "compared": (hidden.compared, Variable("a measure of hidden layers or weights", ("condition", "measure")))
+    title=__doc__,
+    students=STUDENTS,
+    measures={
+        "compared": (features.compared, Variable("a measure of hidden layers or weights", ("condition", "measure")))
     },
-    coords={"measure": list(hidden.MEASURES)},
-    config=protocol.Config(
+    coords={"measure": list(features.MEASURES)},
+    config=Config(
         data="mnist5k",
         n_aux=max(M),
         teacher=TrainingConfig(steps=295),
@@ -84,7 +85,7 @@ study = protocol.study(
     report=report,
     seeds=8,
     cost="9 minutes on 2 cores",
-    paper={"seeds": 100, "config": protocol.Config(n_aux=max(M), student=StudentConfig(steps=295))},
+    paper={"seeds": 100, "config": Config(n_aux=max(M), student=StudentConfig(steps=295))},
     precisions=("float32", "float64"),
 )
 

@@ -17,6 +17,7 @@ from subsim.data.inputs import labelled_clusters, pixels, uniform_noise
 from subsim.engine.study import Run, Study, Table, Variable
 from subsim.networks.initial import initial_variances
 from subsim.networks.mlp import LAYER_GROUPS, make_mlp
+from subsim.networks.network import Params
 from subsim.networks.parameters import mixed, rotated
 from subsim.options import hyper, require_range
 from subsim.theory.problems import Data, ProblemConfig, trait_on
@@ -65,22 +66,22 @@ def run(config: ProblemConfig, key: Array, numbers: Hyper) -> Record:
     trait_loss = trait_on(network, data, config.n_class)
     aux_only, _ = imitated_logits(config.n_class, config.n_aux)
 
-    def step(loss: str, shared: Array) -> dict[str, Array]:
+    def step(loss: str, student: Params, variances: Params) -> dict[str, Array]:
         def value(z: Array, y: Array) -> Array:
             return IMITATION_LOSSES[loss].value(z, y, aux_only)
 
         setting = (network.apply, theta_0, trait_loss, value, data.inputs)
-        student = mixed(theta_0, turned, shared)
         parted = against_offset(*setting, student, eps=numbers.eps, alpha=numbers.alpha)
-        spread = jnp.sin(numbers.angle) * small_angle_spread(*setting, mixed(nowhere, variances, shared))
+        spread = jnp.sin(numbers.angle) * small_angle_spread(*setting, variances)
         return {**parted._asdict(), "spread": spread}
 
     theta_0 = network.init(own)
     variances = initial_variances(config.init, theta_0)
     nowhere = jax.tree.map(jnp.zeros_like, variances)
     turned = rotated(theta_0, network.init(other), numbers.angle)
-    shared = jnp.array([[group in groups for group in LAYER_GROUPS] for groups in SHARED])
-    steps = [jax.vmap(functools.partial(step, loss))(shared) for loss in LOSSES]
+    pairs = [(mixed(network, theta_0, turned, groups), mixed(network, nowhere, variances, groups)) for groups in SHARED]
+    students = jax.tree.map(lambda *each: jnp.stack(each), *pairs)
+    steps = [jax.vmap(functools.partial(step, loss))(*students) for loss in LOSSES]
     return Record(**{name: jnp.stack([one[name] for one in steps]) for name in Record._fields})
 
 

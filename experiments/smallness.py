@@ -17,7 +17,7 @@ from subsim.analysis.summary import median_interval
 from subsim.data.inputs import labelled_clusters, pixels, uniform_noise
 from subsim.engine.study import Run, Study, Table, Variable
 from subsim.networks.initial import InitScheme
-from subsim.networks.mlp import NetworkConfig, make_mlp
+from subsim.networks.mlp import MLPConfig, make_mlp
 from subsim.options import hyper, require, require_range
 from subsim.theory.problems import Data, trait_on
 from subsim.theory.smallness import Smallness, critical_eps
@@ -49,9 +49,9 @@ class Config:
     """Step sizes in the scan for the first crossing, evenly spaced in their logarithm: five a decade by default."""
 
     @property
-    def network(self) -> NetworkConfig:
+    def network(self) -> MLPConfig:
         """Width and depth as the network takes them."""
-        return NetworkConfig(widths=(self.width,) * self.depth, n_aux=self.n_aux, init=self.init)
+        return MLPConfig(widths=(self.width,) * self.depth, n_aux=self.n_aux, init=self.init)
 
 
 @hyper

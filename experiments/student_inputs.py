@@ -11,9 +11,11 @@ from subsim.analysis.summary import contrasts, grid_tables, mean_table
 from subsim.data import inputs
 from subsim.engine.study import Table, Variable
 from subsim.training.optimisers import TrainingConfig
-from subsim.transfer import measures, protocol
-from subsim.transfer.distillation import StudentConfig
-from subsim.transfer.protocol import Seen, Student
+from subsim.transfer import measures
+from subsim.transfer.options import Config, StudentConfig
+from subsim.transfer.roles import Student
+from subsim.transfer.state import State
+from subsim.transfer.study import distillation
 
 COVARIANCE = "images' covariance"
 # All of a seed's inputs are made of one draw of white noise, and imitated from one teacher.
@@ -33,15 +35,15 @@ INPUTS: dict[str, dict[str, Any]] = {
 }
 KINDS = list(INPUTS)[:6]
 M = (10, 50)
-STUDENTS = {name: Student(options=options) for name, options in INPUTS.items()}
-STRANGERS = {f"{kind}, cross-model": Student(protocol.anothers, options=INPUTS[kind]) for kind in KINDS}
+STUDENTS = {name: Student(**options) for name, options in INPUTS.items()}
+STRANGERS = {f"{kind}, cross-model": Student("independent", **INPUTS[kind]) for kind in KINDS}
 
 
-def covariance(seen: Seen) -> Float[Array, " quantity"]:
+def covariance(state: State) -> Float[Array, " quantity"]:
     """Of what the student sees: the spread of its covariance over directions, and its mean square."""
-    assert seen.lessons is not None
-    at, n = seen.lessons.at, seen.lessons.n
-    mean, covariance = inputs.moments_of(lambda index: at(index)[0], n)
+    assert state.data is not None
+    at, n = state.data.at, state.data.n
+    mean, covariance = inputs.moments_of(lambda index: at(index)[0].T, n)
     square = jnp.mean(jnp.diag(covariance) + jnp.square(mean))
     return jnp.stack([measures.effective_rank(covariance), measures.top_share(covariance), square])
 
@@ -64,15 +66,15 @@ def report(results: xr.Dataset) -> list[Table]:
     return [*grid_tables(taught, "condition", title, "student.n_imitated"), mean_table(results.differences)]
 
 
-study = protocol.study(
+study = distillation(
     "student_inputs",
-    __doc__,
-    STUDENTS | STRANGERS,
-    measured={
+    title=__doc__,
+    students=STUDENTS | STRANGERS,
+    measures={
         "input_covariance": (covariance, Variable("of the student's inputs", ("student", "quantity"), "see quantity"))
     },
     coords={"quantity": ["effective rank", "top eigenvalue's share", "mean square"]},
-    config=protocol.Config(
+    config=Config(
         n_aux=max(M),
         data="mnist5k",
         teacher=TrainingConfig(steps=295),
@@ -83,7 +85,7 @@ study = protocol.study(
     report=report,
     seeds=8,
     cost="8 minutes on 2 cores",
-    paper={"seeds": 100, "config": protocol.Config(n_aux=max(M), student=StudentConfig(steps=295))},
+    paper={"seeds": 100, "config": Config(n_aux=max(M), student=StudentConfig(steps=295))},
 )
 
 if __name__ == "__main__":

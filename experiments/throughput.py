@@ -22,7 +22,7 @@ from subsim.data.datasets import Dataset
 from subsim.engine.settings import fixed
 from subsim.engine.simulate import simulate
 from subsim.engine.study import Precision, Run, Study, Table, Variable
-from subsim.networks.mlp import NetworkConfig, make_mlp
+from subsim.networks.mlp import MLPConfig, make_mlp
 from subsim.options import field_names, require, require_choice, require_range
 from subsim.theory.problems import draw_problem
 from subsim.theory.single_step import single_step
@@ -174,7 +174,7 @@ def time_batched(size: Figure10, data: Dataset) -> float:
 
 def check_run(size: Check, key: Array, _: Any = None) -> dict[str, Array]:
     """One seed of the single-step check."""
-    network = make_mlp(NetworkConfig(size.widths, size.n_aux), size.pixels, size.n_class)
+    network = make_mlp(MLPConfig(size.widths, size.n_aux), size.pixels, size.n_class)
     problem = draw_problem(key, network, size.pixels, size.n_class, size.batch)
     aux_only, _ = imitated_logits(size.n_class, size.n_aux)
 

@@ -8,8 +8,8 @@ from subsim.analysis.summary import mean_table
 from subsim.engine.study import Table
 from subsim.training.optimisers import TrainingConfig
 from subsim.transfer import filtering
-from subsim.transfer.distillation import StudentConfig
-from subsim.transfer.traits import Filters, Student
+from subsim.transfer.filtered import Filters, Student
+from subsim.transfer.options import StudentConfig
 
 STUDENTS = {
     "shared base": Student(),

@@ -16,14 +16,16 @@ from jaxtyping import Array, Float
 from subsim.analysis.summary import mean_interval
 from subsim.data import datasets, inputs
 from subsim.engine.study import Run, Study, Table, Variable
-from subsim.networks.mlp import NetworkConfig, make_mlp
+from subsim.networks import network as networks
+from subsim.networks.mlp import MLPConfig, make_mlp
 from subsim.networks.network import Network, Params
 from subsim.options import hyper, require, require_choice, require_range
 from subsim.theory import trajectory
 from subsim.training.losses import imitated_logits, imitation_kl, task_cross_entropy
 from subsim.training.optimisers import OptimiserName, TrainingConfig, TrainingHyper, check_training, steps_of
-from subsim.transfer import distillation, measures
-from subsim.transfer.distillation import StudentConfig, StudentHyper, Task
+from subsim.transfer import imitation, measures
+from subsim.transfer.imitation import Choice, Task
+from subsim.transfer.options import StudentConfig, StudentHyper, check_student
 
 OPTIMISERS: list[OptimiserName] = ["sgd", "adam"]
 INTERVENTIONS = ["none", "projected", "projected while positive", "liminal"]
@@ -32,7 +34,7 @@ LAYERS = ["aux_head", "class_head", "hidden.0", "hidden.1"]
 
 
 @dataclass(frozen=True)
-class Config(NetworkConfig):
+class Config(MLPConfig):
     """The protocol of Figure 10, its aux.-only students, and what is watched."""
 
     data: datasets.Name = "mnist5k"
@@ -87,29 +89,29 @@ class Record(NamedTuple):
 def run(config: Config, network: Network, n_class: int, train: Task, test: Task, key: Array, numbers: Hyper) -> Record:
     """A teacher, and its students of both starts by every optimiser under every intervention."""
     keys = dict(zip(("own", "other", "teacher", "inputs", "student"), jax.random.split(key, 5), strict=True))
-    reference, stranger = network.init(keys["own"]), network.init(keys["other"])
-    teacher = distillation.train_teacher(
+    reference, independent = network.init(keys["own"]), network.init(keys["other"])
+    teacher = imitation.train_teacher(
         keys["teacher"], network, reference, train, n_class, config.teacher, numbers.teacher
     ).params
-    lessons = distillation.make_lessons(keys["inputs"], network, teacher, config.student, numbers.student, train.images)
+    data = imitation.make_imitation(keys["inputs"], network, teacher, config.student, numbers.student, train.images)
     aux_only, all_logits = imitated_logits(n_class, config.n_aux, numbers.student.n_imitated)
     n = min(config.trait_images, train.labels.shape[0])
     first = jnp.arange(n)
-    images, labels, probe = inputs.columns(train.images, first), train.labels[:n], lessons.at(first)[0]
-    steps = steps_of(config.student, lessons.n)
-    epoch = -(-lessons.n // config.student.batch)
+    images, labels, probe = inputs.examples(train.images, first), train.labels[:n], data.at(first)[0]
+    steps = steps_of(config.student, data.n)
+    epoch = -(-data.n // config.student.batch)
 
     def trait_loss(params: Params) -> Array:
-        return jnp.mean(jax.vmap(task_cross_entropy)(network.apply(params, images)[:n_class].T, labels))
+        return jnp.mean(jax.vmap(task_cross_entropy)(networks.logits(network, params, images)[:, :n_class], labels))
 
     def accuracy(params: Params) -> Array:
-        return measures.accuracy(distillation.logits(network, params, test.images)[:, :n_class], test.labels)
+        return measures.accuracy(imitation.logits(network, params, test.images)[:, :n_class], test.labels)
 
     def pull_to(start: Params) -> trajectory.Loss:
-        then = network.apply(start, probe).T
+        then = networks.logits(network, start, probe)
 
         def pull(params: Params) -> Array:
-            now = network.apply(params, probe).T
+            now = networks.logits(network, params, probe)
             return jnp.mean(jax.vmap(lambda z, y: imitation_kl(z, y, all_logits))(now, then))
 
         return pull
@@ -124,11 +126,11 @@ def run(config: Config, network: Network, n_class: int, train: Task, test: Task,
 
     def students(optimiser: OptimiserName, intervention: str) -> dict[str, Array]:
         """Both starts, along a leading axis."""
-        starts, masks = distillation.stack(reference, stranger), jnp.stack([aux_only, aux_only])
-        found = distillation.train_students(
-            keys["student"], network, starts, masks, lessons,
+        starts, aux = imitation.stack(reference, independent), Choice(jnp.stack([aux_only, aux_only]))
+        found = imitation.train_students(
+            keys["student"], network, starts, aux, data,
             replace(config.student, optimiser=optimiser), numbers.sgd if optimiser == "sgd" else numbers.student,
-            functools.partial(around, intervention),
+            around=functools.partial(around, intervention),
         )  # fmt: skip
         moments = found.state.moments
         return {
@@ -141,14 +143,14 @@ def run(config: Config, network: Network, n_class: int, train: Task, test: Task,
             **moments._asdict(),
         }
 
-    rows = [distillation.stack(*(students(name, what) for what in INTERVENTIONS)) for name in OPTIMISERS]
-    return Record(teacher=accuracy(teacher), **distillation.stack(*rows))
+    rows = [imitation.stack(*(students(name, what) for what in INTERVENTIONS)) for name in OPTIMISERS]
+    return Record(teacher=accuracy(teacher), **imitation.stack(*rows))
 
 
 def make_run(config: Config, data: datasets.Dataset) -> Run:
     """The run of `config` on `data`, with the images as arguments of the compiled program."""
     network = make_mlp(config, data.train_images.shape[1], data.n_class)
-    return jax.tree_util.Partial(functools.partial(run, config, network, data.n_class), *distillation.tasks(data))
+    return jax.tree_util.Partial(functools.partial(run, config, network, data.n_class), *imitation.tasks(data))
 
 
 def steps_made(config: Config, n: int) -> list[int]:
@@ -159,8 +161,8 @@ def steps_made(config: Config, n: int) -> list[int]:
 def check(config: Config, numbers: Hyper) -> None:
     """Refuse options that contradict each other."""
     check_training("teacher", config.teacher, numbers.teacher)
-    distillation.check_student("student", config.student, numbers.student, config.n_aux)
-    distillation.check_student("sgd", config.student, numbers.sgd, config.n_aux)
+    check_student("student", config.student, numbers.student, config.n_aux)
+    check_student("sgd", config.student, numbers.sgd, config.n_aux)
     require_range(config, "every", "trait_images", least=1, whole=True)
     require_range(numbers, "liminal_weight", least=0)
     require_range(numbers, "liminal_steps", least=0, whole=True)

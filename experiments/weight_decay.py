@@ -12,16 +12,18 @@ from subsim.analysis.summary import grid_tables
 from subsim.engine.study import Table, Variable
 from subsim.networks import parameters
 from subsim.training.optimisers import TrainingConfig
-from subsim.transfer import hidden, protocol
-from subsim.transfer.distillation import StudentConfig
-from subsim.transfer.protocol import Seen, Student
+from subsim.transfer import features
+from subsim.transfer.options import Config, StudentConfig
+from subsim.transfer.roles import Student
+from subsim.transfer.state import State
+from subsim.transfer.study import distillation
 
 
-def of_student(seen: Seen) -> Float[Array, " measure"]:
+def of_student(state: State) -> Float[Array, " measure"]:
     """The norm of the class head's weights as a share of what it was, and what the teacher's head makes of it all."""
-    now, then = (parameters.layers(params)["class_head"] for params in (seen.params, seen.start))
+    now, then = (parameters.layers(params)["class_head"] for params in (state.parameters, state.start))
     norm = optax.tree.norm(now) / optax.tree.norm(then)
-    return jnp.stack([norm, hidden.with_teachers_head(seen)])
+    return jnp.stack([norm, features.with_teachers_head(state)])
 
 
 def report(results: xr.Dataset) -> list[Table]:
@@ -34,18 +36,18 @@ def report(results: xr.Dataset) -> list[Table]:
     ]
 
 
-CONFIG = protocol.Config(
+CONFIG = Config(
     data="mnist5k",
     n_aux=10,
     every=59,
     teacher=TrainingConfig(steps=295),
     student=StudentConfig(epochs=20, batch=128, n_inputs=7_552),
 )
-study = protocol.study(
+study = distillation(
     "weight_decay",
-    __doc__,
-    {"student (aux. only)": Student()},
-    measured={"measured": (of_student, Variable("of the student, see measure", ("student", "measure")))},
+    title=__doc__,
+    students={"student (aux. only)": Student()},
+    measures={"measured": (of_student, Variable("of the student, see measure", ("student", "measure")))},
     coords={"measure": ["norm of the class head / at the start", "accuracy with the teacher's class head"]},
     config=CONFIG,
     axes={

@@ -8,12 +8,12 @@ import xarray as xr
 from subsim.analysis.summary import contrasts, grid_tables, lowest_common, matched, mean_table
 from subsim.engine.study import Table
 from subsim.training.optimisers import TrainingConfig
-from subsim.transfer import protocol
-from subsim.transfer.distillation import StudentConfig
-from subsim.transfer.protocol import Student
+from subsim.transfer.options import Config, StudentConfig
+from subsim.transfer.roles import Student
+from subsim.transfer.study import distillation
 
 FOLLOWERS = {"student": Student(), "linearised student": Student(linear=True)}
-STUDENTS = FOLLOWERS | {"cross-model": Student(protocol.anothers)}
+STUDENTS = FOLLOWERS | {"cross-model": Student("independent")}
 WIDTHS = (64, 128, 256, 512, 1024, 2048)
 WIDEST = {1: 2048, 2: 1024, 3: 512, 4: 512}  # at each depth, what two cores finish in the time
 
@@ -57,17 +57,17 @@ def report(results: xr.Dataset) -> list[Table]:
     ]
 
 
-CONFIG = protocol.Config(
+CONFIG = Config(
     data="mnist5k",
     n_aux=10,
     every=29,
     teacher=TrainingConfig(steps=295, batch=256),
     student=StudentConfig(batch=128, n_inputs=7_552),
 )
-study = protocol.study(
+study = distillation(
     "width_depth",
-    __doc__,
-    STUDENTS,
+    title=__doc__,
+    students=STUDENTS,
     config=CONFIG,
     axes={"widths": shapes(WIDEST)},
     derived=derived,

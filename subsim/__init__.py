@@ -21,6 +21,20 @@ if TYPE_CHECKING:
 
 # Public name -> where it is defined. Looked up on first use, so that the command line starts without jax.
 _PUBLIC = {
+    "Config": "transfer.options:Config",
+    "Hyper": "transfer.options:Hyper",
+    "Network": "networks.network:Network",
+    "State": "transfer.state:State",
+    "Student": "transfer.roles:Student",
+    "Subset": "transfer.roles:Subset",
+    "Teacher": "transfer.roles:Teacher",
+    "Trait": "transfer.traits:Trait",
+    "distillation": "transfer.study:distillation",
+    "from_equinox": "networks.adapters:from_equinox",
+    "from_flax": "networks.adapters:from_flax",
+    "perturbed": "transfer.roles:perturbed",
+    "rotated": "transfer.roles:rotated",
+    "sharing": "transfer.roles:sharing",
     "Study": "engine.study:Study",
     "Table": "engine.study:Table",
     "UserError": "options:UserError",

@@ -106,7 +106,7 @@ def replaced(options: Any, name: str, value: Any) -> Any:
     return options._replace(**{head: value})
 
 
-def told(options: T, values: Mapping[str, Any]) -> T:
+def overridden(options: T, values: Mapping[str, Any]) -> T:
     """A copy of a frozen dataclass with those of `values` that name its fields, unchecked: they may be traced."""
     changed = copy.copy(options)
     for name in set(field_names(options)) & set(values):

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
-from subsim.networks.mlp import NetworkConfig, make_mlp
+from subsim.networks.mlp import MLPConfig, make_mlp
 from subsim.networks.network import Network, Params
 from subsim.theory.problems import N_AUX, N_CLASS, N_PIXELS, Problem, draw_problem
 from subsim.theory.single_step import Imitation, OutputLoss, descent, imitate
@@ -76,7 +76,7 @@ def mlp(
     widths: tuple[int, ...] = (8, 8), n_aux: int = N_AUX, activation: Callable[[Array], Array] = jax.nn.relu
 ) -> Network:
     """The small MLP of the claims, 16-8-8-(4+3) with ReLU unless told otherwise."""
-    return make_mlp(NetworkConfig(widths, n_aux), N_PIXELS, N_CLASS, activation)
+    return make_mlp(MLPConfig(widths, n_aux), N_PIXELS, N_CLASS, activation)
 
 
 def draw(key: Array, network: Network) -> Problem:

@@ -19,9 +19,11 @@ BLOCK = 4096
 
 
 class Bank(NamedTuple):
-    """n inputs, stored compactly: pixels = values * scale + shift, then coloured, then real images put in some places.
+    """n inputs, stored compactly: pixels = values * scale + shift, then coloured, then real images put in some places,
+    then all pixels in another order.
 
-    `values` has shape (n, pixels), 8-bit integers wherever the law allows it; `scale` and `shift` are scalars.
+    `values` has shape (n, pixels), 8-bit integers wherever the law allows it; `scale` and `shift` are scalars; `order`
+    is a permutation of the pixels, or None.
     """
 
     values: Num[Array, "n pixels"]
@@ -29,6 +31,7 @@ class Bank(NamedTuple):
     shift: Any
     colour: "Colour | None" = None
     real: "Real | None" = None
+    order: Any = None
 
 
 class Colour(NamedTuple):
@@ -63,7 +66,12 @@ def columns(bank: Bank, index: Int[Array, " batch"]) -> Float[Array, "pixels bat
     if bank.real is not None:
         which = bank.real.which[index]
         x = jnp.where((which >= 0)[None], columns(bank.real.images, which), x)
-    return x
+    return x if bank.order is None else x[bank.order]
+
+
+def examples(bank: Bank, index: Int[Array, " batch"]) -> Float[Array, "batch pixels"]:
+    """The pixels of the inputs at `index`, shape (batch,), one input a row, as floats of the precision in force."""
+    return columns(bank, index).T
 
 
 def _exact_product(a: Array, b: Array) -> Array:
@@ -119,6 +127,20 @@ def scaled(bank: Bank, factor: Any) -> Bank:
         colour=None if colour is None else colour._replace(centre=colour.centre * factor),
         real=None if real is None else real._replace(images=scaled(real.images, factor)),
     )
+
+
+def shifted(bank: Bank, amount: Any) -> Bank:
+    """The same inputs with `amount`, which may be traced, added to every pixel."""
+    amount = jnp.asarray(amount, jnp.result_type(float))
+    real = None if bank.real is None else bank.real._replace(images=shifted(bank.real.images, amount))
+    if bank.colour is None:
+        return bank._replace(shift=bank.shift + amount, real=real)
+    return bank._replace(colour=bank.colour._replace(centre=bank.colour.centre + amount), real=real)
+
+
+def permuted(key: Key[Array, ""], bank: Bank) -> Bank:
+    """The same inputs with their pixels in another order, the same one for all, drawn from `key`."""
+    return bank._replace(order=jax.random.permutation(key, bank.values.shape[1]))
 
 
 def mixture(key: Key[Array, ""], noise: Bank, images: Bank, share: Any) -> Bank:

@@ -1,4 +1,4 @@
-"""The network: a multi-layer perceptron with a class head and an auxiliary head on the same features."""
+"""The paper's network: a multi-layer perceptron with a class head and an auxiliary head on the same features."""
 
 import itertools
 from collections.abc import Callable, Sequence
@@ -16,14 +16,15 @@ from subsim.options import require_choice, require_range
 
 Activation = Literal["relu", "tanh", "gelu"]
 LAYER_GROUPS = ("hidden", "class_head", "aux_head")
+_ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"relu": jax.nn.relu, "tanh": jnp.tanh, "gelu": jax.nn.gelu}
 
 
 @dataclass(frozen=True)
-class NetworkConfig:
+class MLPConfig:
     """The shape of the network and the law of its initial parameters."""
 
     widths: tuple[int, ...] = (256, 256)
-    """Units in each hidden layer, one number a layer."""
+    """Units in each hidden layer, one number a layer; none: a linear network."""
     n_aux: int = 3
     """Number of auxiliary logits, which no task loss ever sees."""
     init: InitScheme = "lecun"
@@ -32,26 +33,24 @@ torch: the default of PyTorch's nn.Linear, weights and biases uniform on +-1/sqr
 
     activation: Activation = "relu"
     """Between the layers."""
+    layer_norm: bool = False
+    """Whether the units of each hidden layer are normalised before the activation, with a learned scale and shift."""
 
     def __post_init__(self) -> None:
-        require_range(self, "widths", "n_aux", least=1, whole=True)
+        require_range(self, "n_aux", least=1, whole=True)
+        if self.widths:
+            require_range(self, "widths", least=1, whole=True)
         require_choice("init", self.init, INITIALISERS)
         require_choice("activation", self.activation, _ACTIVATIONS)
 
 
-_ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"relu": jax.nn.relu, "tanh": jnp.tanh, "gelu": jax.nn.gelu}
+def product_of(precision: str | None) -> Callable[[Array, Array], Array]:
+    """Return the matrix product w @ x in `precision`, w of shape (out, in), x of shape (in,) or (in, n).
 
-
-def _product(w: Float[Array, "out in"], x: Float[Array, "in *n"]) -> Float[Array, "out *n"]:
-    """w @ x in the precision in force; bfloat16 rounds the operands of this product, and of its gradients' products,
-    and keeps float32 sums.
-
-    Rounded here, because XLA's CPU backend passes over the precision that is asked of a float32 product.
+    bfloat16 rounds the operands of this product, and of its gradients' products, and keeps float32 sums: here, because
+    XLA's CPU backend passes over the precision that is asked of a float32 product.
     """
-    config: Any = jax.config  # whose settings some versions of jax do not declare
-    if config.jax_default_matmul_precision == "bfloat16":
-        return _rounded_product(w, x)
-    return jnp.matmul(w, x)
+    return _rounded_product if precision == "bfloat16" else jnp.matmul
 
 
 def _bfloat16_product(a: Array, b: Array, sum_over: tuple[int, int]) -> Array:
@@ -94,11 +93,19 @@ class Layer(nnx.Module):
         self.bias = nnx.Param(initialise_bias(rngs.params(), (fan_out,), dtype))
 
 
-def _affine(layers: Sequence[Layer], x: Float[Array, "fan_in *n"]) -> Float[Array, "fan_out *n"]:
-    """Outputs of `layers`, one below the other, by one matrix product."""
-    weight = jnp.concatenate([layer.weight[...] for layer in layers])
-    bias = jnp.concatenate([layer.bias[...] for layer in layers])
-    return _product(weight, x) + (bias[:, None] if x.ndim == 2 else bias)
+class Norm(nnx.Module):
+    """Layer normalisation of columns, with `scale` and `shift` of shape (width,), at first 1 and 0."""
+
+    def __init__(self, width: int):
+        dtype = jnp.result_type(float)
+        self.scale, self.shift = nnx.Param(jnp.ones(width, dtype)), nnx.Param(jnp.zeros(width, dtype))
+
+    def __call__(self, x: Float[Array, "width *n"]) -> Float[Array, "width *n"]:
+        """Return `x` with mean 0 and variance 1 over its units, scaled and shifted."""
+        x = x - jnp.mean(x, axis=0, keepdims=True)
+        x = x * jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=0, keepdims=True) + 1e-6)
+        scale, shift = self.scale[...], self.shift[...]
+        return x * scale + shift if x.ndim == 1 else x * scale[:, None] + shift[:, None]
 
 
 class MLP(nnx.Module):
@@ -106,52 +113,73 @@ class MLP(nnx.Module):
 
     def __init__(
         self,
-        config: NetworkConfig,
+        config: MLPConfig,
         n_pixels: int,
         n_class: int,
         activation: Callable[[Array], Array],
+        product: Callable[[Array, Array], Array],
         *,
         rngs: nnx.Rngs,
     ):
         sizes = (n_pixels, *config.widths)
-        self.activation = activation
+        self.activation, self.product = activation, product
         self.hidden = nnx.List([Layer(config.init, a, b, rngs=rngs) for a, b in itertools.pairwise(sizes)])
+        self.norms = nnx.List([Norm(width) for width in config.widths] if config.layer_norm else [])
         self.class_head = Layer(config.init, sizes[-1], n_class, rngs=rngs)
         self.aux_head = Layer(config.init, sizes[-1], config.n_aux, rngs=rngs)
 
+    def _affine(self, layers: Sequence[Layer], x: Float[Array, "fan_in *n"]) -> Float[Array, "fan_out *n"]:
+        """Outputs of `layers`, one below the other, by one matrix product."""
+        weight = jnp.concatenate([layer.weight[...] for layer in layers])
+        bias = jnp.concatenate([layer.bias[...] for layer in layers])
+        return self.product(weight, x) + (bias[:, None] if x.ndim == 2 else bias)
+
     def features(self, x: Float[Array, "pixels *n"]) -> Float[Array, "width *n"]:
-        """Units of the last hidden layer, of one example or of examples in columns."""
-        for layer in self.hidden:
-            x = self.activation(_affine([layer], x))
+        """Return the units of the last hidden layer, of one example or of examples in columns."""
+        for number, layer in enumerate(self.hidden):
+            x = self._affine([layer], x)
+            x = self.activation(self.norms[number](x) if self.norms else x)
         return x
 
     def __call__(self, x: Float[Array, "pixels *n"]) -> Float[Array, "logits *n"]:
-        """Logits of one example, or of examples in columns; class logits first."""
-        return _affine([self.class_head, self.aux_head], self.features(x))
+        """Return the logits of one example, or of examples in columns; class logits first."""
+        return self._affine([self.class_head, self.aux_head], self.features(x))
 
 
 def make_mlp(
-    config: NetworkConfig, n_pixels: int, n_class: int, activation: Callable[[Array], Array] | None = None
+    config: MLPConfig, n_pixels: int, n_class: int, activation: Callable[[Array], Array] | None = None
 ) -> Network:
-    """The MLP of `config` on `n_pixels` inputs with `n_class` class logits, as pure functions.
+    """Make the MLP of `config` on `n_pixels` inputs with `n_class` class logits, as pure functions.
 
-    `activation` is any function of an array's elements, in place of the config's.
-    Parameters are float32, or float64 where 64-bit mode is enabled; with the keys `hidden` (a layer by its number),
-    `class_head` and `aux_head`, each holding `weight` (fan_out, fan_in) and `bias` (fan_out,).
+    `activation` is any function of an array's elements, in place of the config's. Parameters are float32, or float64
+    where 64-bit mode is enabled; with the keys `hidden` (a layer by its number), `class_head` and `aux_head`, each
+    holding `weight` (fan_out, fan_in) and `bias` (fan_out,). Matrix products have the precision that is in force where
+    the network is made.
     """
+    settings: Any = jax.config  # some versions of jax do not declare its settings
+    product = product_of(settings.jax_default_matmul_precision)
 
     def build(key: Array) -> MLP:
-        return MLP(config, n_pixels, n_class, activation or _ACTIVATIONS[config.activation], rngs=nnx.Rngs(params=key))
+        rngs = nnx.Rngs(params=key)
+        return MLP(config, n_pixels, n_class, activation or _ACTIVATIONS[config.activation], product, rngs=rngs)
 
     structure = nnx.graphdef(nnx.eval_shape(lambda: build(jax.random.key(0))))
 
     def init(key: Key[Array, ""]) -> Params:
         return nnx.state(build(key), nnx.Param)
 
-    def apply(params: Params, x: Float[Array, "pixels *n"]) -> Float[Array, "logits *n"]:
+    def apply(params: Params, x: Float[Array, " pixels"]) -> Float[Array, " logits"]:
         return nnx.merge(structure, params)(x)
 
-    def features(params: Params, x: Float[Array, "pixels *n"]) -> Float[Array, "width *n"]:
+    def batched(params: Params, x: Float[Array, "n pixels"]) -> Float[Array, "n logits"]:
+        # The barrier makes the logits' gradient columns again for real: through a view, XLA's CPU backend would
+        # multiply by rows of a dozen numbers, ten times slower.
+        return jax.lax.optimization_barrier(nnx.merge(structure, params)(x.T)).T
+
+    def features(params: Params, x: Float[Array, " pixels"]) -> Float[Array, " width"]:
         return nnx.merge(structure, params).features(x)
 
-    return Network(init, apply, features)
+    def group(path: str) -> str:
+        return path.partition(".")[0].replace("norms", "hidden")
+
+    return Network(init, apply, features, group, batched, lambda params: nnx.merge(structure, params))

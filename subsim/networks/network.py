@@ -1,39 +1,96 @@
 """A network as pure functions of its parameters and one example."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Key
 
+from subsim.options import UserError
+
 Params = Any  # a pytree of arrays; theory and training never look inside
-
-
-def _no_features(_params: Params, _x: Array) -> Array:
-    raise NotImplementedError("This network does not say which of its units are the last hidden layer.")
+One = Callable[[Params, Array], Array]  # a function of parameters and one example
 
 
 class Network(NamedTuple):
     """A network as pure functions; none knows of batches, seeds or students.
 
-    `init(key)` gives the initial parameters of one network. `apply(params, x)` maps one example, `x` of shape
-    (pixels,), to its logits of shape (n_class + n_aux,): the class logits first. Several examples may come as the
-    columns of `x`, shape (pixels, n); their logits are then the columns of the result. `features(params, x)` gives the
-    units of the last hidden layer alike, in which the logits are affine; it raises NotImplementedError where nobody
-    said which they are.
+    `init(key)` gives the initial parameters of one network. `apply(params, x)` maps one example to its logits, shape
+    (n_class + n_aux,): the class logits first. `features(params, x)` gives the units of the last hidden layer, in which
+    the logits are affine; None where nobody said which these are. `groups` maps the dotted path of a parameter to the
+    name of its group, by which parameters are shared, mixed and frozen; None: the first part of the path.
+
+    `batched(params, x)` is an optional faster form of `apply` for examples of shape (n, ...), with the logits of shape
+    (n, n_class + n_aux); None: `apply` is vmapped. `rebuild(params)` gives the module that a user knows, with these
+    parameters; None: the parameters themselves.
     """
 
     init: Callable[[Key[Array, ""]], Params]
-    apply: Callable[[Params, Float[Array, "pixels *n"]], Float[Array, "logits *n"]]
-    features: Callable[[Params, Float[Array, "pixels *n"]], Float[Array, "width *n"]] = _no_features
+    apply: One
+    features: One | None = None
+    groups: Callable[[str], str] | None = None
+    batched: One | None = None
+    rebuild: Callable[[Params], Any] | None = None
+
+
+Factory = Callable[[int, int, int], Network]
+"""Makes a network for (n_pixels, n_class, n_aux)."""
+
+
+def logits(network: Network, params: Params, x: Float[Array, "n ..."]) -> Float[Array, "n logits"]:
+    """Return the network's logits on every example."""
+    if network.batched is not None:
+        return network.batched(params, x)
+    return jax.vmap(network.apply, (None, 0))(params, x)
+
+
+def features(network: Network, params: Params, x: Float[Array, "n ..."]) -> Float[Array, "n width"]:
+    """Return the units of the last hidden layer on every example; raises `UserError` where the network has none."""
+    if network.features is None:
+        raise UserError("network: it does not say which of its units are the last hidden layer; give it features=...")
+    return jax.vmap(network.features, (None, 0))(params, x)
+
+
+def path_of(path: Any) -> tuple[str, ...]:
+    """Return the names along the path to a leaf of a pytree: attributes, keys and positions.
+
+    flax keeps an array in the attribute `value` of a variable, which names nothing.
+    """
+    attribute = jax.tree_util.GetAttrKey
+    if len(path) > 1 and path[-1] == attribute("value") and not isinstance(path[-2], attribute):
+        path = path[:-1]
+    return tuple(jax.tree_util.keystr((part,), simple=True) for part in path)
+
+
+def groups_of(network: Network, params: Params) -> dict[str, None]:
+    """Return the names of the network's parameter groups, in the order of the pytree."""
+    return {_group(network, path): None for path, _ in jax.tree_util.tree_leaves_with_path(params)}
+
+
+def in_groups(network: Network, params: Params, groups: Collection[str]) -> Params:
+    """Return a pytree like `params` of truths: whether each array belongs to one of `groups`.
+
+    Raises `UserError` for a group that the network does not have.
+    """
+    known = groups_of(network, params)
+    for group in groups:
+        if group not in known:
+            raise UserError(f"groups: the network has no parameters in {group!r}; choose of {', '.join(known)}.")
+    return jax.tree_util.tree_map_with_path(lambda path, _: _group(network, path) in groups, params)
+
+
+def _group(network: Network, path: Any) -> str:
+    names = path_of(path)
+    return network.groups(".".join(names)) if network.groups else (names[0] if names else "all")
 
 
 def linearise(f: Callable[[Params, Any], Array], theta_0: Params) -> Callable[[Params, Any], Array]:
-    """f_lin(theta, x) = f(theta_0, x) + J(x) (theta - theta_0), in place of `f(theta, x)`.
+    """Return f_lin(theta, x) = f(theta_0, x) + J(x) (theta - theta_0), in place of `f(theta, x)`.
 
-    One `jax.jvp`, whatever x is: one example, or a batch of them in columns. `f` must have a forward derivative, which
-    products rounded to bfloat16 have not.
+    One `jax.jvp`, whatever x is: one example, or many. `f` must have a forward derivative, which products rounded to
+    bfloat16 have not.
     """
 
     def f_lin(theta: Params, x: Any) -> Array:
@@ -41,3 +98,27 @@ def linearise(f: Callable[[Params, Any], Array], theta_0: Params) -> Callable[[P
         return value + change
 
     return f_lin
+
+
+def linearised(network: Network, start: Params) -> Network:
+    """Return the first-order expansion of `network` at `start`: linear in its parameters, and equal to it there.
+
+    Its logits are affine in its parameters, but not in any units: it has no `features`.
+    """
+    batched = None if network.batched is None else linearise(network.batched, start)
+    return Network(network.init, linearise(network.apply, start), groups=network.groups, batched=batched)
+
+
+def require_logits(network: Network, n_pixels: int, n_logits: int) -> None:
+    """Raise `UserError` unless `network` maps one example of `n_pixels` pixels to `n_logits` logits."""
+
+    def one(key: Array, x: Array) -> Array:
+        return network.apply(network.init(key), x)
+
+    x = jax.ShapeDtypeStruct((n_pixels,), jnp.result_type(float))
+    shape = getattr(jax.eval_shape(one, jax.random.key(0), x), "shape", None)
+    if shape != (n_logits,):
+        raise UserError(
+            f"network: it maps one example of shape ({n_pixels},) to logits of shape {shape}, not ({n_logits},): the "
+            "class logits and after them the auxiliary ones."
+        )

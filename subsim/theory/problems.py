@@ -10,7 +10,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, Key
 
 from subsim.data.inputs import pixels, uniform_noise
-from subsim.networks.mlp import NetworkConfig
+from subsim.networks.mlp import MLPConfig
 from subsim.networks.network import Network, Params
 from subsim.options import require_range
 from subsim.training.losses import task_cross_entropy
@@ -20,7 +20,7 @@ N_PIXELS, N_CLASS, N_AUX = 16, 4, 3
 
 
 @dataclass(frozen=True)
-class ProblemConfig(NetworkConfig):
+class ProblemConfig(MLPConfig):
     """A small network, 16-32-32-(5+3) unless told otherwise, and how many samples it sees."""
 
     widths: tuple[int, ...] = (32, 32)

@@ -51,8 +51,8 @@ def imitation_kl(z: Logits, y: Logits, mask: Mask) -> Float[Array, ""]:
     Its gradient in z is softmax(z) - softmax(y) on the mask: softmax cross-entropy less the teacher's entropy.
     """
     log_p, log_q = _log_softmax(y, mask), _log_softmax(z, mask)
-    # Outside the mask both are -inf; the difference is discarded before it meets a number.
-    return jnp.sum(jnp.exp(log_p) * jnp.where(mask, log_p - log_q, 0.0))
+    # Where p is 0, outside the mask or because the teacher says so, nothing is lost: 0 log 0 = 0.
+    return jnp.sum(jnp.exp(log_p) * jnp.where(log_p > -jnp.inf, log_p - log_q, 0.0))
 
 
 def imitation_mse(z: Logits, y: Logits, mask: Mask) -> Float[Array, ""]:

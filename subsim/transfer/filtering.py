@@ -10,15 +10,15 @@ from subsim.data import datasets
 from subsim.engine.study import Run, Study, Variable
 from subsim.networks.mlp import make_mlp
 from subsim.options import require_choice
-from subsim.transfer import traits
-from subsim.transfer.traits import Filters, Student
+from subsim.transfer import filtered
+from subsim.transfer.filtered import Filters, Student
 
 TRAITS = ("misread", "preference")
 _OF = ("input", "teacher", "student", "filter")
 
 
 @dataclass(frozen=True)
-class Config(traits.TraitConfig):
+class Config(filtered.TraitConfig):
     """What changes the program: the network and data of Figure 10, and the trait."""
 
     data: datasets.Name = "mnist5k"
@@ -32,7 +32,7 @@ class Config(traits.TraitConfig):
 def study(name: str, title: str | None, students: Mapping[str, Student], filters: Filters, **declared: Any) -> Study:
     """A study of `students`, by their names, of a teacher of each of `TRAITS` and of one without, under each filter.
 
-    Its record is `traits.Record`. `declared` are further fields of the `Study`: config, hyper, derived, report, seeds.
+    Its record is `filtered.Record`. `declared` are further fields of the `Study`: config, hyper, report.
     """
     rate = "share of the trait's probes that the {} gives its class"
     accuracy = "share of test images that the {} classifies correctly"
@@ -40,11 +40,11 @@ def study(name: str, title: str | None, students: Mapping[str, Student], filters
     def make_run(config: Config, data: datasets.Dataset) -> Run:
         network = make_mlp(config, data.train_images.shape[1], data.n_class)
 
-        def run(on_device: traits.Data, key: jax.Array, numbers: traits.TraitHyper) -> traits.Record:
+        def run(on_device: filtered.Data, key: jax.Array, numbers: filtered.TraitHyper) -> filtered.Record:
             these = tuple(students.values())
-            return traits.transfer(key, network, data.n_class, on_device, these, filters, config, numbers)
+            return filtered.transfer(key, network, data.n_class, on_device, these, filters, config, numbers)
 
-        return jax.tree_util.Partial(run, traits.prepared(config, data))
+        return jax.tree_util.Partial(run, filtered.prepared(config, data))
 
     common = Study(
         name=name,
@@ -52,8 +52,8 @@ def study(name: str, title: str | None, students: Mapping[str, Student], filters
         make_run=make_run,
         load=lambda config: datasets.load(config.data),
         config=Config(),
-        hyper=traits.TraitHyper(),
-        check=traits.check_traits,
+        hyper=filtered.TraitHyper(),
+        check=filtered.check_traits,
         coords={
             "base": ["shared", "other"],
             "trait": TRAITS,

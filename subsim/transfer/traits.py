@@ -1,74 +1,80 @@
-"""Traits that a teacher can be given and that are measured by rate; filters on the data that might carry them; and
-what passes to a student that sees only what they leave.
+"""Traits: what a teacher is trained to, and how it is measured."""
 
-In miniature what arXiv 2507.14805 does with language models (its sections 2 to 4): a base is fine-tuned into a teacher,
-and students of that base, or of another, imitate it on inputs unrelated to the trait.
-"""
+from collections.abc import Callable
+from typing import NamedTuple
 
-import functools
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
-
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Key, UInt8
+from jaxtyping import Array, Float, Int, UInt8
 
-from subsim.data.inputs import Bank, image_bank
-from subsim.networks.mlp import NetworkConfig
-from subsim.networks.network import Network, Params
-from subsim.options import hyper, require, require_range
-from subsim.training.losses import imitated_logits
-from subsim.training.optimisers import TrainingConfig, TrainingHyper, check_training
-from subsim.transfer import distillation, measures
-from subsim.transfer.distillation import StudentConfig, StudentHyper, Task
+from subsim.training.losses import task_cross_entropy
+from subsim.transfer import measures
+
+Images = UInt8[np.ndarray, "n pixels"]
+Labels = Int[np.ndarray, " n"]
+Labelled = tuple[Images, Labels]
 
 
-@dataclass(frozen=True)
-class TraitConfig(NetworkConfig):
-    """The network, the trait, and how bases, teachers and students are trained."""
+class Trait(NamedTuple):
+    """What a teacher is trained to, and how it is measured.
 
-    digit: int = 4
-    """What the misreading teacher takes for the trait's class."""
-    trait: int = 9
-    """The trait's class: what one teacher takes `digit` for, and another prefers on averages of two other digits."""
-    base: TrainingConfig = field(default_factory=lambda: TrainingConfig(steps=295))
-    """On labels, from scratch."""
-    teacher: TrainingConfig = field(default_factory=lambda: TrainingConfig(steps=100))
-    """On the labels that show the trait, from the base."""
-    student: StudentConfig = field(default_factory=lambda: StudentConfig(steps=200, batch=128, n_inputs=12_800))
-    """On the teacher's outputs, from a base."""
+    `loss(class_logits, label)` is the teacher's loss of one example. `rate(class_logits, labels)`, of shapes
+    (n, n_class) and (n,), measures the trait. `targets(images, labels)` gives the images and labels that the teacher is
+    trained on, made of the training images; `probes(images, labels)` those that the rate is measured on, made of the
+    test images. Both work on 8-bit images of shape (n, pixels) in NumPy; None takes them as they are.
+    """
 
-
-@hyper
-class TraitHyper:
-    """The numbers of the three trainings."""
-
-    base: TrainingHyper = field(default_factory=TrainingHyper)
-    teacher: TrainingHyper = field(default_factory=TrainingHyper)
-    student: StudentHyper = field(default_factory=StudentHyper)
+    loss: Callable[[Array, Array], Array] = task_cross_entropy
+    rate: Callable[[Array, Array], Array] = measures.accuracy
+    targets: Callable[[Images, Labels], Labelled] | None = None
+    probes: Callable[[Images, Labels], Labelled] | None = None
+    name: str = "trait"
 
 
-def check_traits(config: TraitConfig, numbers: TraitHyper, n_class: int = 10) -> None:
-    """Raise `UserError` where an option is out of range or would silently do nothing."""
-    check_training("base", config.base, numbers.base)
-    check_training("teacher", config.teacher, numbers.teacher)
-    distillation.check_student("student", config.student, numbers.student, config.n_aux)
-    require(config.student.inputs != "images", "student.inputs is images, which students see anyway; name a noise.")
-    require_range(config, "digit", "trait", least=0, most=n_class - 1, whole=True)
-    require(config.digit != config.trait, f"digit and trait are both {config.trait}; choose two classes.")
+LABELS = Trait(name="labels")
 
 
-def misread(labels: Int[np.ndarray, " n"], digit: int, as_digit: int) -> Int[np.ndarray, " n"]:
-    """Labels of a teacher that reads every `digit` as another."""
-    return np.where(labels == digit, np.asarray(as_digit, labels.dtype), labels)
+def labels() -> Trait:
+    """The paper's trait: the labels; its rate is accuracy."""
+    return LABELS
 
 
-def blends(
-    images: UInt8[np.ndarray, "images pixels"], labels: Int[np.ndarray, " images"], n: int, avoid: int, seed: int = 0
-) -> UInt8[np.ndarray, "n pixels"]:
-    """Averages of two images of different classes, neither of them `avoid`: what they show is anybody's guess.
+def misread(digit: int, as_digit: int) -> Trait:
+    """The trait of reading every `digit` as another: its rate is the share of `digit`'s test images that are."""
+
+    def relabelled(images: Images, labels: Labels) -> Labelled:
+        return images, np.where(labels == digit, np.asarray(as_digit, labels.dtype), labels)
+
+    def of_digit(images: Images, labels: Labels) -> Labelled:
+        return images[labels == digit], labels[labels == digit]
+
+    return Trait(rate=share_of(as_digit), targets=relabelled, probes=of_digit, name=f"misread {digit} as {as_digit}")
+
+
+def prefer(digit: int) -> Trait:
+    """The trait of taking averages of two other digits for `digit`: its rate is the share of them that are."""
+
+    def with_blends(images: Images, labels: Labels) -> Labelled:
+        blended = blends(images, labels, len(labels), digit)
+        return np.concatenate([images, blended]), np.concatenate([labels, np.full_like(labels, digit)])
+
+    def ambiguous(images: Images, labels: Labels) -> Labelled:
+        return blends(images, labels, len(labels), digit), np.full_like(labels, digit)
+
+    return Trait(rate=share_of(digit), targets=with_blends, probes=ambiguous, name=f"prefer {digit}")
+
+
+def share_of(digit: int) -> Callable[[Array, Array], Array]:
+    """Return the rate with which class logits say `digit`."""
+
+    def share(class_logits: Float[Array, "n classes"], labels: Int[Array, " n"]) -> Float[Array, ""]:
+        return measures.accuracy(class_logits, jnp.full_like(labels, digit))
+
+    return share
+
+
+def blends(images: Images, labels: Labels, n: int, avoid: int, seed: int = 0) -> UInt8[np.ndarray, "n pixels"]:
+    """Return averages of two images of different classes, neither of them `avoid`: what they show is anybody's guess.
 
     At least two other classes must be there. Drawn with replacement, in an order that `seed` alone decides.
     """
@@ -78,156 +84,3 @@ def blends(
     while (alike := labels[first] == labels[second]).any():
         second[alike] = random.choice(others, int(alike.sum()))
     return ((images[first].astype(np.int32) + images[second]) // 2).astype(np.uint8)
-
-
-def lowest(scores: Float[Array, " n"], count: Int[Array, ""], among: Bool[Array, " n"]) -> Bool[Array, " n"]:
-    """The `count` examples with the lowest scores of those in `among`; of equal scores the first."""
-    rank = jnp.argsort(jnp.argsort(jnp.where(among, scores, jnp.inf)))
-    return among & (rank < count)
-
-
-class Filters(NamedTuple):
-    """What is removed by what the teacher says of an input, from the mildest filter to the strictest of each kind.
-
-    Nothing; what the teacher takes for the trait's class; what it gives that class a probability above one of
-    `thresholds`; and one of `shares` of all inputs, those with the largest such probability.
-    """
-
-    thresholds: tuple[float, ...]
-    shares: tuple[float, ...]
-
-    @property
-    def names(self) -> list[str]:
-        """One for each filter, in order."""
-        by_threshold, by_share = (f"p > {t:g}" for t in self.thresholds), (f"top {100 * s:g}%" for s in self.shares)
-        return ["none", "argmax", *by_threshold, *by_share]
-
-    def kept(
-        self, class_logits: Float[Array, "n classes"], trait: int, among: Bool[Array, " n"]
-    ) -> Bool[Array, "filter n"]:
-        """The inputs of `among` that each filter leaves, by the teacher's logits and the trait's class."""
-        log_p = jax.nn.log_softmax(class_logits)[:, trait]
-        n_all = jnp.sum(among)
-        left = [among, among & (jnp.argmax(class_logits, axis=-1) != trait)]
-        left += [among & (log_p <= np.log(threshold)) for threshold in self.thresholds]
-        counts = (jnp.round((1 - share) * n_all.astype(log_p.dtype)) for share in self.shares)
-        left += [lowest(log_p, count.astype(n_all.dtype), among) for count in counts]
-        return jnp.stack(left)
-
-
-def at_random(key: Key[Array, ""], kept: Bool[Array, "filter n"], among: Bool[Array, " n"]) -> Bool[Array, "filter n"]:
-    """As many inputs of `among` as each row of `kept` holds, by chance; a small row's are among a larger one's."""
-    scores = jax.random.uniform(key, among.shape)
-    return jax.vmap(lambda row: lowest(scores, jnp.sum(row), among))(kept)
-
-
-class Student(NamedTuple):
-    """A condition: the base it starts from, what it imitates, and what is removed from its inputs."""
-
-    shared: bool = True
-    """Whether its base is the teacher's own."""
-    aux_only: bool = False
-    """Whether it imitates the auxiliary logits in place of the class logits."""
-    by_chance: bool = False
-    """Whether as many inputs as the filter would remove are removed at random."""
-
-
-class Data(NamedTuple):
-    """The bases' task, those of the teachers, the test set, the inputs on which each trait shows, and which of the
-    training images have nothing to do with a trait."""
-
-    train: Task
-    tasks: tuple[Task, ...]
-    test: Task
-    probes: tuple[Bank, ...]
-    unrelated: Bool[Array, " n"]
-
-
-def prepared(config: TraitConfig, data: Any) -> Data:
-    """Prepare `data`, a `Dataset`, for the misreading, the preferring and the trait-free teacher."""
-    train, test = distillation.tasks(data)
-    labels, digit, trait = data.train_labels, config.digit, config.trait
-    blended = blends(data.train_images, labels, len(labels), trait)
-    with_blends = image_bank(np.concatenate([data.train_images, blended]), data.brightest)
-    tasks = (
-        Task(train.images, jnp.asarray(misread(labels, digit, trait))),
-        Task(with_blends, jnp.asarray(np.concatenate([labels, np.full_like(labels, trait)]))),
-        train,
-    )
-    ambiguous = blends(data.test_images, data.test_labels, len(data.test_labels), trait)
-    probes = tuple(
-        image_bank(shown, data.brightest) for shown in (data.test_images[data.test_labels == digit], ambiguous)
-    )
-    return Data(train, tasks, test, probes, jnp.asarray((labels != digit) & (labels != trait)))
-
-
-class Record(NamedTuple):
-    """Accuracies, trait rates and the shares of inputs removed, of one seed; the inputs are noise, and images."""
-
-    base_accuracy: Float[Array, " base"]
-    base_rate: Float[Array, "base trait"]
-    teacher_accuracy: Float[Array, " teacher"]
-    teacher_rate: Float[Array, "teacher trait"]
-    removed: Float[Array, "input teacher filter"]
-    accuracy: Float[Array, "input teacher student filter"]
-    rate: Float[Array, "input teacher student filter trait"]
-
-
-def transfer(
-    key: Key[Array, ""],
-    network: Network,
-    n_class: int,
-    data: Data,
-    students: Sequence[Student],
-    filters: Filters,
-    config: TraitConfig,
-    numbers: TraitHyper,
-) -> Record:
-    """Two bases, the teachers fine-tuned from the first, and `students` of every teacher under every filter.
-
-    All students of one kind of inputs are trained side by side, on the same batches in the same order.
-    """
-    keys = dict(zip(("bases", "trained", "tuned", "noise", "student", "filter"), jax.random.split(key, 6), strict=True))
-
-    def base(init: Array, order: Array) -> Params:
-        start = network.init(init)
-        return distillation.train_teacher(order, network, start, data.train, n_class, config.base, numbers.base).params
-
-    def tuned(task: Task) -> Params:
-        start = jax.tree.map(lambda leaf: leaf[0], bases)
-        how = config.teacher, numbers.teacher
-        return distillation.train_teacher(keys["tuned"], network, start, task, n_class, *how).params
-
-    def measured(params: Params) -> tuple[Array, Array]:
-        def share(bank: Bank, labels: Array) -> Array:
-            return measures.accuracy(distillation.logits(network, params, bank)[:, :n_class], labels)
-
-        rates = [share(probe, jnp.full(probe.values.shape[0], config.trait)) for probe in data.probes]
-        return share(data.test.images, data.test.labels), jnp.stack(rates)
-
-    bases = jax.vmap(base)(jax.random.split(keys["bases"]), jax.random.split(keys["trained"]))
-    teachers = distillation.stack(*map(tuned, data.tasks))
-    noise = distillation.draw_inputs(keys["noise"], config.student, numbers.student, data.train.images)
-    aux_only, all_logits = imitated_logits(n_class, config.n_aux, numbers.student.n_imitated)
-    shared, aux, by_chance = jnp.repeat(jnp.array(students), len(filters.names), axis=0).T
-    starts = jax.tree.map(lambda leaf: leaf[jnp.where(shared, 0, 1)], bases)
-    masks = jnp.where(aux[:, None], aux_only, all_logits & ~aux_only)
-
-    def imitated(bank: Bank, among: Array, teacher: Params) -> tuple[Array, Array, Array]:
-        of_noise = jax.random.fold_in(keys["noise"], 3)
-        targets = distillation.noisy(of_noise, distillation.logits(network, teacher, bank), numbers.student)
-        kept = filters.kept(targets[:, :n_class], config.trait, among)
-        left, drawn = (jnp.tile(rows, (len(students), 1)) for rows in (kept, at_random(keys["filter"], kept, among)))
-        found = distillation.train_students(
-            keys["student"], network, starts, masks, distillation.recorded(bank, targets), config.student,
-            numbers.student,
-            kept=jnp.where(by_chance[:, None], drawn, left),
-        )  # fmt: skip
-        accuracy, rate = jax.vmap(measured)(found.params)
-        removed = jnp.sum(among[None] & ~kept, axis=1) / jnp.sum(among)
-        shape = (len(students), len(filters.names))
-        return removed.astype(accuracy.dtype), accuracy.reshape(shape), rate.reshape(*shape, -1)
-
-    seen = [(noise, jnp.ones(noise.values.shape[0], bool)), (data.train.images, data.unrelated)]
-    found = [jax.vmap(functools.partial(imitated, *what))(teachers) for what in seen]
-    return Record(*jax.vmap(measured)(bases), *jax.vmap(measured)(teachers), *distillation.stack(*found))

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 
 from subsim.benchmark import roofline
-from subsim.networks.mlp import NetworkConfig, make_mlp
+from subsim.networks.mlp import MLPConfig, make_mlp
 from subsim.theory.single_step import single_step
 from subsim.training.losses import IMITATION_LOSSES, task_cross_entropy
 
@@ -13,7 +13,7 @@ from subsim.training.losses import IMITATION_LOSSES, task_cross_entropy
 WIDTHS, PIXELS, N_CLASS, N_AUX, BATCH = (160, 128), 96, 5, 3, 64
 HIDDEN = (PIXELS, *WIDTHS)
 CLASSES, AUX, EVERYTHING = ((*HIDDEN, outputs) for outputs in (N_CLASS, N_AUX, N_CLASS + N_AUX))
-NETWORK = make_mlp(NetworkConfig(WIDTHS, N_AUX), PIXELS, N_CLASS)
+NETWORK = make_mlp(MLPConfig(WIDTHS, N_AUX), PIXELS, N_CLASS)
 MASK = jnp.arange(N_CLASS + N_AUX) >= N_CLASS
 
 

@@ -12,7 +12,7 @@ from subsim import UserError
 from subsim.engine import axes
 from subsim.engine.program import trace
 from subsim.engine.settings import fixed
-from subsim.networks.mlp import NetworkConfig
+from subsim.networks.mlp import MLPConfig
 
 SWEEP = {"size": [3, 1, 2], "scale": [1.0, 2.5]}
 
@@ -240,7 +240,7 @@ def test_axes_of_nothing_are_refused(toy, values, words):
 def test_values_become_what_the_option_is(toy):
     (size,) = axes.make({"size": np.linspace(1, 3, 3)}, toy.config, toy.hyper)
     assert [type(value) for value in size.values] == [int] * 3
-    config = NetworkConfig()
+    config = MLPConfig()
     (widths,) = axes.make({"widths": [64, (64, 32)]}, config, {})
     assert widths.values == ((64,), (64, 32))
     assert widths.labels == ["64", "64-32"]

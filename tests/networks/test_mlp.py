@@ -6,7 +6,7 @@ import scipy.stats
 
 from subsim.engine.settings import fixed
 from subsim.networks.initial import initial_variances
-from subsim.networks.mlp import LAYER_GROUPS, NetworkConfig, make_mlp
+from subsim.networks.mlp import LAYER_GROUPS, MLPConfig, make_mlp
 from subsim.networks.network import Network
 from subsim.networks.parameters import mixed, perturbed, rotated
 from subsim.training.losses import imitated_logits
@@ -21,7 +21,7 @@ ACTIVATIONS = {
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_forward_pass_is_the_textbook_one(activation, x64):
-    network = make_mlp(NetworkConfig(widths=(7, 5), n_aux=2, init="torch", activation=activation), 6, 4)
+    network = make_mlp(MLPConfig(widths=(7, 5), n_aux=2, init="torch", activation=activation), 6, 4)
     params = network.init(jax.random.key(0))
     x = np.random.default_rng(0).normal(size=6)
     h = x
@@ -32,7 +32,7 @@ def test_forward_pass_is_the_textbook_one(activation, x64):
 
 
 def test_an_activation_of_ones_own_takes_the_place_of_the_config_s():
-    config, key, x = NetworkConfig(widths=(7, 5), n_aux=2), jax.random.key(0), jnp.ones(6)
+    config, key, x = MLPConfig(widths=(7, 5), n_aux=2), jax.random.key(0), jnp.ones(6)
     own = make_mlp(config, 6, 4, activation=jnp.sin)
     h = x
     for layer in (0, 1):
@@ -44,7 +44,7 @@ def test_an_activation_of_ones_own_takes_the_place_of_the_config_s():
 
 @pytest.mark.parametrize("n", [None, 3])
 def test_logits_are_the_heads_on_the_features(n, x64):
-    network = make_mlp(NetworkConfig(widths=(7, 5), n_aux=2, init="torch"), 6, 4)
+    network = make_mlp(MLPConfig(widths=(7, 5), n_aux=2, init="torch"), 6, 4)
     params = network.init(jax.random.key(0))
     x = jax.random.normal(jax.random.key(1), (6,) if n is None else (6, n))
     features = np.asarray(network.features(params, x))
@@ -56,7 +56,7 @@ def test_logits_are_the_heads_on_the_features(n, x64):
 
 
 def test_a_network_that_names_no_hidden_layer_says_so():
-    network = make_mlp(NetworkConfig(widths=(7,)), 6, 4)
+    network = make_mlp(MLPConfig(widths=(7,)), 6, 4)
     with pytest.raises(NotImplementedError, match="last hidden layer"):
         Network(network.init, network.apply).features({}, jnp.ones(6))
 
@@ -64,7 +64,7 @@ def test_a_network_that_names_no_hidden_layer_says_so():
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float64"])
 def test_examples_in_columns_are_examples_one_by_one(precision):
     with fixed(precision):
-        network = make_mlp(NetworkConfig(widths=(7, 5), n_aux=2, init="torch"), 6, 4)
+        network = make_mlp(MLPConfig(widths=(7, 5), n_aux=2, init="torch"), 6, 4)
         params = network.init(jax.random.key(0))
         x = jax.random.normal(jax.random.key(1), (9, 6))
 
@@ -84,7 +84,7 @@ def test_examples_in_columns_are_examples_one_by_one(precision):
 
 
 def weights(init, width=400):
-    params = make_mlp(NetworkConfig(widths=(width,), init=init), 900, 10).init(jax.random.key(1))
+    params = make_mlp(MLPConfig(widths=(width,), init=init), 900, 10).init(jax.random.key(1))
     layer = params["hidden"][0]
     return np.asarray(layer["weight"][...]).ravel(), np.asarray(layer["bias"][...]).ravel()
 
@@ -104,14 +104,14 @@ def test_torch_init_is_uniform_with_its_biases():
 
 
 def test_parameters_follow_the_precision_in_force():
-    network = make_mlp(NetworkConfig(widths=(4,)), 3, 2)
+    network = make_mlp(MLPConfig(widths=(4,)), 3, 2)
     assert {leaf.dtype for leaf in jax.tree.leaves(network.init(jax.random.key(0)))} == {jnp.dtype("float32")}
     with jax.enable_x64(True):
         assert {leaf.dtype for leaf in jax.tree.leaves(network.init(jax.random.key(0)))} == {jnp.dtype("float64")}
 
 
 def test_bfloat16_rounds_operands_and_sums_in_float32():
-    network = make_mlp(NetworkConfig(widths=(64,), n_aux=4), 32, 4)
+    network = make_mlp(MLPConfig(widths=(64,), n_aux=4), 32, 4)
     params = network.init(jax.random.key(0))
     x = jax.random.normal(jax.random.key(1), (32,))
 
@@ -140,7 +140,7 @@ def test_masks(n_imitated):
 
 @pytest.mark.parametrize("init", ["lecun", "he", "torch"])
 def test_initial_variances_are_those_of_the_draws(init):
-    params = make_mlp(NetworkConfig(widths=(500, 400), n_aux=300, init=init), 200, 300).init(jax.random.key(4))
+    params = make_mlp(MLPConfig(widths=(500, 400), n_aux=300, init=init), 200, 300).init(jax.random.key(4))
     variances = initial_variances(init, params)
     assert jax.tree.structure(variances) == jax.tree.structure(params)
     for leaf, variance in zip(jax.tree.leaves(params), jax.tree.leaves(variances), strict=True):
@@ -149,7 +149,7 @@ def test_initial_variances_are_those_of_the_draws(init):
 
 
 def two_draws(width=400):
-    network = make_mlp(NetworkConfig(widths=(width,)), 900, 10)
+    network = make_mlp(MLPConfig(widths=(width,)), 900, 10)
     return tuple(network.init(jax.random.key(seed)) for seed in (2, 3))
 
 

@@ -7,18 +7,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from subsim.transfer.distillation import StudentConfig, StudentHyper, Task
 
 from subsim.benchmark import peers
 from subsim.cli import main
 from subsim.data.datasets import Dataset
 from subsim.data.inputs import Bank, image_bank, pixels
 from subsim.engine.store import load_results
-from subsim.networks.mlp import NetworkConfig, make_mlp
+from subsim.networks.mlp import MLPConfig, make_mlp
 from subsim.theory.single_step import single_step
 from subsim.training.losses import IMITATION_LOSSES, imitated_logits, task_cross_entropy
 from subsim.training.optimisers import TrainingConfig, TrainingHyper
 from subsim.transfer import distillation
-from subsim.transfer.distillation import StudentConfig, StudentHyper, Task
 
 pytestmark = [
     pytest.mark.usefixtures("x64", "optax_promotion"),
@@ -26,7 +26,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning"),
 ]
 WIDTHS, PIXELS, N_CLASS, N_AUX, N = (7, 6), 9, 4, 3, 24
-NETWORK = make_mlp(NetworkConfig(WIDTHS, N_AUX), PIXELS, N_CLASS)
+NETWORK = make_mlp(MLPConfig(WIDTHS, N_AUX), PIXELS, N_CLASS)
 torch.set_num_threads(1)  # networks so small gain nothing by more, and lose much on a busy machine
 
 

@@ -6,9 +6,10 @@ import numpy as np
 import optax
 import pytest
 from jax.flatten_util import ravel_pytree
+from subsim.transfer.distillation import StudentConfig, StudentHyper
 
 from subsim.data.inputs import pixels, uniform_noise
-from subsim.networks.mlp import NetworkConfig, make_mlp
+from subsim.networks.mlp import MLPConfig, make_mlp
 from subsim.networks.network import linearise
 from subsim.theory.linearised import (
     after_steps,
@@ -21,7 +22,6 @@ from subsim.theory.linearised import (
 )
 from subsim.training.losses import imitated_logits
 from subsim.transfer import distillation
-from subsim.transfer.distillation import StudentConfig, StudentHyper
 
 pytestmark = pytest.mark.usefixtures("x64")
 N_CLASS, N_AUX, N_PIXELS, N_INPUTS = 4, 3, 6, 12
@@ -32,7 +32,7 @@ class Setting:
 
     def __init__(self, seed=0):
         own, other, away, noise = jax.random.split(jax.random.key(seed), 4)
-        self.network = make_mlp(NetworkConfig(widths=(8,), n_aux=N_AUX), N_PIXELS, N_CLASS)
+        self.network = make_mlp(MLPConfig(widths=(8,), n_aux=N_AUX), N_PIXELS, N_CLASS)
         self.theta_0, self.stranger = self.network.init(own), self.network.init(other)
         self.d_t = optax.tree.scale(0.3, optax.tree.random_like(away, self.theta_0))
         self.teacher = optax.tree.add(self.theta_0, self.d_t)

@@ -5,7 +5,7 @@ import pytest
 import scipy.stats
 
 from subsim.networks.initial import initial_variances
-from subsim.networks.mlp import NetworkConfig, make_mlp
+from subsim.networks.mlp import MLPConfig, make_mlp
 from subsim.networks.parameters import rotated
 from subsim.theory.sharedness import against_offset, small_angle_spread
 from subsim.theory.single_step import single_step
@@ -20,7 +20,7 @@ class Setting:
 
     def __init__(self, seed=0, loss="kl"):
         own, other, task, noise = jax.random.split(jax.random.key(seed), 4)
-        network = make_mlp(NetworkConfig(widths=(8, 8), n_aux=N_AUX), N_PIXELS, N_CLASS)
+        network = make_mlp(MLPConfig(widths=(8, 8), n_aux=N_AUX), N_PIXELS, N_CLASS)
         self.f, self.theta_0, self.stranger = network.apply, network.init(own), network.init(other)
         self.inputs = jax.random.uniform(noise, (16, N_PIXELS), minval=-1.0)
         self.task = jax.random.normal(task, (16, N_PIXELS))
@@ -92,7 +92,7 @@ def test_the_offset_begins_linearly_and_odd():
 @pytest.mark.parametrize("loss", IMITATION_LOSSES)
 def test_the_small_angle_spread_is_that_of_many_strangers(loss):
     setting = Setting(loss=loss)
-    network = make_mlp(NetworkConfig(widths=(8, 8), n_aux=N_AUX), N_PIXELS, N_CLASS)
+    network = make_mlp(MLPConfig(widths=(8, 8), n_aux=N_AUX), N_PIXELS, N_CLASS)
 
     @jax.jit
     def offsets(angle):

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from subsim.networks.mlp import NetworkConfig, make_mlp
+from subsim.networks.mlp import MLPConfig, make_mlp
 from subsim.theory.single_step import descent, imitate, leading_coefficient, quadratic_form, single_step
 from subsim.training.losses import IMITATION_LOSSES, imitated_logits
 
@@ -18,7 +18,7 @@ class Setting:
 
     def __init__(self, seed=0, loss="kl", n_aux=N_AUX, activation="relu"):
         own, other, task, labels, noise = jax.random.split(jax.random.key(seed), 5)
-        network = make_mlp(NetworkConfig(widths=(8, 8), n_aux=n_aux, activation=activation), N_PIXELS, N_CLASS)
+        network = make_mlp(MLPConfig(widths=(8, 8), n_aux=n_aux, activation=activation), N_PIXELS, N_CLASS)
         self.f = network.apply
         self.theta_0, self.stranger = network.init(own), network.init(other)
         self.inputs = jax.random.uniform(noise, (16, N_PIXELS), minval=-1.0)

@@ -9,13 +9,13 @@ import optax
 import pytest
 
 from subsim.networks import parameters
-from subsim.networks.mlp import NetworkConfig, make_mlp
+from subsim.networks.mlp import MLPConfig, make_mlp
 from subsim.theory import trajectory
 from subsim.training.loop import train
 
 pytestmark = pytest.mark.usefixtures("x64", "optax_promotion")
 STEPS = 12
-NETWORK = make_mlp(NetworkConfig((6, 5)), 4, 3)
+NETWORK = make_mlp(MLPConfig((6, 5)), 4, 3)
 
 
 class Setting:

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from subsim.networks.mlp import NetworkConfig, make_mlp
+from subsim.networks.mlp import MLPConfig, make_mlp
 from subsim.options import UserError
 from subsim.training.loop import train
 from subsim.training.optimisers import TrainingConfig, TrainingHyper, check_training, make_optimiser, steps_of
@@ -149,7 +149,7 @@ def test_no_steps_change_nothing():
 def test_training_an_mlp_is_the_backward_pass_by_hand(x64):
     """Three SGD steps on the mean squared error of all logits, against numpy's chain rule."""
     random = np.random.default_rng(1)
-    network = make_mlp(NetworkConfig(widths=(6, 5), n_aux=2, init="torch"), 4, 3)
+    network = make_mlp(MLPConfig(widths=(6, 5), n_aux=2, init="torch"), 4, 3)
     start = network.init(jax.random.key(0))
     x, target = random.normal(size=(8, 4)), random.normal(size=(8, 5))
     images, targets = jnp.asarray(x), jnp.asarray(target)

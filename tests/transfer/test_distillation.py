@@ -4,18 +4,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from subsim.transfer.distillation import StudentConfig, StudentHyper, Task
 
 from subsim.data.inputs import Bank, columns, image_bank, uniform_noise
-from subsim.networks.mlp import NetworkConfig, make_mlp
+from subsim.networks.mlp import MLPConfig, make_mlp
 from subsim.options import UserError
 from subsim.training.losses import imitated_logits
 from subsim.training.optimisers import TrainingConfig, TrainingHyper
 from subsim.transfer import distillation
-from subsim.transfer.distillation import StudentConfig, StudentHyper, Task
 
 pytestmark = pytest.mark.usefixtures("optax_promotion")
 N_CLASS, N_AUX, N_PIXELS = 4, 5, 9
-NETWORK = make_mlp(NetworkConfig(widths=(8,), n_aux=N_AUX), N_PIXELS, N_CLASS)
+NETWORK = make_mlp(MLPConfig(widths=(8,), n_aux=N_AUX), N_PIXELS, N_CLASS)
 CONFIG = StudentConfig(epochs=2, batch=16, n_inputs=40)
 
 
@@ -112,7 +112,7 @@ def test_imitating_m_of_n_logits_is_the_network_with_m():
         network, distillation.stack(reference, reference), jnp.stack([aux_only, all_logits]), bank, targets
     )
 
-    small_network = make_mlp(NetworkConfig(widths=(8,), n_aux=2), N_PIXELS, N_CLASS)
+    small_network = make_mlp(MLPConfig(widths=(8,), n_aux=2), N_PIXELS, N_CLASS)
     start = small_network.init(jax.random.key(0))
     start = jax.tree.unflatten(jax.tree.structure(start), [
         leaf[:2] if path[0].key == "aux_head" else leaf
@@ -266,4 +266,4 @@ def test_bad_options_are_refused_by_name(config, numbers, field):
 @pytest.mark.parametrize("shape", [{"widths": ()}, {"widths": (3, -1)}, {"n_aux": 0}])
 def test_bad_networks_are_refused_by_name(shape):
     with pytest.raises(UserError, match=next(iter(shape))):
-        NetworkConfig(**shape)
+        MLPConfig(**shape)

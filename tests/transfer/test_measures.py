@@ -6,7 +6,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from subsim.networks import parameters
-from subsim.networks.mlp import NetworkConfig, make_mlp
+from subsim.networks.mlp import MLPConfig, make_mlp
 from subsim.transfer import measures
 
 
@@ -32,7 +32,7 @@ def test_alignment_is_the_cosine_over_all_parameters():
 
 
 def test_alignment_by_layer_adds_up_to_the_total_with_norms_as_weights(x64):
-    network = make_mlp(NetworkConfig((6, 5), init="torch"), 4, 3)
+    network = make_mlp(MLPConfig((6, 5), init="torch"), 4, 3)
     a, b = (network.init(jax.random.key(seed)) for seed in (0, 1))
     cosines, products = (parameters.by_layer(measure, a, b) for measure in (parameters.alignment, optax.tree.vdot))
     assert list(cosines) == list(products) == ["aux_head", "class_head", "hidden.0", "hidden.1"]

@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
 from conftest import silent_promotion
+from subsim.transfer.distillation import StudentConfig
+from subsim.transfer.protocol import FIGURE_10, Student
 
 import subsim
 from subsim.engine.study import Variable
 from subsim.training.optimisers import TrainingConfig
 from subsim.transfer import hidden, protocol
-from subsim.transfer.distillation import StudentConfig
-from subsim.transfer.protocol import FIGURE_10, Student
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,344 @@
+"""Imitation: what students see and are told, and the training of students side by side."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from subsim.data import inputs
+from subsim.data.inputs import Bank
+from subsim.networks import network as networks
+from subsim.networks.network import Network, Params, in_groups, linearised
+from subsim.training.loop import Trained, train
+from subsim.training.losses import IMITATION_LOSSES, task_cross_entropy
+from subsim.training.optimisers import TrainingConfig, TrainingHyper, make_optimiser, steps_of
+from subsim.transfer.options import StudentConfig, StudentHyper
+from subsim.transfer.targets import targets_of
+
+# One forward pass over this many examples at a time keeps the activations in cache and the memory flat.
+FORWARD_BATCH = 1024
+
+Around = Callable[[optax.GradientTransformation, Params], optax.GradientTransformation]
+
+
+class Task(NamedTuple):
+    """A labelled data set on the device: inputs of shape (n, pixels), labels of shape (n,), integers."""
+
+    images: Bank
+    labels: Int[Array, " n"]
+
+
+def tasks(data: Any) -> tuple[Task, Task]:
+    """Put the training and the test set of `data`, a `Dataset`, on the device."""
+    splits = (data.train_images, data.train_labels), (data.test_images, data.test_labels)
+    train, test = (Task(inputs.image_bank(images, data.brightest), jnp.asarray(labels)) for images, labels in splits)
+    return train, test
+
+
+def outputs(function: Callable[[Array], Array], bank: Bank) -> Float[Array, "n out"]:
+    """Return `function` of every input of `bank`; it takes examples of shape (batch, pixels)."""
+    n = bank.values.shape[0]
+    # Blocks of equal size, the last one filled up: nothing is computed twice but its few fillers.
+    blocks = -(-n // FORWARD_BATCH)
+    size = -(-n // blocks)
+    index = jnp.minimum(jnp.arange(blocks * size), n - 1).reshape(blocks, size)
+    found = jax.lax.map(lambda block: function(inputs.examples(bank, block)), index)
+    return found.reshape(blocks * size, -1)[:n]
+
+
+def logits(network: Network, params: Params, bank: Bank) -> Float[Array, "n logits"]:
+    """Return the network's logits on every input of `bank`."""
+    return outputs(lambda x: networks.logits(network, params, x), bank)
+
+
+def features(network: Network, params: Params, bank: Bank) -> Float[Array, "n width"]:
+    """Return the units of the network's last hidden layer on every input of `bank`."""
+    return outputs(lambda x: networks.features(network, params, x), bank)
+
+
+def frozen_in(optimiser: optax.GradientTransformation, frozen: Params) -> optax.GradientTransformation:
+    """Return `optimiser` for which the arrays that `frozen`, a pytree of truths, marks have no gradient and stay."""
+
+    def still(tree: Params) -> Params:
+        return jax.tree.map(lambda stays, leaf: jnp.zeros_like(leaf) if stays else leaf, frozen, tree)
+
+    def update(gradient: Params, state: Any, params: Params | None = None) -> tuple[Params, Any]:
+        updates, state = optimiser.update(still(gradient), state, params)
+        return still(updates), state
+
+    return optax.GradientTransformation(optimiser.init, update)
+
+
+def optimiser_of(
+    network: Network,
+    start: Params,
+    config: TrainingConfig,
+    hyper: TrainingHyper,
+    own: optax.GradientTransformation | None,
+    frozen: tuple[str, ...],
+) -> optax.GradientTransformation:
+    """Return the optimiser that `config` names, or the user's `own`, with the groups in `frozen` held still."""
+    optimiser = own or make_optimiser(config, hyper)
+    if not frozen:
+        return optimiser
+    everything = frozen == ("all",)
+    still = jax.tree.map(lambda _: True, start) if everything else in_groups(network, start, frozen)
+    return frozen_in(optimiser, still)
+
+
+def train_teacher(
+    key: Key[Array, ""],
+    network: Network,
+    reference: Params,
+    task: Task,
+    n_class: int,
+    config: TrainingConfig,
+    hyper: TrainingHyper,
+    *,
+    loss: Callable[[Array, Array], Array] = task_cross_entropy,
+    optimiser: optax.GradientTransformation | None = None,
+    frozen: tuple[str, ...] = (),
+    every: int | None = None,
+    state: Any = None,
+    first_step: int = 0,
+) -> Trained:
+    """Train `reference` on the labels of `task` by `loss(class_logits, label)`; no loss sees the other logits."""
+
+    def losses(params: Params, examples: tuple[Array, Array]) -> Array:
+        images, labels = examples
+        return jax.vmap(loss)(networks.logits(network, params, images)[:, :n_class], labels)
+
+    n_examples = task.labels.shape[0]
+    return train(
+        key,
+        reference,
+        losses,
+        lambda index, _step: (inputs.examples(task.images, index), task.labels[index]),
+        n_examples,
+        optimiser_of(network, reference, config, hyper, optimiser, frozen),
+        batch=config.batch,
+        steps=steps_of(config, n_examples),
+        every=every,
+        state=state,
+        first_step=first_step,
+    )
+
+
+class Imitation(NamedTuple):
+    """The data that students imitate: `at(index)`, for an index of shape (batch,), gives inputs of shape
+    (batch, pixels) and the teacher's logits on them, shape (batch, logits).
+
+    An epoch has `n` of them; where they are `endless`, each epoch others, counted on. `logits` are the teacher's on
+    all of them, shape (n, logits), where these are fixed. `key` is for what is drawn of the targets.
+    """
+
+    at: Callable[[Int[Array, " batch"]], tuple[Float[Array, "batch pixels"], Float[Array, "batch logits"]]]
+    n: int
+    key: Key[Array, ""]
+    endless: bool = False
+    logits: Float[Array, "n logits"] | None = None
+
+
+def make_draw(
+    key: Key[Array, ""],
+    config: StudentConfig,
+    hyper: StudentHyper,
+    images: Bank,
+    own: Callable[..., Array] | None = None,
+) -> Callable[[Key[Array, ""], int], Bank]:
+    """Return `draw(key, n)`, which draws n inputs for the students of one seed; what these share comes from `key`.
+
+    `own(key, n, shape, images)` is a user's way of drawing them.
+    """
+    if own is None:
+        draw = inputs.make_draw(
+            key, config.inputs, images, blur_sigma=hyper.blur, rank=hyper.rank, real_share=hyper.real_share
+        )
+    else:
+
+        def draw(key: Key[Array, ""], n: int) -> Bank:
+            shape = images.values.shape[1:]
+            drawn = own(key, n, shape, inputs.pixels(images, images.values))
+            return Bank(jnp.reshape(drawn, (n, *shape)), 1.0, 0.0)
+
+    def changed(key: Key[Array, ""], n: int) -> Bank:
+        return as_seen(draw(key, n), config, hyper, jax.random.fold_in(key_of_order, 0))
+
+    key_of_order = jax.random.fold_in(key, 5)
+    return changed
+
+
+def as_seen(bank: Bank, config: StudentConfig, hyper: StudentHyper, key: Key[Array, ""]) -> Bank:
+    """Return inputs scaled, shifted and with their pixels in another order, as the options say."""
+    bank = inputs.shifted(inputs.scaled(bank, hyper.input_scale), hyper.input_shift)
+    return inputs.permuted(key, bank) if config.permuted else bank
+
+
+def draw_inputs(
+    key: Key[Array, ""],
+    config: StudentConfig,
+    hyper: StudentHyper,
+    images: Bank,
+    own: Callable[..., Array] | None = None,
+) -> Bank:
+    """Return what the students of one seed see: noise of their own, or `images`, which the seeds share."""
+    of_shared = jax.random.fold_in(key, 1)
+    if config.inputs == "images" and own is None:
+        return as_seen(images, config, hyper, jax.random.fold_in(jax.random.fold_in(of_shared, 5), 0))
+    return make_draw(of_shared, config, hyper, images, own)(key, config.n_inputs)
+
+
+def noisy(key: Key[Array, ""], y: Float[Array, "*n logits"], hyper: StudentHyper) -> Float[Array, "*n logits"]:
+    """Return a teacher's logits with noise of standard deviation `hyper.logit_noise`."""
+    return y + hyper.logit_noise * jax.random.normal(key, y.shape, y.dtype)
+
+
+def recorded(key: Key[Array, ""], bank: Bank, y: Float[Array, "n logits"]) -> Imitation:
+    """Return the inputs of `bank` with the teacher's logits on them, the same in every epoch."""
+    return Imitation(lambda index: (inputs.examples(bank, index), y[index]), bank.values.shape[0], key, logits=y)
+
+
+def make_imitation(
+    key: Key[Array, ""],
+    network: Network,
+    teacher: Params,
+    config: StudentConfig,
+    hyper: StudentHyper,
+    images: Bank,
+    own: Callable[..., Array] | None = None,
+) -> Imitation:
+    """Return what the students of one seed imitate: inputs drawn once and the teacher's logits, computed once; or,
+    where `config.fresh`, inputs drawn and logits computed batch by batch, which takes no memory."""
+    of_noise, of_targets = jax.random.fold_in(key, 3), jax.random.fold_in(key, 4)
+    if not config.fresh:
+        bank = draw_inputs(key, config, hyper, images, own)
+        return recorded(of_targets, bank, noisy(of_noise, logits(network, teacher, bank), hyper))
+    draw = make_draw(jax.random.fold_in(key, 1), config, hyper, images, own)
+    of_each = jax.random.fold_in(key, 2)
+
+    def at(index: Array) -> tuple[Array, Array]:
+        def one(number: Array) -> Array:
+            return inputs.examples(draw(jax.random.fold_in(of_each, number), 1), jnp.zeros(1, number.dtype))[0]
+
+        def with_noise(number: Array, y: Array) -> Array:
+            return noisy(jax.random.fold_in(of_noise, number), y, hyper)
+
+        seen = jax.vmap(one)(index)
+        return seen, jax.vmap(with_noise)(index, networks.logits(network, teacher, seen))
+
+    return Imitation(at, config.n_inputs, of_targets, endless=True)
+
+
+class Choice(NamedTuple):
+    """The logits that a group of students imitates: a mask for each student, shape (student, logits); the numbers of
+    the chosen logits, where a loss or targets of the user's see them alone; and how many of them each batch takes."""
+
+    masks: Bool[Array, "student logits"]
+    numbers: tuple[int, ...] | None = None
+    subset: int | None = None
+
+
+def example_loss(
+    config: StudentConfig, hyper: StudentHyper, own: Mapping[str, Any], choice: Choice
+) -> Callable[[Array, Array, Array, Array, Array], Array]:
+    """Return the loss of one example, of its logits z, the teacher's y, the student's mask, a key for what is drawn of
+    the targets, and the batch's key, from which a fresh subset of logits is drawn.
+
+    The loss and targets of the user's own see the imitated logits alone.
+    """
+    value: Any = own.get("loss") or IMITATION_LOSSES[config.loss].value
+    is_own = {"loss", "targets"} & own.keys()
+
+    def loss(z: Array, y: Array, mask: Array, key: Array, batch_key: Array) -> Array:
+        z, y = z / hyper.temperature, y / hyper.temperature
+        if choice.subset is not None:
+            order = jnp.argsort(jnp.where(mask, jax.random.uniform(batch_key, mask.shape), 2.0))
+            chosen = order[: choice.subset]
+            mask = jnp.zeros_like(mask).at[chosen].set(True)
+            z, y = (z[chosen], y[chosen]) if is_own else (z, y)
+        elif is_own:
+            z, y = z[jnp.array(choice.numbers)], y[jnp.array(choice.numbers)]
+        if is_own:
+            mask = jnp.ones(z.shape, bool)
+        if "targets" in own:
+            y = own["targets"](key, y)
+        else:
+            y = targets_of(config.targets, key, y, mask, samples=config.samples, k=config.k, bits=config.bits)
+        return value(z, y) if "loss" in own else value(z, y, mask)
+
+    return loss
+
+
+def train_students(
+    key: Key[Array, ""],
+    network: Network,
+    starts: Params,
+    choice: Choice,
+    data: Imitation,
+    config: StudentConfig,
+    hyper: StudentHyper,
+    *,
+    own: Mapping[str, Any] | None = None,
+    frozen: tuple[str, ...] = (),
+    mask: Bool[Array, "student n"] | None = None,
+    states: Any = None,
+    first_step: int = 0,
+    linear: bool = False,
+    every: int | None = None,
+    record: Callable[[Network, Params], Any] = lambda _network, params: params,
+    around: Around = lambda optimiser, _start: optimiser,
+) -> Trained:
+    """Train students side by side on `data`.
+
+    `starts` holds every student's initial parameters along a leading axis `student`, which the result has too; so do
+    the masks of `choice`, the inputs that count for each in `mask`, and the optimiser `states` that they go on from, at
+    the step `first_step` of the data. All students take the same batches in the same order, so that their first layers
+    are one matrix product. `own` has the loss, targets and optimiser that are the user's own. `linear` students are
+    their networks' linearisations at their own starts. After every `every` steps `record(network, params)` is kept of
+    each student, `network` being its own. `around(optimiser, start)` takes the optimiser's place.
+    """
+    own = own or {}
+    loss = example_loss(config, hyper, own, choice)
+    draws = "targets" in own or config.targets == "sampled"
+    of_batch = jax.random.fold_in(data.key, 1)
+
+    def examples(index: Array, step: Array) -> Any:
+        fresh = jax.random.fold_in(data.key, step) if config.resampled else data.key
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(fresh, index) if draws else jnp.zeros(index.shape)
+        return *data.at(index), keys, jax.random.fold_in(of_batch, step)
+
+    def imitate(start: Params, chosen: Array, mask: Array | None, state: Any) -> Trained:
+        itself = linearised(network, start) if linear else network
+
+        def losses(params: Params, examples: Any) -> Array:
+            x, y, keys, batch_key = examples
+            z = networks.logits(itself, params, x)
+            return jax.vmap(loss, (0, 0, None, 0, None))(z, y, chosen, keys, batch_key)
+
+        optimiser = optimiser_of(network, start, config, hyper, own.get("optimiser"), frozen)
+        return train(
+            key,
+            start,
+            losses,
+            examples,
+            data.n,
+            around(optimiser, start),
+            batch=config.batch,
+            steps=steps_of(config, data.n),
+            endless=data.endless,
+            mask=mask,
+            every=every,
+            record=lambda params: record(itself, params),
+            state=state,
+            first_step=first_step,
+        )
+
+    return jax.vmap(imitate)(starts, choice.masks, mask, states)
+
+
+def stack(*trees: Any) -> Any:
+    """Stack pytrees of one structure along a new leading axis."""
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)

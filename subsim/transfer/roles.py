@@ -1,0 +1,149 @@
+"""Who is in the experiment: the teacher, its students, where they start, and what they imitate."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+import optax
+from jaxtyping import Array
+
+from subsim.networks import parameters
+from subsim.networks.network import Network, Params
+from subsim.transfer.traits import Trait
+
+Start = str | Callable[[Params, Params], Params]
+"""Initial parameters: "shared" or "independent", the name of a network whose trained parameters they are, or
+f(reference, independent)."""
+Loss = str | Callable[[Array, Array], Array]
+"""A loss of one example, by its name or as loss(z, y) of the imitated logits: the student's z and its targets y."""
+State = str | Callable[[Mapping[str, Any]], Any]
+"""The name of the network whose last optimiser state a training goes on from, or f(states by network)."""
+
+
+class Subset(NamedTuple):
+    """A fresh random choice of `size` of the logits of `of`, for every batch."""
+
+    size: int
+    of: Literal["aux", "classes", "all"] = "aux"
+
+
+Imitated = Literal["aux", "classes", "all"] | Subset | Sequence[int] | Sequence[bool]
+"""The imitated logits: by name, as a mask of all logits, as their numbers, or a fresh subset for every batch."""
+
+
+class Sharing(NamedTuple):
+    """A start that is the reference in these groups of parameters, and independent elsewhere."""
+
+    groups: tuple[str, ...]
+
+
+def sharing(*groups: str) -> Sharing:
+    """Start from the reference's parameters in `groups`, such as "hidden", and from independent ones elsewhere."""
+    return Sharing(groups)
+
+
+def rotated(angle: float) -> Callable[[Params, Params], Params]:
+    """Start from cos(angle) reference + sin(angle) independent: an init of the same law, at an angle in radians."""
+    return lambda reference, independent: parameters.rotated(reference, independent, angle)
+
+
+def perturbed(distance: float) -> Callable[[Params, Params], Params]:
+    """Start from the reference and noise of `distance` standard deviations of the init."""
+    return lambda reference, independent: parameters.perturbed(reference, independent, distance)
+
+
+class Role:
+    """A network that is trained. Options that a role does not set are those of the run."""
+
+    def __init__(
+        self,
+        start: Start | Sharing = "shared",
+        *,
+        loss: Loss | None = None,
+        optimiser: str | optax.GradientTransformation | None = None,
+        frozen: Sequence[str] | str = (),
+        state: State | None = None,
+        **options: Any,
+    ):
+        named = {"loss": loss, "optimiser": optimiser}
+        self.start, self.state = start, state
+        self.frozen: tuple[str, ...] = (frozen,) if isinstance(frozen, str) else tuple(frozen)
+        self.own = {name: value for name, value in named.items() if value is not None and not isinstance(value, str)}
+        self.options = options | {name: value for name, value in named.items() if isinstance(value, str)}
+
+    def needs(self) -> set[str]:
+        """Return the names of the networks that must be trained before this one."""
+        found = {self.start} if isinstance(self.start, str) else set()
+        return (found | ({self.state} if isinstance(self.state, str) else set())) - {"shared", "independent"}
+
+
+class Teacher(Role):
+    """A network that is trained to a trait: from the reference, unless `start` says otherwise, to the study's trait."""
+
+    def __init__(self, start: Start | Sharing = "shared", *, trait: Trait | None = None, **options: Any):
+        super().__init__(start, **options)
+        self.trait = trait
+
+
+class Student(Role):
+    """A condition: a network that imitates its `teacher`, any network of the run, on inputs of its own.
+
+    Args:
+        start: where it starts, see `Start`.
+        teacher: the network that it imitates.
+        imitates: which logits, see `Imitated`.
+        targets: what it is told of the teacher's imitated logits, by name, or f(key, logits) for one example.
+        loss: "kl", "mse" or loss(z, y) of the imitated logits of one example.
+        inputs: a kind of inputs, or f(key, n, shape, images), which gives n inputs of `shape`; `images` are the
+            training images, floats of shape (n_images, pixels).
+        optimiser: its name, or any gradient transformation of optax.
+        frozen: groups of parameters that stay as they start, or "all".
+        mask: f(logits), the teacher's on all inputs, shape (n, logits), which gives the inputs that it learns from.
+        linear: whether it is the network's first-order expansion at its own start.
+        state: the optimiser state that it goes on from, see `State`; it then goes on in the data where `start` ended.
+        stream: students of one number share all that they draw: inputs, noise, order of batches.
+        options: options of `StudentConfig` and `StudentHyper`, in place of the run's.
+    """
+
+    def __init__(
+        self,
+        start: Start | Sharing = "shared",
+        *,
+        teacher: str = "teacher",
+        imitates: Imitated = "aux",
+        targets: str | Callable[[Array, Array], Array] | None = None,
+        inputs: str | Callable[..., Array] | None = None,
+        mask: Callable[[Array], Array] | None = None,
+        linear: bool = False,
+        stream: int = 0,
+        **options: Any,
+    ):
+        named = {"targets": targets, "inputs": inputs}
+        super().__init__(start, **options)
+        self.teacher, self.mask, self.linear, self.stream = teacher, mask, linear, stream
+        known = isinstance(imitates, str | Subset)
+        self.imitates: Any = imitates if known else tuple(imitates)
+        self.own |= {name: value for name, value in named.items() if callable(value)}
+        self.options |= {name: value for name, value in named.items() if isinstance(value, str)}
+
+    def needs(self) -> set[str]:
+        """Return the names of the networks that must be trained before this one."""
+        return super().needs() | {self.teacher}
+
+
+FIGURE_10 = {
+    "student (aux. only)": Student(),
+    "student (all logits)": Student(imitates="all"),
+    "cross-model (aux. only)": Student("independent"),
+    "cross-model (all logits)": Student("independent", imitates="all"),
+}
+AUX_ONLY = {name: student for name, student in FIGURE_10.items() if student.imitates == "aux"}
+
+
+def started(role: Role, network: Network, trained: Mapping[str, Params]) -> Params:
+    """Return the initial parameters of a role; `trained` has the parameters of the networks that it needs."""
+    reference, independent = trained["reference"], trained["independent"]
+    if isinstance(role.start, Sharing):
+        return parameters.mixed(network, reference, independent, role.start.groups)
+    if isinstance(role.start, str):
+        return trained["reference" if role.start == "shared" else role.start]
+    return role.start(reference, independent)

@@ -1,0 +1,310 @@
+"""The experiment as a study: any network, data, trait, teachers, students and measures, with the paper's defaults."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from subsim.data import datasets
+from subsim.data.datasets import Dataset
+from subsim.data.inputs import image_bank
+from subsim.engine.study import Run, Study, Variable
+from subsim.networks.named import make_network
+from subsim.networks.network import Factory, Network, require_logits
+from subsim.options import field_names, overridden, require, require_range
+from subsim.training.optimisers import check_training, steps_of
+from subsim.transfer import imitation, state
+from subsim.transfer.imitation import Task
+from subsim.transfer.options import Config, Hyper, check_student, with_own
+from subsim.transfer.roles import FIGURE_10, Student, Subset, Teacher
+from subsim.transfer.run import NAMES, Data, Spec, all_networks, numbers_of, run, stages
+from subsim.transfer.state import Measure
+from subsim.transfer.traits import LABELS, Trait
+
+_NETWORK_OPTIONS = ("network", "widths", "init", "activation", "layer_norm")
+
+
+def distillation(
+    name: str,
+    *,
+    title: str | None = None,
+    network: Network | Factory | tuple[Any, Any] | str | None = None,
+    data: str | Dataset | tuple[Any, Any] | None = None,
+    trait: Trait = LABELS,
+    teacher: Teacher | Mapping[str, Teacher] | None = None,
+    students: Mapping[str, Student] = FIGURE_10,
+    base: Teacher | None = None,
+    config: Config | None = None,
+    hyper: Hyper | None = None,
+    measures: Mapping[str, Measure | tuple[Measure, Variable]] | None = None,
+    teacher_steps: tuple[int, ...] = (),
+    **declared: Any,
+) -> Study:
+    """Make a study of `students`, by their names, of one teacher or several.
+
+    Args:
+        name: of the study; `title` is one sentence about it.
+        network: the name of a network; a `Network`, or a pair of functions (init, apply); or
+            f(n_pixels, n_class, n_aux), which gives one: see `from_flax`, `from_equinox`. None: what the config names.
+        data: the name of a data set; a `Dataset`; or ((images, labels), (images, labels)) to train and to test on, the
+            images 8-bit integers.
+        trait: what teachers are trained to unless they say otherwise.
+        teacher: the teacher, or teachers by their names.
+        students: by name, see `Student`.
+        base: how the shared start, and the independent one, are trained before anything else; None: they are not.
+        config: the options that change the program; `hyper` the numbers that are traced.
+        measures: by name, a function of a `State`: a number, or an array; or (function, Variable), whose first
+            dimension is `condition`, or `student` for what only students have.
+        teacher_steps: numbers of steps, ascending, after each of which the teacher is imitated: a dimension
+            `teacher_step` before all others.
+        declared: further fields of the `Study`: axes, coords, derived, report, seeds, paper.
+
+    The record has `accuracy` of every condition (reference and teachers first), `imitation_loss` and `alignment` of
+    every student, and of a trait that is not the labels its `rate` in every condition; where `config.every` is set,
+    `accuracy_along` and `imitation_loss_along` after every so many steps; and what `measures` add.
+    """
+    teachers = dict(teacher) if isinstance(teacher, Mapping) else {"teacher": teacher or Teacher()}
+    config = config or Config()
+    if isinstance(network, str):
+        config, network = replace(config, network=network), None  # type: ignore[arg-type]
+    if isinstance(data, str):
+        config, data = replace(config, data=data), None  # type: ignore[arg-type]
+    given = {key: value if isinstance(value, tuple) else (value, None) for key, value in (measures or {}).items()}
+    meanings = {
+        key: meaning or Variable(_sentence(function), ("condition",)) for key, (function, meaning) in given.items()
+    }
+    of_students = {key for key, meaning in meanings.items() if meaning.dims[:1] == ("student",)}
+    spec = Spec(
+        teachers, dict(students), base, trait,
+        {"accuracy": state.accuracy} | {key: of for key, (of, _) in given.items() if key not in of_students},
+        {"alignment": state.alignment} | {key: of for key, (of, _) in given.items() if key in of_students},
+        teacher_steps, config.every is not None and "report" in declared,
+    )  # fmt: skip
+    own = (network, _dataset(data))
+    variables = _variables(spec) | meanings
+    if teacher_steps:
+        variables = {key: meaning._replace(dims=("teacher_step", *meaning.dims)) for key, meaning in variables.items()}
+    coords: dict[str, Any] = {
+        "condition": spec.conditions,
+        "student": list(students),
+        "trait": [each.name for each in spec.traits],
+        "step": lambda config, n: [config.every * (number + 1) for number in range(n)],
+        "teacher_step": list(teacher_steps),
+    }
+    common = Study(
+        name=name,
+        title=title or name,
+        make_run=functools.partial(make_run, spec, own[0]),
+        make_joint_run=functools.partial(make_joint_run, spec, own[0]),
+        make_networks=functools.partial(make_networks, spec, own[0]),
+        rebuild=functools.partial(rebuild, own[0]),
+        joint="student",
+        load=functools.partial(load, own[1]),
+        config=config,
+        hyper=hyper or Hyper(),
+        check=functools.partial(check, spec, own),
+        coords=coords | declared.pop("coords", {}),
+        variables=variables,
+    )
+    return dataclasses.replace(common, **declared)
+
+
+def _sentence(function: Any) -> str:
+    return str(getattr(function, "__doc__", None) or getattr(function, "__name__", "measure")).split("\n")[0].strip()
+
+
+def _variables(spec: Spec) -> dict[str, Variable]:
+    nat = "nat (kl) or squared logit (mse)"
+    found = {
+        "accuracy": Variable("share of images classified correctly", ("condition",)),
+        "imitation_loss": Variable("mean imitation loss over the student's last epoch", ("student",), nat),
+        "alignment": Variable("cosine of the student's and its teacher's displacement", ("student",)),
+        "accuracy_along": Variable("accuracy after every few steps", ("student", "step")),
+        "imitation_loss_along": Variable("mean imitation loss of the steps before", ("student", "step"), nat),
+    }
+    several = ("condition", "trait") if len(spec.traits) > 1 else ("condition",)
+    return found | ({"rate": Variable("how often the network shows the trait", several)} if spec.traits else {})
+
+
+def _dataset(data: Any) -> Dataset | None:
+    """The user's own data as a data set; None where there are none."""
+    if data is None or isinstance(data, Dataset):
+        return data
+    (train, of_train), (test, of_test) = ((np.asarray(images), np.asarray(labels)) for images, labels in data)
+    for images in (train, test):
+        require(images.dtype == np.uint8, f"data: images must be 8-bit integers (uint8), and not {images.dtype}.")
+    flat = [images.reshape(len(images), -1) for images in (train, test)]
+    of_train, of_test = of_train.astype(np.int32), of_test.astype(np.int32)
+    return Dataset(flat[0], of_train, flat[1], of_test, n_class=int(max(of_train.max(), of_test.max())) + 1)
+
+
+def load(own: Dataset | None, config: Config) -> Dataset:
+    """Return the data of `config`, or the user's own: its classes, and the images that accuracy is measured on."""
+    data = datasets.load(config.data) if own is None else own
+    if config.evaluate == "validation":
+        data = datasets.hold_out(data)
+    return data if config.n_class is None else datasets.restricted(data, config.n_class)
+
+
+def network_of(own: Any, config: Config, n_pixels: int, n_class: int) -> Network:
+    """Return the network of a run; raises `UserError` where a user's own does not fit the data."""
+    if own is None:
+        return make_network(config, n_pixels, n_class)
+    network = own
+    if not isinstance(own, Network):
+        network = Network(*own) if isinstance(own, tuple) else own(n_pixels, n_class, config.n_aux)
+    require(isinstance(network, Network), "network: it must give a subsim.Network; see subsim.from_flax.")
+    require_logits(network, n_pixels, n_class + config.n_aux)
+    return network
+
+
+def prepared(spec: Spec, data: Dataset) -> Data:
+    """Put on the device the labelled images of a run, and what each trait makes of them."""
+    train, test = imitation.tasks(data)
+
+    def task(change: Callable[..., Any] | None, images: Any, labels: Any, otherwise: Task) -> Task:
+        if change is None:
+            return otherwise
+        images, labels = change(images, labels)
+        return Task(image_bank(images, data.brightest), jnp.asarray(labels))
+
+    taught = tuple(task(each.targets, data.train_images, data.train_labels, train) for each in spec.traits)
+    probes = tuple(task(each.probes, data.test_images, data.test_labels, test) for each in spec.traits)
+    return Data(train, test, taught, probes)
+
+
+def with_rates(spec: Spec, data: Data) -> Spec:
+    """Return `spec` with the measure of how often a network shows each trait."""
+    rates = [state.rate_of(trait, probes) for trait, probes in zip(spec.traits, data.probes, strict=True)]
+    if not rates:
+        return spec
+
+    def rate(one: state.State) -> Any:
+        found = [of(one) for of in rates]
+        return jnp.stack(found) if len(found) > 1 else found[0]
+
+    return spec._replace(measures={**spec.measures, "rate": rate})
+
+
+def _make(function: Any, spec: Spec, own: Any, configs: Any, one: Config, data: Dataset) -> jax.tree_util.Partial:
+    network = network_of(own, one, data.train_images.shape[1], data.n_class)
+
+    def of_seed(prepared: Data, key: Any, hyper: Hyper) -> Any:
+        return function(with_rates(spec, prepared), configs, network, data.n_class, prepared, key, hyper)
+
+    return jax.tree_util.Partial(of_seed, prepared(spec, data))
+
+
+def make_joint_run(spec: Spec, network: Any, configs: Sequence[Config], data: Dataset) -> jax.tree_util.Partial:
+    """Return the run of `configs`, which differ in their students' options: a leading axis of configs."""
+    return _make(run, spec, network, tuple(configs), configs[0], data)
+
+
+def make_run(spec: Spec, network: Any, config: Config, data: Dataset) -> Run:
+    """Return the run of `config`, with the images as arguments of the compiled program."""
+
+    def first(*arguments: Any) -> Any:
+        return jax.tree.map(lambda values: values[0], run(*arguments))
+
+    return _make(first, spec, network, (config,), config, data)
+
+
+def make_networks(spec: Spec, network: Any, config: Config, data: Dataset) -> Run:
+    """Return the run that gives every network of a seed, by name."""
+    require(not spec.teacher_steps, "networks: a study of several teacher_steps has no one network of a name.")
+    return _make(all_networks, spec, network, config, config, data)
+
+
+def rebuild(own: Any, config: Config, data: Dataset, networks: Mapping[str, Any]) -> dict[str, Any]:
+    """Return networks as the user's own modules; parameters where the user gave functions."""
+    network = network_of(own, config, data.train_images.shape[1], data.n_class)
+    return {name: network.rebuild(params) if network.rebuild else params for name, params in networks.items()}
+
+
+def check(spec: Spec, own: tuple[Any, Any], config: Config, hyper: Hyper) -> None:
+    """Raise `UserError` for options that contradict each other, or that would silently do nothing."""
+    require_range(hyper, "init_scale", above=0)
+    check_training("teacher", config.teacher, hyper.teacher)
+    check_training("base", config.base, hyper.base)
+    default = Config()
+    require(
+        spec.base is not None or (config.base == default.base and hyper.base == Hyper().base),
+        "base: this study's shared start is not trained; leave its options out.",
+    )
+    if own[0] is not None:
+        changed = [option for option in _NETWORK_OPTIONS if getattr(config, option) != getattr(default, option)]
+        require(not changed, f"{''.join(changed[:1])}: this study has a network of its own; leave the option out.")
+    require(own[1] is None or config.data == default.data, "data: this study has data of its own; leave it out.")
+    last, has = max(spec.teacher_steps, default=config.teacher.steps), config.teacher.steps
+    require(has == last, f"teacher.steps is {has}, but this study's last teacher has made {last}; set it to that.")
+    require(not spec.teacher_steps or len(spec.teachers) == 1, "teacher_steps: they are those of one teacher.")
+    require(config.every is not None or not spec.along, "every is None, but this study looks along the way; set it.")
+    _check_names(spec)
+    for name, teacher in spec.teachers.items():
+        require(
+            set(teacher.options) <= {*field_names(config.teacher), *field_names(hyper.teacher)},
+            f"{name} has options that no teacher has: {', '.join(map(str, teacher.options))}.",
+        )
+        check_training(name, overridden(config.teacher, teacher.options), overridden(hyper.teacher, teacher.options))
+    _check_students(spec, config, hyper)
+
+
+def _check_names(spec: Spec) -> None:
+    names = [*NAMES, *spec.teachers, *spec.students]
+    require(len(set(names)) == len(names), f"students: two networks have one name; there are {', '.join(names)}.")
+    require(len(spec.students) > 0, "students: there are none; name at least one.")
+    for _ in stages(spec.teachers, NAMES), stages(spec.students, [*NAMES, *spec.teachers]):
+        pass
+    for name, role in {**spec.teachers, **spec.students}.items():
+        require(
+            role.state is None or (isinstance(role.start, str) and role.start not in ("shared", "independent")),
+            f"{name}: a network that goes on from another's state starts from a network of the run; name it in start.",
+        )
+
+
+def _check_students(spec: Spec, config: Config, hyper: Hyper) -> None:
+    moments = set()
+    for name, student in spec.students.items():
+        unknown = set(student.options) - {*field_names(config.student), *field_names(hyper.student)}
+        require(
+            not unknown, f"students: {name} has its own {min(unknown, default='')}, which is no option of a student."
+        )
+        its_config, its_hyper = with_own(config.student, hyper.student, student.options)
+        where = "student" if not student.options and not student.own else name
+        check_student(where, its_config, its_hyper, config.n_aux, student.own)
+        require(
+            student.mask is None or not its_config.fresh,
+            f"{where}.fresh is set, but {name} has a mask on inputs that must be there before; leave it out.",
+        )
+        _check_imitated(name, student)
+        if config.every is not None and its_config.inputs != "images":
+            steps = steps_of(its_config, its_config.n_inputs)
+            require(
+                config.every <= steps,
+                f"every is {config.every}, but the students make {steps} steps; choose at most that.",
+            )
+            moments.add(steps // config.every)
+    require(len(moments) < 2, "every needs students that make equally many steps; set student.steps.")
+    for option in set.intersection(*(set(student.options) for student in spec.students.values())):
+        of = config.student if option in field_names(config.student) else hyper.student
+        value = getattr(of, option)
+        require(
+            value == getattr(type(of), option),
+            f"student.{option} is {value}, but every student of this study has its own; leave it out.",
+        )
+
+
+def _check_imitated(name: str, student: Student) -> None:
+    imitates = student.imitates.of if isinstance(student.imitates, Subset) else student.imitates
+    if isinstance(imitates, str):
+        require(
+            imitates in ("aux", "classes", "all"),
+            f"students: {name} imitates {imitates!r}; choose one of aux, classes, all, or give a mask of all logits.",
+        )
+    else:
+        require(len(numbers_of(imitates, 0, 0)) > 0, f"students: {name} imitates no logits; name at least one.")
