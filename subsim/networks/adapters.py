@@ -1,0 +1,224 @@
+"""A user's own modules as networks: flax.nnx, equinox, or a pair of functions."""
+
+import inspect
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Key
+
+from subsim.networks.network import Factory, Network, Params
+from subsim.options import UserError, require
+
+Features = Callable[[Any, Array], Array]
+
+
+def from_flax(
+    factory: Callable[..., Any], image: tuple[int, ...] | None = None, features: Features | None = None
+) -> Factory:
+    """Make networks of the flax.nnx modules that `factory(n_out, rngs=rngs)` returns.
+
+    The module maps one example to `n_out` logits, class logits first; it sees the example in the shape `image`, or else
+    flat. `features(module, x)` gives the units of its last hidden layer. Every `nnx.Param` is a parameter: float32, or
+    float64 in 64-bit mode. Other state raises `UserError`, except a generator of random numbers that no call draws.
+    """
+    _require_factory("from_flax", factory, "rngs")
+
+    def make(n_pixels: int, n_class: int, n_aux: int) -> Network:
+        def build(key: Array) -> Any:
+            module = factory(n_class + n_aux, rngs=nnx.Rngs(key))
+            _require_module("from_flax", "flax.nnx", module, isinstance(module, nnx.Module))
+            return module
+
+        def init(key: Array) -> Params:
+            return nnx.state(build(key), _is_param)
+
+        def rebuild(params: Params) -> Any:
+            module = build(jax.random.key(0))
+            nnx.update(module, params)
+            return module
+
+        module = nnx.eval_shape(lambda: build(jax.random.key(0)))
+        name = type(module).__name__
+        # Of the state only shapes remain: a module that draws no random number never opens it.
+        parts: Any = nnx.split(module, _is_param, ...)
+        structure, params, state = parts
+        others = [path for path, leaf in nnx.to_flat_state(state) if not isinstance(leaf, nnx.RngState)]
+        # An array that a module draws while it is traced is no state to flax, and would be a tracer that leaks.
+        for path, part in nnx.iter_modules(module):
+            others += [(*path, name) for name, value in vars(part).items() if isinstance(value, jax.Array)]
+        _require_no_state(name, [".".join(map(str, path)) for path in others], "an nnx.Param of floats")
+        network = _network(init, params, lambda params: nnx.merge(structure, params, state), image, features)
+
+        def draw_nothing(params: Params, x: Array) -> Array:
+            module = rebuild(params)
+            before = jax.tree.leaves(nnx.state(module, nnx.RngState))
+            logits = module(_shaped(x, image))
+            after = nnx.state(module, nnx.RngState)
+            for (path, _), old, new in zip(nnx.to_flat_state(after), before, jax.tree.leaves(after), strict=True):
+                require(
+                    new is old,
+                    f"{name} draws random numbers ({'.'.join(map(str, path))}), and a network here has none; "
+                    "build that layer with deterministic=True, or leave it out.",
+                )
+            return logits
+
+        require_logits(network._replace(apply=draw_nothing), n_pixels, n_class, n_aux, name, image)
+        return network._replace(rebuild=rebuild)
+
+    return make
+
+
+def from_equinox(
+    factory: Callable[..., Any], image: tuple[int, ...] | None = None, features: Features | None = None
+) -> Factory:
+    """Make networks of the equinox modules that `factory(n_out, key=key)` returns.
+
+    The module maps one example to `n_out` logits, class logits first; it sees the example in the shape `image`, or else
+    flat: equinox's own convolutions want (channels, height, width). `features(module, x)` gives the units of its last
+    hidden layer. Every array of floats is a parameter: float32, or float64 in 64-bit mode. Other arrays, equinox's
+    `State` and a `Dropout` that drops raise `UserError`.
+    """
+    try:
+        import equinox as eqx
+    except ImportError:
+        raise UserError("from_equinox needs equinox, which is not installed: pip install equinox.") from None
+    _require_factory("from_equinox", factory, "key")
+
+    def make(n_pixels: int, n_class: int, n_aux: int) -> Network:
+        def build(key: Array) -> Any:
+            module = factory(n_class + n_aux, key=key)
+            _require_module("from_equinox", "equinox", module, isinstance(module, eqx.Module) and callable(module))
+            return module
+
+        def stateful(node: Any) -> bool:
+            return isinstance(node, eqx.nn.StateIndex | eqx.nn.Dropout)
+
+        module = eqx.filter_eval_shape(lambda: build(jax.random.key(0)))
+        name = type(module).__name__
+        params, rest = eqx.partition(module, _is_float)
+        for path, node in jax.tree_util.tree_leaves_with_path(rest, is_leaf=stateful):
+            where = jax.tree_util.keystr(path, simple=True, separator=".")
+            if isinstance(node, eqx.nn.Dropout):
+                require(
+                    node.inference or node.p == 0,
+                    f"{name} draws random numbers ({where}), and a network here has none; "
+                    "build that layer with inference=True, or leave it out.",
+                )
+            elif isinstance(node, eqx.nn.StateIndex) or hasattr(node, "dtype"):
+                _require_no_state(name, [where], "an array of floats")
+        network = _network(
+            lambda key: eqx.filter(build(key), _is_float),
+            params,
+            lambda params: eqx.combine(params, rest),
+            image,
+            features,
+        )
+        require_logits(network, n_pixels, n_class, n_aux, name, image)
+        return network
+
+    return make
+
+
+def from_functions(functions: Sequence[Callable[..., Any]]) -> Network:
+    """Make a network of the pair (`init(key)`, `apply(params, x)`): parameters, any pytree of arrays, and logits."""
+    require(
+        isinstance(functions, tuple | list) and len(functions) == 2 and all(map(callable, functions)),
+        f"A network of functions is a pair of them, init(key) and apply(params, x), and not {functions!r}.",
+    )
+    init, apply = functions
+    return Network(init, apply)
+
+
+def require_logits(
+    network: Network, n_pixels: int, n_class: int, n_aux: int, name: str, image: tuple[int, ...] | None = None
+) -> None:
+    """Raise `UserError` unless `network` maps `n_pixels` floats to `n_class + n_aux` logits; nothing is computed.
+
+    `name` names the network in the sentence, and `image` the shape in which it sees an example.
+    """
+    shape, n_out = image or (n_pixels,), n_class + n_aux
+    require(
+        all(isinstance(size, int) and size > 0 for size in shape) and math.prod(shape) == n_pixels,
+        f"{name} sees an example in the shape image={shape}, and an example of the data has {n_pixels} numbers; "
+        "name a shape of that many.",
+    )
+    params = jax.eval_shape(lambda: network.init(jax.random.key(0)))
+    x = jax.ShapeDtypeStruct((n_pixels,), jnp.result_type(float))
+    try:
+        logits = jax.eval_shape(network.apply, params, x)
+    except UserError:
+        raise
+    except Exception as error:  # the user's own code may raise any
+        reason = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
+        hint = "" if image else "; image=(height, width, channels) would reshape it first"
+        raise UserError(f"{name} does not take one example of shape {shape} ({reason}){hint}.") from error
+    require(
+        getattr(logits, "shape", None) == (n_out,),
+        f"{name} must map one example to {n_out} logits, {n_class} of classes and {n_aux} auxiliary ones, "
+        f"and gives {getattr(logits, 'shape', type(logits).__name__)}.",
+    )
+
+
+def _network(
+    init: Callable[[Array], Params],
+    like: Params,
+    module_of: Callable[[Params], Any],
+    image: tuple[int, ...] | None,
+    features: Features | None,
+) -> Network:
+    """The network of modules whose parameters have the structure of `like`."""
+    structure = jax.tree.structure(like)
+
+    def initial(key: Key[Array, ""]) -> Params:
+        # Modules draw float32 unless told otherwise; one structure, for each may have functions of its own in its own.
+        leaves = [leaf.astype(jnp.result_type(float)) for leaf in jax.tree.leaves(init(key))]
+        return jax.tree.unflatten(structure, leaves)
+
+    def apply(params: Params, x: Array) -> Array:
+        return module_of(params)(_shaped(x, image))
+
+    def last_hidden(params: Params, x: Array) -> Array:
+        assert features is not None
+        return features(module_of(params), _shaped(x, image))
+
+    return Network(initial, apply, features and last_hidden, rebuild=module_of)
+
+
+def _shaped(x: Array, image: tuple[int, ...] | None) -> Array:
+    return x if image is None else x.reshape(image)
+
+
+def _is_float(leaf: Any) -> bool:
+    return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.floating)
+
+
+def _is_param(_path: Any, leaf: Any) -> bool:
+    return isinstance(leaf, nnx.Param) and _is_float(leaf)
+
+
+def _require_factory(adapter: str, factory: Any, random: str) -> None:
+    call = f"factory(n_out, {random}={random})"
+    try:
+        inspect.signature(factory).bind(0, **{random: None})
+    except (TypeError, ValueError) as error:
+        name = getattr(factory, "__qualname__", type(factory).__name__)
+        raise UserError(
+            f"{adapter} calls {call}, and {name} does not take that ({error}); wrap it in a function that does."
+        ) from None
+
+
+def _require_module(adapter: str, library: str, module: Any, holds: bool) -> None:
+    kind = f"{type(module).__module__}.{type(module).__qualname__}"
+    require(holds, f"{adapter} needs a factory of one {library} module to call, and this one returns a {kind}.")
+
+
+def _require_no_state(name: str, paths: Sequence[str], parameter: str) -> None:
+    require(
+        not paths,
+        f"{name} keeps state that is no parameter ({', '.join(paths)}), and a network here has none; use LayerNorm in "
+        f"place of BatchNorm, compute constants in the call, or make it {parameter}.",
+    )
