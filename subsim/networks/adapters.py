@@ -205,7 +205,7 @@ def _require_factory(adapter: str, factory: Any, random: str) -> None:
     try:
         inspect.signature(factory).bind(0, **{random: None})
     except (TypeError, ValueError) as error:
-        name = getattr(factory, "__qualname__", type(factory).__name__)
+        name = getattr(factory, "__name__", type(factory).__name__)
         raise UserError(
             f"{adapter} calls {call}, and {name} does not take that ({error}); wrap it in a function that does."
         ) from None
