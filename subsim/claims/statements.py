@@ -24,17 +24,17 @@ from subsim.claims.claims import (
     nothing_predicted,
     on,
 )
+from subsim.networks.cnn import make_cnn
 from subsim.networks.network import Network, Params
+from subsim.networks.transformer import make_transformer
 from subsim.theory.problems import (
     N_AUX,
     N_CLASS,
     N_PIXELS,
     Problem,
-    conv_net,
     draw_data,
     keys_of,
     trait_on,
-    transformer,
 )
 from subsim.theory.single_step import (
     OutputLoss,
@@ -167,7 +167,11 @@ def lemma_networks(key: Array) -> Mapping[str, Verdict]:
     for depth in (1, 2, 3, 4):
         found = each(functools.partial(of_depth, depth), number_of)
         verdicts |= {f"{name}, {depth} hidden": verdict for name, verdict in found.items()}
-    for name, network in {"convolutional": conv_net(4, N_LOGITS), "transformer": transformer(4, N_LOGITS)}.items():
+    others = {
+        "convolutional": make_cnn(N_PIXELS, N_CLASS, N_AUX, channels=(4,)),
+        "transformer": make_transformer(N_PIXELS, N_CLASS, N_AUX, patch=2, width=8, depth=1),
+    }
+    for name, network in others.items():
         verdicts[name] = lemma(network, problem_of(network, network.init(own)), loss)
     return verdicts
 

@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 from jaxtyping import Array, Float, Int, Key
 
 from subsim.data.inputs import pixels, uniform_noise
@@ -87,62 +86,3 @@ def draw_problem(key: Key[Array, ""], network: Network, n_pixels: int, n_class: 
     own, other, others = keys_of(key)
     data = draw_data(others, n_pixels, n_class, n)
     return Problem(network.init(own), network.init(other), trait_on(network, data, n_class), data.inputs)
-
-
-class ConvNet(nnx.Module):
-    """A convolution over a square image and an affine head."""
-
-    def __init__(self, side: int, n_logits: int, *, rngs: nnx.Rngs):
-        self.side = side
-        self.convolution = nnx.Conv(1, 4, (3, 3), strides=2, rngs=rngs)
-        self.head = nnx.Linear(4 * (-(-side // 2)) ** 2, n_logits, rngs=rngs)
-
-    def __call__(self, x: Float[Array, " pixels"]) -> Float[Array, " logits"]:
-        """Logits of one example."""
-        features = nnx.relu(self.convolution(x.reshape(1, self.side, self.side, 1)))
-        return self.head(features.reshape(-1))
-
-
-class Transformer(nnx.Module):
-    """One pre-norm transformer block over the rows of a square image, averaged, and an affine head."""
-
-    def __init__(self, side: int, n_logits: int, *, rngs: nnx.Rngs):
-        self.side, width = side, 8
-        self.embedding = nnx.Linear(side, width, rngs=rngs)
-        self.place = nnx.Param(jax.random.normal(rngs.params(), (side, width)))
-        self.norms = nnx.List([nnx.LayerNorm(width, rngs=rngs) for _ in range(2)])
-        self.attention = nnx.MultiHeadAttention(2, width, decode=False, rngs=rngs)
-        self.up, self.down = nnx.Linear(width, 2 * width, rngs=rngs), nnx.Linear(2 * width, width, rngs=rngs)
-        self.head = nnx.Linear(width, n_logits, rngs=rngs)
-
-    def __call__(self, x: Float[Array, " pixels"]) -> Float[Array, " logits"]:
-        """Logits of one example."""
-        tokens = self.embedding(x.reshape(self.side, self.side)) + self.place[...]
-        tokens = tokens + self.attention(self.norms[0](tokens))
-        tokens = tokens + self.down(nnx.gelu(self.up(self.norms[1](tokens))))
-        return self.head(tokens.mean(axis=0))
-
-
-def as_network(build: Callable[[nnx.Rngs], nnx.Module]) -> Network:
-    """Any flax module, which maps one example to its logits, as a pair of pure functions."""
-    structure, _, *rest = nnx.split(nnx.eval_shape(lambda: build(nnx.Rngs(params=0))), nnx.Param, ...)
-
-    def init(key: Key[Array, ""]) -> Params:
-        # flax draws float32 unless told otherwise, layer by layer.
-        dtype = jnp.result_type(float)
-        return jax.tree.map(lambda leaf: leaf.astype(dtype), nnx.state(build(nnx.Rngs(params=key)), nnx.Param))
-
-    def apply(params: Params, x: Array) -> Array:
-        return nnx.merge(structure, params, *rest)(x)
-
-    return Network(init, apply)
-
-
-def conv_net(side: int, n_logits: int) -> Network:
-    """A small convolutional network on `side` x `side` pixels."""
-    return as_network(lambda rngs: ConvNet(side, n_logits, rngs=rngs))
-
-
-def transformer(side: int, n_logits: int) -> Network:
-    """A small transformer on `side` x `side` pixels, a token a row."""
-    return as_network(lambda rngs: Transformer(side, n_logits, rngs=rngs))
