@@ -4,7 +4,6 @@ from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Key
 
@@ -107,18 +106,3 @@ def linearised(network: Network, start: Params) -> Network:
     """
     batched = None if network.batched is None else linearise(network.batched, start)
     return Network(network.init, linearise(network.apply, start), groups=network.groups, batched=batched)
-
-
-def require_logits(network: Network, n_pixels: int, n_logits: int) -> None:
-    """Raise `UserError` unless `network` maps one example of `n_pixels` pixels to `n_logits` logits."""
-
-    def one(key: Array, x: Array) -> Array:
-        return network.apply(network.init(key), x)
-
-    x = jax.ShapeDtypeStruct((n_pixels,), jnp.result_type(float))
-    shape = getattr(jax.eval_shape(one, jax.random.key(0), x), "shape", None)
-    if shape != (n_logits,):
-        raise UserError(
-            f"network: it maps one example of shape ({n_pixels},) to logits of shape {shape}, not ({n_logits},): the "
-            "class logits and after them the auxiliary ones."
-        )

@@ -14,8 +14,9 @@ from subsim.data import datasets
 from subsim.data.datasets import Dataset
 from subsim.data.inputs import image_bank
 from subsim.engine.study import Run, Study, Variable
+from subsim.networks.adapters import from_functions, require_logits
 from subsim.networks.named import make_network
-from subsim.networks.network import Factory, Network, require_logits
+from subsim.networks.network import Factory, Network
 from subsim.options import field_names, overridden, require, require_range
 from subsim.training.optimisers import check_training, steps_of
 from subsim.transfer import imitation, state
@@ -157,9 +158,9 @@ def network_of(own: Any, config: Config, n_pixels: int, n_class: int) -> Network
         return make_network(config, n_pixels, n_class)
     network = own
     if not isinstance(own, Network):
-        network = Network(*own) if isinstance(own, tuple) else own(n_pixels, n_class, config.n_aux)
+        network = from_functions(own) if isinstance(own, tuple | list) else own(n_pixels, n_class, config.n_aux)
     require(isinstance(network, Network), "network: it must give a subsim.Network; see subsim.from_flax.")
-    require_logits(network, n_pixels, n_class + config.n_aux)
+    require_logits(network, n_pixels, n_class, config.n_aux, "network")
     return network
 
 
