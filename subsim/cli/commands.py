@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ from subsim.cli.arguments import (
     parse_sweep,
     results_folder,
 )
-from subsim.cli.figures import draw, figure, import_plotting
+from subsim.cli.figures import draw, drawing_flags, figure, import_plotting
 from subsim.cli.stopping import stopping_at_once
 from subsim.cli.terminal import complain, print_catalogue, print_table, progress_of, say, survive_any_encoding, working
 from subsim.cli.writing import require_writable, write_refusals
@@ -133,9 +134,11 @@ def run(name: str, words: Sequence[str]) -> None:
         return
     print_report(study, completed(study, results))
     say(f"Results: {options.out}")
-    if catalogue.has_figure(name) and has_axes_of(study, results):
-        elsewhere = "" if options.out == results_folder(name) else f" --out {options.out}"
-        say(f"Draw them: subsim figure {name}{elsewhere}")
+    own = catalogue.has_figure(name) and has_axes_of(study, results)
+    flags = "" if own else drawing_flags(results)
+    if own or flags:
+        elsewhere = "" if options.out == results_folder(name) else f" --out {shlex.quote(str(options.out))}"
+        say(f"Draw them: subsim figure {name}{flags and ' '}{flags}{elsewhere}")
 
 
 def compile_anything(study: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="STUDY")]) -> None:
