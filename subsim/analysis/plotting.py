@@ -4,7 +4,7 @@ import contextlib
 import functools
 import io
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -31,8 +31,8 @@ STYLE: Any = {
     "mathtext.fontset": "stix",
 }
 NARROW = 5.0  # inches; a narrower figure has smaller text
-SMALL: Mapping[str, Any] = {"font.size": 8, "axes.titlesize": 8}
-_CHANGES: ContextVar[Mapping[str, Any]] = ContextVar("changes to the house style", default={})  # noqa: B039
+SMALL: Any = {"font.size": 8, "axes.titlesize": 8}
+_CHANGES: ContextVar[Any] = ContextVar("changes to the house style", default={})  # noqa: B039
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -50,7 +50,7 @@ def styled(draw: Callable[P, R]) -> Callable[P, R]:
 
 
 @contextlib.contextmanager
-def changed(settings: Mapping[str, Any]) -> Iterator[None]:
+def changed(settings: Any) -> Iterator[None]:
     """Change these settings of the house style for every figure inside the block."""
     before = _CHANGES.set(settings)
     try:
@@ -68,7 +68,7 @@ def read_style(path: Path) -> dict[str, Any]:
     log.addHandler(handler)
     log.propagate, before = False, log.propagate
     try:
-        settings = dict(matplotlib.rc_params_from_file(path, use_default_template=False))
+        settings: Any = dict(matplotlib.rc_params_from_file(path, use_default_template=False))
     finally:
         log.removeHandler(handler)
         log.propagate = before

@@ -45,7 +45,7 @@ def draw(what: Picture, title: str, width: float | None = None) -> Figure:
             axes.set_visible(False)
             continue
         here = summary if what.panels is None else summary.isel({what.panels: number})
-        _draw_panel(axes, here, what)
+        _draw_panel(axes, here, what, width / columns)
         if what.panels is not None:
             axes.set_title(f"{what.panels} = {_word(panels[number])}")
         # Of a column whose last row has no panel, the panel above has the ticks.
@@ -55,8 +55,9 @@ def draw(what: Picture, title: str, width: float | None = None) -> Figure:
     if every.size and every.min() > 0 and every.max() / every.min() > WIDER:
         grid[0, 0].set_yscale("log")
     unit = what.values.attrs.get("units", "1")
+    named = _in_words(str(what.values.name)) + ("" if unit == "1" else f" [{unit}]")
     for axes in grid[:, 0]:
-        axes.set_ylabel(_in_words(str(what.values.name)) + ("" if unit == "1" else f" [{unit}]"))
+        axes.set_ylabel(textwrap.fill(named, 24))
     if what.lines is not None:
         where: dict[str, Any] = (
             {"loc": "outside right upper"} if width > 5 else {"loc": "outside upper left", "ncols": 2}
@@ -67,8 +68,8 @@ def draw(what: Picture, title: str, width: float | None = None) -> Figure:
     return drawn
 
 
-def _draw_panel(axes: Axes, summary: xr.Dataset, what: Picture) -> None:
-    """Every line of one panel."""
+def _draw_panel(axes: Axes, summary: xr.Dataset, what: Picture, width: float) -> None:
+    """Every line of one panel, about this many inches wide."""
     at = labels(what.values, what.x)
     names = [None] if what.lines is None else labels(what.values, what.lines)
     numeric = _all_numbers(at)
@@ -89,12 +90,12 @@ def _draw_panel(axes: Axes, summary: xr.Dataset, what: Picture) -> None:
         _tick(axes, np.array(at, float))
         return
     words = [_word(label) for label in at]
-    # An inch has room for about a dozen letters.
-    room = int(12 * axes.figure.get_figwidth() * 0.7 / len(at) / max(1, axes.get_subplotspec().get_gridspec().ncols))
-    wrapped = [textwrap.fill(word, max(room, 6), break_long_words=False) for word in words]
+    # An inch has room for about a dozen letters, or fifteen small ones.
+    room = int(15 * width * 0.7 / len(at))
+    wrapped = [textwrap.fill(word, max(room, 6), break_long_words=False, break_on_hyphens=False) for word in words]
     fits = max(len(line) for word in wrapped for line in word.splitlines()) <= max(room, 3)
     turned: dict[str, Any] = {} if fits else {"rotation": 35, "ha": "right", "rotation_mode": "anchor"}
-    axes.set_xticks(range(len(at)), wrapped if fits else words, **turned)
+    axes.set_xticks(range(len(at)), wrapped if fits else words, fontsize="small", **turned)
 
 
 def _tick(axes: Axes, at: np.ndarray) -> None:

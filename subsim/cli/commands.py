@@ -132,11 +132,11 @@ def run(name: str, words: Sequence[str]) -> None:
     if shard.total > 1 and not is_finished(results):
         say(f"Shard {shard} is done; others are not: the last one reports.")
         return
-    print_report(study, completed(study, results))
+    print_report(study, completed(study, results), options.out)
     say(f"Results: {options.out}")
-    own = catalogue.has_figure(name) and has_axes_of(study, results)
-    flags = "" if own else drawing_flags(results)
-    if own or flags:
+    drawn = catalogue.has_figure(name) and has_axes_of(study, results)
+    flags = "" if drawn else drawing_flags(results)
+    if drawn or flags:
         elsewhere = "" if options.out == results_folder(name) else f" --out {shlex.quote(str(options.out))}"
         say(f"Draw them: subsim figure {name}{flags and ' '}{flags}{elsewhere}")
 
@@ -202,12 +202,18 @@ def is_finished(results: "xr.Dataset") -> bool:
     return bool((results.status != MISSING).all())
 
 
-def print_report(study: "Study", results: "xr.Dataset") -> None:
-    """Print the study's tables, and which seeds diverged."""
+def print_report(study: "Study", results: "xr.Dataset", folder: Path) -> None:
+    """Print as many of the study's tables as a screen shows, how to see the others, and which seeds diverged."""
     from subsim.cli import report
 
-    for table in report.tables(study, results):
+    tables = report.tables(study, results)
+    shown, others = report.on_a_screen(tables)
+    for table in shown:
         print_table(table)
+    if others or shown[-1:] != tables[-1:]:
+        names = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
+        more = f"{len(tables) - len(shown)} more tables ({names})" if others else "The whole table"
+        say(f"{more}: subsim report {shlex.quote(str(folder))}")
     lost = report.diverged(results)
     if len(lost):
         some = ", ".join(map(str, lost[:5])) + (", ..." if len(lost) > 5 else "")
@@ -328,6 +334,6 @@ def demo(seeds: int = 8, out: Path = RESULTS / "demo") -> None:
     for study, its_config, n in ((mnist, config, seeds), (single_step, single_step.config, 1000)):
         folder = out / study.name
         results = completed(study, simulate(study, its_config, study.hyper, seeds=n, out=folder))
-        print_report(study, results)
+        print_report(study, results, folder)
         say(f"Results: {folder}")
         draw(study.name, results, folder)

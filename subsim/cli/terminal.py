@@ -4,6 +4,7 @@ import codecs
 import contextlib
 import io
 import sys
+import textwrap
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
@@ -21,6 +22,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from subsim.engine.study import Table
 
+NARROW = 80  # columns of a screen; a wider table has headings of several lines
 PERIOD = 30.0  # seconds between two lines of progress where no terminal shows it
 # As ASCII already, so that rich leaves it as it is: a stream that lacks its line has a substitute.
 _HEAD = Box(str(SIMPLE_HEAD), ascii=True)
@@ -75,12 +77,29 @@ def complain(sentence: str) -> None:
 
 def as_drawn(table: "Table") -> RichTable:
     """One table without its title, its first column to the left and its numbers to the right."""
-    drawn = RichTable(box=_HEAD, collapse_padding=True, pad_edge=False)
-    for number, column in enumerate(table.columns):
-        drawn.add_column(Text(column), justify="right" if number else "left", no_wrap=True)
+    drawn = RichTable(box=_HEAD, collapse_padding=True, pad_edge=False, show_edge=False)
+    for number, column in enumerate(_headings(table)):
+        drawn.add_column(Text(column), justify="right" if number else "left", no_wrap=True, vertical="bottom")
     for row in table.rows:
         drawn.add_row(*map(Text, row))
     return drawn
+
+
+def _headings(table: "Table") -> list[str]:
+    """The headings of a table, in several lines where they alone would make it wider than a screen."""
+    widths = [max(map(len, cells), default=0) for cells in zip(*table.rows, strict=True)] or [0] * len(table.columns)
+    if sum(max(len(column), width) + 2 for column, width in zip(table.columns, widths, strict=True)) <= NARROW:
+        return list(table.columns)
+    return [
+        textwrap.fill(column, max(width, 1), break_long_words=False, break_on_hyphens=False) if number else column
+        for number, (column, width) in enumerate(zip(table.columns, widths, strict=True))
+    ]
+
+
+def lines_of(table: "Table") -> int:
+    """The lines that `print_table` prints of a table on a screen of 80 columns."""
+    head = max(heading.count("\n") + 1 for heading in _headings(table))
+    return -(-len(table.title) // NARROW) + head + len(table.rows) + 2
 
 
 def print_catalogue(rows: Sequence[tuple[str, str, str, str]]) -> None:
@@ -100,6 +119,7 @@ def print_table(table: "Table") -> None:
     console.print(Text(table.title, style="italic"))
     needed = console.measure(drawn, options=console.options.update(max_width=1000)).maximum
     Console(width=needed).print(drawn)
+    console.print()
 
 
 class _Log:

@@ -15,7 +15,7 @@ from conftest import smoke_options
 from rich.console import Console
 
 import subsim
-from subsim.analysis.summary import mean_table
+from subsim.analysis.tables import mean_table
 from subsim.cli import catalogue, commands, terminal, writing
 from subsim.engine import integrity, store
 from subsim.engine.study import Table
