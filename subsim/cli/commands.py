@@ -24,6 +24,7 @@ from subsim.cli.arguments import (
     results_folder,
 )
 from subsim.cli.figures import draw, drawing_flags, figure, import_plotting
+from subsim.cli.new import new
 from subsim.cli.stopping import stopping_at_once
 from subsim.cli.terminal import complain, print_catalogue, print_table, progress_of, say, survive_any_encoding, working
 from subsim.cli.writing import require_writable, write_refusals
@@ -75,7 +76,7 @@ def command(words: Sequence[str]) -> None:
         return
     commands: dict[str, Callable[..., None]] = {
         "demo": demo, "run": run_anything, "figure": figure, "list": list_studies, "data": data,
-        "verify": verify, "compile": compile_anything, "report": report_page,
+        "verify": verify, "compile": compile_anything, "report": report_page, "new": new,
     }  # fmt: skip
     with one_sentence():
         chosen = tyro.extras.subcommand_cli_from_dict(
