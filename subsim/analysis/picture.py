@@ -16,14 +16,15 @@ CONDITIONS = ("condition", "student")
 class Picture(NamedTuple):
     """What is drawn: `values` over the seed, `x` and, where these are named, `lines` and `panels`.
 
-    `only` has the one label of each other dimension.
+    `single` has the one label of each other dimension, and `only` the labels that were asked for.
     """
 
     values: xr.DataArray
     x: str
     lines: str | None
     panels: str | None
-    only: dict[str, str]
+    single: dict[str, str]
+    only: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -31,7 +32,7 @@ class Picture(NamedTuple):
         words = [str(self.values.name), "over", self.x]
         words += ["by", self.lines] if self.lines else []
         words += ["panels", self.panels] if self.panels else []
-        words += [f"{dim}={label}" for dim, label in self.only.items()]
+        words += ["only", *self.only] if self.only else []
         return re.sub(r"[^\w.=+-]+", "-", "-".join(words)).strip("-.")[:200]
 
 
@@ -78,8 +79,8 @@ def picture(
             f"--only {left[0]}=LABEL (of {some})."
         )
     single = [str(dim) for dim in values.dims if dim not in ("seed", *places.values())]
-    its_only = {dim: str(labels(values, dim)[0]) for dim in single}
-    return Picture(values, places["x"], places.get("lines"), places.get("panels"), its_only)
+    its_label = {dim: str(labels(values, dim)[0]) for dim in single}
+    return Picture(values, places["x"], places.get("lines"), places.get("panels"), its_label, tuple(only))
 
 
 def suggested(results: xr.Dataset) -> dict[str, Any] | None:

@@ -15,6 +15,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 # Okabe and Ito's palette, told apart under every common colour blindness.
 SHARED, CROSS, NEUTRAL, OTHER = "#0072B2", "#D55E00", "#555555", "#009E73"
@@ -73,18 +74,25 @@ def read_style(path: Path) -> dict[str, Any]:
         log.removeHandler(handler)
         log.propagate = before
     if refused:
-        raise ValueError(" ".join(refused[0].split("\n")[0].split()).strip(" .:"))
+        raise ValueError(" ".join(refused[0].strip().split("\n")[0].split()).strip(" .:"))
     return settings
 
 
+@styled
 def fitted(drawn: Figure, width: float | None, *, captioned: bool = True) -> Figure:
     """The figure with this width in inches, and without its caption unless it is `captioned`.
 
-    Text keeps its size, so that the height changes by the root of the width's factor alone.
+    Text does not shrink with the width: no text is larger than the style's, titles are wrapped, and the height changes
+    by the root of the width's factor alone.
     """
     if width is not None:
         before, height = drawn.get_size_inches()
         drawn.set_size_inches(width, height * (width / before) ** 0.5)
+        titles = {axes.get_title(loc) for axes in drawn.axes for loc in ("left", "center", "right")}
+        for text in drawn.findobj(Text):
+            assert isinstance(text, Text)
+            text.set_fontsize(min(text.get_fontsize(), matplotlib.rcParams["font.size"]))
+            text.set_wrap(text.get_wrap() or text.get_text() in titles)
     if not captioned and drawn.get_supxlabel():
         drawn.supxlabel("").set_in_layout(False)
     return drawn

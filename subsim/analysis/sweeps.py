@@ -37,7 +37,7 @@ def draw(what: Picture, title: str, width: float | None = None) -> Figure:
     drawn, grid = plotting.figure(
         columns, rows=rows, width=width, height=height, sharex=True, sharey=True, squeeze=False
     )
-    summary = mean_interval(what.values.squeeze(list(what.only), drop=True))
+    summary = mean_interval(what.values.squeeze(list(what.single), drop=True))
     every = np.concatenate([summary[name].values.ravel() for name in ("mean", "low", "high")])
     every = every[np.isfinite(every)]
     for number, axes in enumerate(grid.flat):
@@ -95,6 +95,7 @@ def _draw_panel(axes: Axes, summary: xr.Dataset, what: Picture, width: float) ->
     wrapped = [textwrap.fill(word, max(room, 6), break_long_words=False, break_on_hyphens=False) for word in words]
     fits = max(len(line) for word in wrapped for line in word.splitlines()) <= max(room, 3)
     turned: dict[str, Any] = {} if fits else {"rotation": 35, "ha": "right", "rotation_mode": "anchor"}
+    axes.set_xlim(-0.5, len(at) - 0.5)
     axes.set_xticks(range(len(at)), wrapped if fits else words, fontsize="small", **turned)
 
 
@@ -138,5 +139,5 @@ def _caption(what: Picture, summary: xr.Dataset, title: str) -> str:
     counted = f"{n}" if n == fewest else f"{fewest} to {n}"
     lost = f", up to {dropped} dropped" if dropped else ""
     described = f"{title}: {what.values.attrs.get('description', what.values.name)}."
-    fixed = f" {', '.join(f'{_in_words(dim)} = {label}' for dim, label in what.only.items())}." if what.only else ""
+    fixed = f" {', '.join(f'{_in_words(dim)} = {label}' for dim, label in what.single.items())}." if what.single else ""
     return f"{described} Mean over n = {counted} seeds{lost}, with its Student t 95% interval.{fixed}"
