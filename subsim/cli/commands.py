@@ -207,13 +207,10 @@ def print_report(study: "Study", results: "xr.Dataset", folder: Path) -> None:
     """Print as many of the study's tables as a screen shows, how to see the others, and which seeds diverged."""
     from subsim.cli import report
 
-    tables = report.tables(study, results)
-    shown, others = report.on_a_screen(tables)
+    shown, more = report.on_a_screen(report.tables(study, results))
     for table in shown:
         print_table(table)
-    if others or shown[-1:] != tables[-1:]:
-        names = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
-        more = f"{len(tables) - len(shown)} more tables ({names})" if others else "The whole table"
+    if more:
         say(f"{more}: subsim report {shlex.quote(str(folder))}")
     lost = report.diverged(results)
     if len(lost):

@@ -123,6 +123,8 @@ def _saved(plotting: ModuleType, figure: "Figure", folder: Path, name: str, look
         if look.width:
             warnings.filterwarnings("error", "constrained_layout not applied")
         try:
+            for _ in range(2 if look.width else 0):  # refused before a file is written; the layout takes two rounds
+                figure.draw_without_rendering()
             paths: list[Path] = plotting.save(figure, folder, name)
         except UserWarning:
             raise UserError(f"width: {look.width} is too narrow for this figure; choose a wider one.") from None

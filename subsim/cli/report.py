@@ -15,7 +15,7 @@ from subsim.analysis import tables as means
 from subsim.analysis.picture import picture, suggested
 from subsim.cli import catalogue, page
 from subsim.cli.arguments import RunOptions, parse_options, parse_sweep, results_folder
-from subsim.cli.terminal import lines_of
+from subsim.cli.terminal import lines_of, narrowed
 from subsim.engine import store
 from subsim.engine.axes import make as make_axes
 from subsim.engine.declaration import meaning, plain
@@ -56,22 +56,27 @@ def tables(study: Study, results: xr.Dataset) -> list[Table]:
     return list(report(results))
 
 
-def on_a_screen(tables: Sequence[Table]) -> tuple[list[Table], list[str]]:
-    """The first of the tables, as many as a screen shows, and the names of the others.
+def on_a_screen(tables: Sequence[Table]) -> tuple[list[Table], str]:
+    """The first of the tables, as many as a screen shows, and in words what else there is; wide tables are in pieces.
 
-    Of a table that is longer than the screen by itself the first rows are shown: its title says how many.
+    Of a table that is longer than the screen by itself the first rows are shown.
     """
-    shown, room = list[Table](), MOST_LINES
+    tables = [piece for table in tables for piece in narrowed(table)]
+    shown, room, more = list[Table](), MOST_LINES, list[str]()
     for table in tables:
         room -= lines_of(table)
         if room < 0 and shown:
             break
         if room < 0:
-            rows = table.rows[: len(table.rows) + room]
-            table = table._replace(title=f"{table.title} (the first {len(rows)} of {len(table.rows)} rows)", rows=rows)
+            more.append(f"{-room} more rows of this table")
+            table = table._replace(rows=table.rows[:room])
         shown.append(table)
     others = [re.split("[:;,]", table.title)[0] for table in tables[len(shown) :]]
-    return shown, list(dict.fromkeys(others))
+    if others:
+        names = list(dict.fromkeys(others))
+        some = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+        more.append(f"{len(others)} more table{'s' * (len(others) > 1)} ({some})")
+    return shown, " and ".join(more)
 
 
 def whole_page(root: Path, progress: Callable[[str], None]) -> tuple[str, list[str]]:

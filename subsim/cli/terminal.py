@@ -22,7 +22,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from subsim.engine.study import Table
 
-NARROW = 80  # columns of a screen; a wider table has headings of several lines
+NARROW, GAP = 80, 2  # columns of a screen, and between two columns of a table
 PERIOD = 30.0  # seconds between two lines of progress where no terminal shows it
 # As ASCII already, so that rich leaves it as it is: a stream that lacks its line has a substitute.
 _HEAD = Box(str(SIMPLE_HEAD), ascii=True)
@@ -85,14 +85,47 @@ def as_drawn(table: "Table") -> RichTable:
     return drawn
 
 
+def _widths(table: "Table", wrapped: bool) -> list[int]:
+    """The width that each column of a table needs, with headings in one line or `wrapped` but for the first."""
+    cells = [max(map(len, column), default=0) for column in zip(*table.rows, strict=True)] or [0] * len(table.columns)
+    heads = [
+        max(map(len, column.split()), default=0) if wrapped and number else len(column)
+        for number, column in enumerate(table.columns)
+    ]
+    return list(map(max, cells, heads))
+
+
 def _headings(table: "Table") -> list[str]:
-    """The headings of a table, in several lines where they alone would make it wider than a screen."""
-    widths = [max(map(len, cells), default=0) for cells in zip(*table.rows, strict=True)] or [0] * len(table.columns)
-    if sum(max(len(column), width) + 2 for column, width in zip(table.columns, widths, strict=True)) <= NARROW:
+    """The headings of a table, in several lines where they would make it wider than a screen."""
+    if sum(_widths(table, wrapped=False)) + GAP * len(table.columns) <= NARROW:
         return list(table.columns)
+    widths = _widths(table, wrapped=True)
     return [
-        textwrap.fill(column, max(width, 1), break_long_words=False, break_on_hyphens=False) if number else column
-        for number, (column, width) in enumerate(zip(table.columns, widths, strict=True))
+        textwrap.fill(column, width, break_long_words=False, break_on_hyphens=False) if column else column
+        for column, width in zip(table.columns, widths, strict=True)
+    ]
+
+
+def narrowed(table: "Table") -> list["Table"]:
+    """The table in pieces that a screen of 80 columns has room for, each with the columns that tell its rows apart."""
+    widths = [width + GAP for width in _widths(table, wrapped=True)]
+    if sum(widths) <= NARROW + GAP:
+        return [table]
+    last = len(table.columns) - 1
+    keys = next((n for n in range(1, last) if len({row[:n] for row in table.rows}) == len(table.rows)), 1)
+    pieces, room = list[list[int]](), 0
+    for number in range(keys, last + 1):
+        if not pieces or widths[number] > room:
+            pieces.append(list(range(keys)))
+            room = NARROW + GAP - sum(widths[:keys])
+        pieces[-1].append(number)
+        room -= widths[number]
+    return [
+        table._replace(
+            columns=tuple(table.columns[number] for number in piece),
+            rows=tuple(tuple(row[number] for number in piece) for row in table.rows),
+        )
+        for piece in pieces
     ]
 
 
