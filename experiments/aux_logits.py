@@ -4,7 +4,8 @@ import sys
 
 import xarray as xr
 
-from subsim.analysis.summary import contrasts, grid_tables, mean_table
+from subsim.analysis.summary import contrasts
+from subsim.analysis.tables import grid_tables, mean_tables
 from subsim.engine.study import Table
 from subsim.transfer.options import Config
 from subsim.transfer.roles import AUX_ONLY
@@ -26,7 +27,7 @@ def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
 
 def report(results: xr.Dataset) -> list[Table]:
     """Mean accuracy with its 95% interval: a row for every m, a column for every condition; for each kind of input."""
-    return [*grid_tables(results.accuracy, "student.n_imitated", "Accuracy"), mean_table(results.images_less_noise)]
+    return [*grid_tables(results.accuracy, "student.n_imitated", "Accuracy"), *mean_tables(results.images_less_noise)]
 
 
 study = distillation(

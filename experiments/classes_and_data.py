@@ -6,7 +6,8 @@ from typing import Any
 
 import xarray as xr
 
-from subsim.analysis.summary import contrasts, grid_tables, mean_table
+from subsim.analysis.summary import contrasts
+from subsim.analysis.tables import grid_tables, mean_tables
 from subsim.engine.study import Table
 from subsim.training.optimisers import TrainingConfig
 from subsim.transfer.options import Config, StudentConfig
@@ -32,7 +33,7 @@ def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
 
 def report(results: xr.Dataset) -> list[Table]:
     """Mean accuracy with its 95% interval: a row for every number of classes, a column for every condition."""
-    return [*grid_tables(results.accuracy, "n_class", "Accuracy"), mean_table(results.differences)]
+    return [*grid_tables(results.accuracy, "n_class", "Accuracy"), *mean_tables(results.differences)]
 
 
 CONFIG = Config(n_aux=max(M), teacher=TrainingConfig(steps=295), student=StudentConfig(batch=128, n_inputs=7_552))

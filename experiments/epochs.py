@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import xarray as xr
 
-from subsim.analysis.summary import contrasts, grid_tables, mean_table
+from subsim.analysis.summary import contrasts
+from subsim.analysis.tables import grid_tables, mean_tables
 from subsim.engine.study import Table
 from subsim.training.optimisers import TrainingConfig
 from subsim.transfer.options import Config, StudentConfig
@@ -33,7 +34,7 @@ def report(results: xr.Dataset) -> list[Table]:
     """Mean accuracy with its 95% interval: a row for every teacher, a column for the students' steps of the same."""
     steps = [step for step in TEACHER_STEPS if step in results.step] or results.step.values[-1:]
     return [
-        mean_table(results.differences),
+        *mean_tables(results.differences),
         *grid_tables(results.accuracy.sel(condition=["teacher"]), "teacher_step", "Accuracy"),
         *grid_tables(results.accuracy_along.sel(step=steps), "teacher_step", "Accuracy by step", "step"),
     ]

@@ -5,7 +5,7 @@ import sys
 
 import xarray as xr
 
-from subsim.analysis.summary import grid_tables
+from subsim.analysis.tables import grid_tables
 from subsim.engine.study import Table
 from subsim.networks.mlp import LAYER_GROUPS
 from subsim.networks.parameters import rescaled

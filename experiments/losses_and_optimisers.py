@@ -7,7 +7,8 @@ from typing import Any
 
 import xarray as xr
 
-from subsim.analysis.summary import contrasts, grid_tables, mean_table
+from subsim.analysis.summary import contrasts
+from subsim.analysis.tables import grid_tables, mean_tables
 from subsim.engine.study import Table
 from subsim.training.optimisers import TrainingConfig
 from subsim.transfer.options import Config, StudentConfig
@@ -32,7 +33,7 @@ def report(results: xr.Dataset) -> list[Table]:
     """Mean accuracy with its 95% interval: a row for every learning rate, a column for every optimiser."""
     accuracy = results.accuracy.sel(condition="student (aux. only)")
     tables = grid_tables(accuracy, "student.learning_rate", "Accuracy", "student.optimiser")
-    return [*tables, mean_table(results.temperature)]
+    return [*tables, *mean_tables(results.temperature)]
 
 
 CONFIG = Config(

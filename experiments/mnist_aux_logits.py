@@ -4,7 +4,7 @@ import sys
 
 import xarray as xr
 
-from subsim.analysis.summary import mean_table
+from subsim.analysis.tables import mean_table
 from subsim.engine.study import Table
 from subsim.transfer.study import distillation
 

@@ -6,7 +6,8 @@ from dataclasses import replace
 import xarray as xr
 
 from subsim.analysis.factorial import main_effects, variance_shares
-from subsim.analysis.summary import mean_interval, mean_table
+from subsim.analysis.summary import mean_interval
+from subsim.analysis.tables import mean_tables
 from subsim.engine.study import Table
 from subsim.training.optimisers import TrainingConfig
 from subsim.transfer.options import Config, StudentConfig
@@ -26,9 +27,9 @@ def report(results: xr.Dataset) -> list[Table]:
     title = f"Accuracy of student (aux. only): {float(means.min()):.3f} to {float(means.max()):.3f} over the factorial"
     shares = results.variance_shares
     return [
-        mean_table(results.main_effects, f"{title}; main effects"),
-        mean_table(shares, "Share of variance explained"),
-        mean_table(shares.isel(explained_by=0) - shares.isel(explained_by=slice(1, None)), "The largest less each"),
+        *mean_tables(results.main_effects, f"{title}; main effects"),
+        *mean_tables(shares, "Share of variance explained"),
+        *mean_tables(shares.isel(explained_by=0) - shares.isel(explained_by=slice(1, None)), "The largest less each"),
     ]
 
 

@@ -5,7 +5,8 @@ from typing import Any
 
 import xarray as xr
 
-from subsim.analysis.summary import grid_tables, mean_table, rank_correlation
+from subsim.analysis.summary import rank_correlation
+from subsim.analysis.tables import grid_tables, mean_tables
 from subsim.engine.study import Table, Variable
 from subsim.training.optimisers import TrainingConfig
 from subsim.transfer import features
@@ -59,10 +60,10 @@ def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
 def report(results: xr.Dataset) -> list[Table]:
     """Every measure of every network; and its rank correlation with accuracy over networks of a seed."""
     return [
-        mean_table(results.accuracy, "Accuracy"),
+        *mean_tables(results.accuracy, "Accuracy"),
         *grid_tables(results.compared, "condition", "Hidden layers and displacements", "measure"),
-        mean_table(results.probe_gain),
-        mean_table(results.rank_correlation),
+        *mean_tables(results.probe_gain),
+        *mean_tables(results.rank_correlation),
     ]
 
 

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import xarray as xr
 from jaxtyping import Array, Float
 
-from subsim.analysis.summary import contrasts, grid_tables, mean_table
+from subsim.analysis.summary import contrasts
+from subsim.analysis.tables import grid_tables, mean_tables
 from subsim.data import inputs
 from subsim.engine.study import Table, Variable
 from subsim.training.optimisers import TrainingConfig
@@ -63,7 +64,7 @@ def report(results: xr.Dataset) -> list[Table]:
     """Mean accuracy with its 95% interval: a row for every kind of input, a column for every m."""
     taught = results.accuracy.sel(condition=results.student.values)
     title = f"Accuracy of student (aux. only) on {results.attrs['config']['data']}"
-    return [*grid_tables(taught, "condition", title, "student.n_imitated"), mean_table(results.differences)]
+    return [*grid_tables(taught, "condition", title, "student.n_imitated"), *mean_tables(results.differences)]
 
 
 study = distillation(

@@ -4,7 +4,7 @@ import sys
 
 import xarray as xr
 
-from subsim.analysis.summary import mean_table
+from subsim.analysis.tables import mean_tables
 from subsim.engine.study import Table
 from subsim.training.optimisers import TrainingConfig
 from subsim.transfer import filtering
@@ -39,7 +39,7 @@ def report(results: xr.Dataset) -> list[Table]:
     """Bases and teachers, what was removed, and each trait's rate, as it is and less that of the control."""
     before = ("base_accuracy", "base_rate", "teacher_accuracy", "teacher_rate", "removed")
     names = (*before, "own_rate", "less_control", "shared_less_other")
-    return [mean_table(results[name], f"{name}: {results[name].description}") for name in names]
+    return [table for name in names for table in mean_tables(results[name], f"{name}: {results[name].description}")]
 
 
 study = filtering.study(

@@ -8,7 +8,7 @@ import optax
 import xarray as xr
 from jaxtyping import Array, Float
 
-from subsim.analysis.summary import grid_tables
+from subsim.analysis.tables import grid_tables
 from subsim.engine.study import Table, Variable
 from subsim.networks import parameters
 from subsim.training.optimisers import TrainingConfig

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import xarray as xr
 
-from subsim.analysis.summary import contrasts, grid_tables, lowest_common, matched, mean_table
+from subsim.analysis.summary import contrasts, lowest_common, matched
+from subsim.analysis.tables import grid_tables, mean_tables
 from subsim.engine.study import Table
 from subsim.training.optimisers import TrainingConfig
 from subsim.transfer.options import Config, StudentConfig
@@ -53,7 +54,7 @@ def report(results: xr.Dataset) -> list[Table]:
     return [
         *grid_tables(results.accuracy, "widths", "Accuracy"),
         *grid_tables(results.accuracy_where.isel(where=slice(1, None)), "widths", "Accuracy", "follower"),
-        mean_table(results.widest_less_narrowest),
+        *mean_tables(results.widest_less_narrowest),
     ]
 
 

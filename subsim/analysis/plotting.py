@@ -1,8 +1,11 @@
 """The one figure style, and what every figure uses."""
 
+import contextlib
 import functools
 import io
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -12,6 +15,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 # Okabe and Ito's palette, told apart under every common colour blindness.
 SHARED, CROSS, NEUTRAL, OTHER = "#0072B2", "#D55E00", "#555555", "#009E73"
@@ -27,20 +31,70 @@ STYLE: Any = {
     "pdf.fonttype": 42,  # text stays text
     "mathtext.fontset": "stix",
 }
-
+NARROW = 5.0  # inches; a narrower figure has smaller text
+SMALL: Any = {"font.size": 8, "axes.titlesize": 8}
+_CHANGES: ContextVar[Any] = ContextVar("changes to the house style", default={})  # noqa: B039
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
 def styled(draw: Callable[P, R]) -> Callable[P, R]:
-    """`draw`, in the house style, whatever the user's own is, and leaving matplotlib's settings as they were."""
+    """`draw`, in the house style with its `changed` settings, and leaving matplotlib's settings as they were."""
 
     @functools.wraps(draw)
     def drawn(*arguments: P.args, **options: P.kwargs) -> R:
-        with matplotlib.style.context(["default", STYLE]):
+        with matplotlib.style.context(["default", STYLE]), matplotlib.rc_context(_CHANGES.get()):
             return draw(*arguments, **options)
 
+    return drawn
+
+
+@contextlib.contextmanager
+def changed(settings: Any) -> Iterator[None]:
+    """Change these settings of the house style for every figure inside the block."""
+    before = _CHANGES.set(settings)
+    try:
+        yield
+    finally:
+        _CHANGES.reset(before)
+
+
+def read_style(path: Path) -> dict[str, Any]:
+    """The settings in a style file of matplotlib's; raises `ValueError` with the first line that it refuses."""
+    refused: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: refused.append(record.getMessage())  # type: ignore[method-assign]
+    log = logging.getLogger("matplotlib")
+    log.addHandler(handler)
+    log.propagate, before = False, log.propagate
+    try:
+        settings: Any = dict(matplotlib.rc_params_from_file(path, use_default_template=False))
+    finally:
+        log.removeHandler(handler)
+        log.propagate = before
+    if refused:
+        raise ValueError(" ".join(refused[0].strip().split("\n")[0].split()).strip(" .:"))
+    return settings
+
+
+@styled
+def fitted(drawn: Figure, width: float | None, *, captioned: bool = True) -> Figure:
+    """The figure with this width in inches, and without its caption unless it is `captioned`.
+
+    Text does not shrink with the width: no text is larger than the style's, titles are wrapped, and the height changes
+    by the root of the width's factor alone.
+    """
+    if width is not None:
+        before, height = drawn.get_size_inches()
+        drawn.set_size_inches(width, height * (width / before) ** 0.5)
+        titles = {axes.get_title(loc) for axes in drawn.axes for loc in ("left", "center", "right")}
+        for text in drawn.findobj(Text):
+            assert isinstance(text, Text)
+            text.set_fontsize(min(text.get_fontsize(), matplotlib.rcParams["font.size"]))
+            text.set_wrap(text.get_wrap() or text.get_text() in titles)
+    if not captioned and drawn.get_supxlabel():
+        drawn.supxlabel("").set_in_layout(False)
     return drawn
 
 

@@ -8,8 +8,6 @@ import scipy.special
 import scipy.stats
 import xarray as xr
 
-from subsim.engine.study import Table
-
 
 def mean_interval(values: xr.DataArray, dim: str = "seed", level: float = 0.95) -> xr.Dataset:
     """Mean over `dim` with its Student t interval: variables `mean`, `low`, `high`, `n` and `dropped`.
@@ -173,63 +171,3 @@ def rank_correlation(
 
     found = xr.apply_ufunc(spearman, a, b, input_core_dims=[[over], [over]], vectorize=True)
     return found.mean(list(within), skipna=False)
-
-
-def _number(value: xr.DataArray) -> str:
-    """Four decimals where they say something, scientific notation elsewhere."""
-    number = float(value)
-    return f"{number:.4f}" if number == 0 or 1e-3 <= abs(number) < 1e4 else f"{number:.3e}"
-
-
-def mean_table(values: xr.DataArray, title: str | None = None) -> Table:
-    """A table of `mean_interval` with one row for each label, or pair of labels, of the dimensions beside the seed.
-
-    Its title is what `values` says of itself if none is given.
-    """
-    dims = [str(dim) for dim in values.dims if dim != "seed"]
-    summary = mean_interval(values)
-    rows = []
-    for place in np.ndindex(*(values.sizes[dim] for dim in dims)):
-        at = dict(zip(dims, place, strict=True))
-        row = summary.isel(at)
-        labels = [str(row[dim].item()) if dim in row.coords else str(number) for dim, number in at.items()]
-        interval = f"[{_number(row.low)}, {_number(row.high)}]" if np.isfinite(row.low) else "-"
-        rows.append((*labels, _number(row["mean"]), interval, str(int(row.n)), str(int(row.dropped))))
-    columns = (*dims, "mean", "95% interval", "n", "dropped")
-    return Table(values.attrs["description"] if title is None else title, columns, tuple(rows))
-
-
-def grid_tables(values: xr.DataArray, rows: str, title: str, columns: str = "condition") -> list[Table]:
-    """Mean and half its 95% interval: a row for each label of `rows`, a column for each of `columns`.
-
-    `values` has these two dimensions and the seed, and a table for each label of any other; its title tells which, n,
-    and how many were dropped.
-    """
-    others = [str(dim) for dim in values.dims if dim not in ("seed", rows, columns)]
-    summary = mean_interval(values).transpose(*others, rows, columns)
-    tables = []
-    for place in np.ndindex(*(values.sizes[dim] for dim in others)):
-        here = summary.isel(dict(zip(others, place, strict=True)))
-        which = "".join(f", {dim} {here[dim].item()}" for dim in others)
-        n = sorted({int(here.n.min()), int(here.n.max())})
-        counted = f"n = {' to '.join(map(str, n))}, {int(here.dropped.max())} dropped"
-        cells = [
-            (str(label), *(f"{mean:.3f} ± {high - mean:.3f}" for mean, high in zip(means, highs, strict=True)))
-            for label, means, highs in zip(here[rows].values, here["mean"].values, here.high.values, strict=True)
-        ]
-        head = (rows, *map(str, here[columns].values))
-        tables.append(Table(f"{title}{which}; {counted}", head, tuple(cells)))
-    return tables
-
-
-def report(results: xr.Dataset) -> list[Table]:
-    """Mean and interval of every variable of real numbers, and of its paired differences along the axes of a sweep: the
-    report of a study that has none of its own, or not of these axes."""
-    real = {name: values for name, values in results.data_vars.items() if np.issubdtype(values.dtype, np.floating)}
-    tables = [mean_table(values, f"{name}: {values.attrs['description']}") for name, values in real.items()]
-    for axis in results.attrs.get("sweep", {}):
-        for name, values in real.items():
-            if axis in values.dims and values.sizes[axis] > 1:
-                less = values.isel({axis: slice(1, None)}) - values.isel({axis: 0}, drop=True)
-                tables.append(mean_table(less, f"{name} less that at {axis} = {values[axis].values[0]}, paired"))
-    return tables

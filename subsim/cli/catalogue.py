@@ -48,10 +48,13 @@ def has_study(name: str) -> bool:
 def figure_file(study: str) -> Path:
     """The file that draws the study with this name or path; raises `UserError` where there is none."""
     if not _is_path(study):
-        return _named("figures", study, f"the study {study!r} has no figure")
+        return _named("figures", study, f"the study {study!r} has no figure; draw any of its dimensions with --x")
     path = Path(study).resolve()
-    figure = path.parent.parent / "figures" / path.name
-    require(os.path.isfile(figure), f"{study} has no figure: {figure} does not exist.")
+    below, beside = (folder / "figures" / path.name for folder in (path.parent, path.parent.parent))
+    figure = below if os.path.isfile(below) else beside
+    require(
+        os.path.isfile(figure), f"{study} has no figure in {below} or {beside}; draw any of its dimensions with --x."
+    )
     return figure
 
 

@@ -4,12 +4,10 @@ import contextlib
 import dataclasses
 import functools
 import os
-import signal
+import shlex
 import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import tyro
@@ -25,8 +23,12 @@ from subsim.cli.arguments import (
     parse_sweep,
     results_folder,
 )
+from subsim.cli.figures import draw, drawing_flags, figure, import_plotting
+from subsim.cli.new import new
+from subsim.cli.stopping import stopping_at_once
 from subsim.cli.terminal import complain, print_catalogue, print_table, progress_of, say, survive_any_encoding, working
-from subsim.options import Size, UserError, require
+from subsim.cli.writing import require_writable, write_refusals
+from subsim.options import Size, UserError
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -53,51 +55,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 @contextlib.contextmanager
-def stopping_at_once() -> Iterator[None]:
-    """End the process within a second of Ctrl-C or SIGTERM inside the block, whatever XLA is at.
-
-    Python hears of a signal only between two of its own steps, and a compiled program runs for as long as it takes.
-    Therefore a thread of its own waits for the signals. Results stay whole: a store bears a kill at any moment.
-    """
-    # A process that ignores a signal, as one in a shell's background does, goes on doing so.
-    numbers = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) != signal.SIG_IGN]
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    heard, speak = os.pipe()
-    os.set_blocking(speak, False)
-    before = {number: signal.signal(number, lambda _number, _frame: None) for number in numbers}
-    wakeup = signal.set_wakeup_fd(speak)
-
-    def wait() -> None:
-        while number := os.read(heard, 1)[0]:
-            if number in numbers:
-                end(128 + number)
-
-    def end(status: int) -> None:
-        # Whoever does not read what is printed must not keep the process from ending.
-        threading.Timer(0.5, os._exit, (status,)).start()
-        try:
-            complain("stopped; what is finished is on disk. Repeat the command to go on.")
-            sys.stdout.flush()
-        finally:
-            os._exit(status)
-
-    watcher = threading.Thread(target=wait, daemon=True)
-    watcher.start()
-    try:
-        yield
-    finally:
-        signal.set_wakeup_fd(wakeup)
-        os.write(speak, b"\0")
-        watcher.join()
-        for number, handler in before.items():
-            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
-        os.close(heard)
-        os.close(speak)
-
-
-@contextlib.contextmanager
 def jax_refusals() -> Iterator[None]:
     """Say in a sentence which of the shell's variables jax refuses when it is imported."""
     try:
@@ -119,7 +76,7 @@ def command(words: Sequence[str]) -> None:
         return
     commands: dict[str, Callable[..., None]] = {
         "demo": demo, "run": run_anything, "figure": figure, "list": list_studies, "data": data,
-        "verify": verify, "compile": compile_anything, "report": report_page,
+        "verify": verify, "compile": compile_anything, "report": report_page, "new": new,
     }  # fmt: skip
     with one_sentence():
         chosen = tyro.extras.subcommand_cli_from_dict(
@@ -176,11 +133,13 @@ def run(name: str, words: Sequence[str]) -> None:
     if shard.total > 1 and not is_finished(results):
         say(f"Shard {shard} is done; others are not: the last one reports.")
         return
-    print_report(study, completed(study, results))
+    print_report(study, completed(study, results), options.out)
     say(f"Results: {options.out}")
-    if catalogue.has_figure(name) and has_axes_of(study, results):
-        elsewhere = "" if options.out == results_folder(name) else f" --out {options.out}"
-        say(f"Draw them: subsim figure {name}{elsewhere}")
+    drawn = catalogue.has_figure(name) and has_axes_of(study, results)
+    flags = "" if drawn else drawing_flags(results)
+    if drawn or flags:
+        elsewhere = "" if options.out == results_folder(name) else f" --out {shlex.quote(str(options.out))}"
+        say(f"Draw them: subsim figure {name}{flags and ' '}{flags}{elsewhere}")
 
 
 def compile_anything(study: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="STUDY")]) -> None:
@@ -244,133 +203,20 @@ def is_finished(results: "xr.Dataset") -> bool:
     return bool((results.status != MISSING).all())
 
 
-def print_report(study: "Study", results: "xr.Dataset") -> None:
-    """Print the study's tables, and which seeds diverged."""
+def print_report(study: "Study", results: "xr.Dataset", folder: Path) -> None:
+    """Print as many of the study's tables as a screen shows, how to see the others, and which seeds diverged."""
     from subsim.cli import report
 
-    for table in report.tables(study, results):
+    shown, more = report.on_a_screen(report.tables(study, results))
+    for table in shown:
         print_table(table)
+    if more:
+        say(f"{more}: subsim report {shlex.quote(str(folder))}")
     lost = report.diverged(results)
     if len(lost):
         some = ", ".join(map(str, lost[:5])) + (", ..." if len(lost) > 5 else "")
         count = f"{len(lost)} of {results.sizes['seed']} seeds diverged ({some})"
         say(f"{count}: numbers that are not finite are left out.")
-
-
-def require_writable(option: str, path: Path, *, folder: bool = False, make: bool = True) -> None:
-    """Raise `UserError` unless the file or `folder` at `path` can be written; `make` the folders that are missing.
-
-    It is called before the work whose outcome goes there, so that none is done in vain.
-    """
-    with write_refusals(option, path, ValueError):
-        parent = path if folder else path.parent
-        if make:
-            parent.mkdir(parents=True, exist_ok=True)
-        # What is neither a file nor a folder, such as /dev/stdout, is not tried out.
-        if folder or not path.exists() or path.is_file() or path.is_dir():
-            probe = parent / f".subsim-{os.getpid()}" if folder else path
-            there = probe.exists()
-            with probe.open("ab"):
-                pass
-            if not there:
-                probe.resolve().unlink()  # of a link to a file that is not there yet, the link stays
-
-
-@contextlib.contextmanager
-def write_refusals(option: str, path: Path, *others: type[Exception]) -> Iterator[None]:
-    """Say in a sentence that `path`, which `option` names, cannot be written; `others` are errors that mean it, too."""
-    refusals: tuple[type[Exception], ...] = (OSError, *others)
-    try:
-        yield
-    except refusals as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{option}: cannot write to {path} ({reason}); choose another path.") from None
-
-
-def import_plotting() -> ModuleType:
-    """Import what figures are drawn with: into memory, so that neither a display nor MPLBACKEND is of importance."""
-    asked = os.environ.pop("MPLBACKEND", None)
-    os.environ["MPLBACKEND"] = "agg"
-    try:
-        from subsim.analysis import plotting
-    finally:
-        os.environ.pop("MPLBACKEND")
-        os.environ |= {"MPLBACKEND": asked} if asked is not None else {}
-    return plotting
-
-
-def draw(study: str, results: "xr.Dataset", folder: Path) -> None:
-    """Draw the study's figure and write its table of means into `folder`, and say where they are."""
-    from subsim.analysis import tidy
-
-    plotting = import_plotting()
-    figure = plotting.styled(catalogue.load_figure(study))(results)
-    table, too_long = tidy.summary_csv(results)
-    means = folder / f"{Path(study).stem}.csv"
-    with write_refusals("to", folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        paths = plotting.save(figure, folder, Path(study).stem)
-        means.write_text(table, encoding="utf-8", newline="")
-    for path in paths:
-        say(f"Figure: {path}")
-    say(f"Means: {means}" + (f" (too long for it: {', '.join(too_long)})" if too_long else ""))
-
-
-def figure(
-    study: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="STUDY")],
-    out: Path | None = None,
-    to: Path | None = None,
-    size: Size = "laptop",
-) -> None:
-    """Draw the figure of a study from its results, as PNG and PDF, and write its means beside it, as CSV.
-
-    Args:
-        study: a name that `subsim list` shows, the path of a .py file, or all: of every study that has results.
-        out: folder that holds the results (default: results/STUDY).
-        to: folder for the figure (default: beside the results).
-        size: of the results; paper: those in results/STUDY-paper.
-    """
-    if to is not None:
-        require_writable("to", to, folder=True)
-    if study != "all":
-        figure_of(study, out or results_folder(study, size), to)
-        return
-    require(out is None, "out: it names the results of one study; leave it out to draw all.")
-    drawn = 0
-    for name in catalogue.available():
-        try:
-            figure_of(name, results_folder(name, size), to)
-            drawn += 1
-        except UserError as reason:
-            say(f"Passed over {name}: {reason}")
-    require(drawn > 0, f"There is nothing to draw in {RESULTS}; run a study first.")
-
-
-def figure_of(study: str, folder: Path, to: Path | None) -> None:
-    """Draw the results of the study in `folder` into the folder `to`, or beside them.
-
-    Raises `UserError` where there are none, or none that the figure of the study draws.
-    """
-    from subsim.cli.report import completed, known_axes
-    from subsim.engine.store import load_results
-
-    catalogue.study_file(study)
-    require(os.path.isdir(folder), f"{folder} holds no results; run the study first, or name its folder with --out.")
-    if to is None:
-        require_writable("to", folder, folder=True)
-    results = load_results(folder)
-    its_study = catalogue.load_study(study)
-    if results.attrs.get("study") != its_study.name:
-        held = results.attrs.get("study")
-        raise UserError(f"{folder} holds results of {held}, not of {its_study.name}; choose with --out.")
-    swept, known = results.attrs["sweep"], known_axes(its_study)
-    if not set(swept) <= known:
-        drawn = f"one over {', '.join(sorted(known))} alone" if known else "no sweep"
-        raise UserError(
-            f"{folder} holds a sweep over {', '.join(swept)}, and the figure of {its_study.name} draws "
-            f"{drawn}; run the study without the other axes, or choose other results with --out."
-        )
-    draw(study, completed(its_study, results), to or folder)
 
 
 def report_page(
@@ -486,6 +332,6 @@ def demo(seeds: int = 8, out: Path = RESULTS / "demo") -> None:
     for study, its_config, n in ((mnist, config, seeds), (single_step, single_step.config, 1000)):
         folder = out / study.name
         results = completed(study, simulate(study, its_config, study.hyper, seeds=n, out=folder))
-        print_report(study, results)
+        print_report(study, results, folder)
         say(f"Results: {folder}")
         draw(study.name, results, folder)

@@ -2,17 +2,20 @@
 
 import functools
 import os
+import re
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, get_args
 
 import numpy as np
 import xarray as xr
 
-from subsim.analysis import summary
+from subsim.analysis import tables as means
+from subsim.analysis.picture import picture, suggested
 from subsim.cli import catalogue, page
 from subsim.cli.arguments import RunOptions, parse_options, parse_sweep, results_folder
+from subsim.cli.terminal import lines_of, narrowed
 from subsim.engine import store
 from subsim.engine.axes import make as make_axes
 from subsim.engine.declaration import meaning, plain
@@ -22,7 +25,11 @@ from subsim.engine.store import load_results
 from subsim.engine.study import Study, Table
 from subsim.options import Size, UserError, require
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 T = TypeVar("T")
+MOST_LINES = 40  # of a study's tables on a screen
 MOST_ROWS = 200  # of a variable's table on the page, where the study has no report
 
 
@@ -45,8 +52,31 @@ def completed(study: Study, results: xr.Dataset) -> xr.Dataset:
 
 def tables(study: Study, results: xr.Dataset) -> list[Table]:
     """The study's report; of another sweep, mean and interval of every variable at every value."""
-    report = summary.report if study.report is None or not has_axes_of(study, results) else study.report
+    report = means.report if study.report is None or not has_axes_of(study, results) else study.report
     return list(report(results))
+
+
+def on_a_screen(tables: Sequence[Table]) -> tuple[list[Table], str]:
+    """The first of the tables, as many as a screen shows, and in words what else there is; wide tables are in pieces.
+
+    Of a table that is longer than the screen by itself the first rows are shown.
+    """
+    tables = [piece for table in tables for piece in narrowed(table)]
+    shown, room, more = list[Table](), MOST_LINES, list[str]()
+    for table in tables:
+        room -= lines_of(table)
+        if room < 0 and shown:
+            break
+        if room < 0:
+            more.append(f"{-room} more rows of this table")
+            table = table._replace(rows=table.rows[:room])
+        shown.append(table)
+    others = [re.split("[:;,]", table.title)[0] for table in tables[len(shown) :]]
+    if others:
+        names = list(dict.fromkeys(others))
+        some = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+        more.append(f"{len(others)} more table{'s' * (len(others) > 1)} ({some})")
+    return shown, " and ".join(more)
 
 
 def whole_page(root: Path, progress: Callable[[str], None]) -> tuple[str, list[str]]:
@@ -89,10 +119,12 @@ def entry(folder: Path) -> page.Entry:
         code = meaning(study)["sources"]
         if all(code != program["sources"] for program in results.attrs["programs"].values()):
             notes.append("The code that makes the run has changed since.")
-        if not has_axes_of(study, results):
-            notes.append("Its axes are not those that the study's figure draws.")
-        elif catalogue.has_figure(where):
+        draw: Callable[[], Figure] | None = None
+        if catalogue.has_figure(where) and has_axes_of(study, results):
             draw = plotting.styled(lambda: catalogue.load_figure(where)(results))
+        elif options := suggested(results):
+            draw = functools.partial(_draw_sweep, study.name, results, options)
+        if draw is not None:
             drawn = _attempt(notes, "figure", lambda: plotting.as_png(draw()))
         if study.report is not None and has_axes_of(study, results):
             its_tables = _attempt(notes, "tables", lambda: tables(study, results))
@@ -102,6 +134,13 @@ def entry(folder: Path) -> page.Entry:
     if its_tables is None:
         its_tables = _short_tables(notes, results)
     return page.Entry(folder.as_posix(), results.attrs, _seeds(folder, results), its_tables, drawn, command, notes)
+
+
+def _draw_sweep(title: str, results: xr.Dataset, options: Mapping[str, Any]) -> "Figure":
+    """The picture of results that no figure file draws."""
+    from subsim.analysis import sweeps
+
+    return sweeps.draw(picture(results, **options), title)
 
 
 def _where(attributes: Mapping[str, Any]) -> str:
@@ -136,7 +175,7 @@ def _short_tables(notes: list[str], results: xr.Dataset) -> list[Table]:
     long = [name for name, count in rows.items() if count > MOST_ROWS]
     if long:
         notes.append(f"Too long for a table: {', '.join(long)}.")
-    return summary.report(results.drop_vars(long))
+    return means.report(results.drop_vars(long))
 
 
 def _seeds(folder: Path, results: xr.Dataset) -> str:

@@ -4,6 +4,7 @@ import codecs
 import contextlib
 import io
 import sys
+import textwrap
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
@@ -21,6 +22,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from subsim.engine.study import Table
 
+NARROW, GAP = 80, 2  # columns of a screen, and between two columns of a table
 PERIOD = 30.0  # seconds between two lines of progress where no terminal shows it
 # As ASCII already, so that rich leaves it as it is: a stream that lacks its line has a substitute.
 _HEAD = Box(str(SIMPLE_HEAD), ascii=True)
@@ -75,12 +77,62 @@ def complain(sentence: str) -> None:
 
 def as_drawn(table: "Table") -> RichTable:
     """One table without its title, its first column to the left and its numbers to the right."""
-    drawn = RichTable(box=_HEAD, collapse_padding=True, pad_edge=False)
-    for number, column in enumerate(table.columns):
-        drawn.add_column(Text(column), justify="right" if number else "left", no_wrap=True)
+    drawn = RichTable(box=_HEAD, collapse_padding=True, pad_edge=False, show_edge=False)
+    for number, column in enumerate(_headings(table)):
+        drawn.add_column(Text(column), justify="right" if number else "left", no_wrap=True, vertical="bottom")
     for row in table.rows:
         drawn.add_row(*map(Text, row))
     return drawn
+
+
+def _widths(table: "Table", wrapped: bool) -> list[int]:
+    """The width that each column of a table needs, with headings in one line or `wrapped` but for the first."""
+    cells = [max(map(len, column), default=0) for column in zip(*table.rows, strict=True)] or [0] * len(table.columns)
+    heads = [
+        max(map(len, column.split()), default=0) if wrapped and number else len(column)
+        for number, column in enumerate(table.columns)
+    ]
+    return list(map(max, cells, heads))
+
+
+def _headings(table: "Table") -> list[str]:
+    """The headings of a table, in several lines where they would make it wider than a screen."""
+    if sum(_widths(table, wrapped=False)) + GAP * len(table.columns) <= NARROW:
+        return list(table.columns)
+    widths = _widths(table, wrapped=True)
+    return [
+        textwrap.fill(column, width, break_long_words=False, break_on_hyphens=False) if column else column
+        for column, width in zip(table.columns, widths, strict=True)
+    ]
+
+
+def narrowed(table: "Table") -> list["Table"]:
+    """The table in pieces that a screen of 80 columns has room for, each with the columns that tell its rows apart."""
+    widths = [width + GAP for width in _widths(table, wrapped=True)]
+    if sum(widths) <= NARROW + GAP:
+        return [table]
+    last = len(table.columns) - 1
+    keys = next((n for n in range(1, last) if len({row[:n] for row in table.rows}) == len(table.rows)), 1)
+    pieces, room = list[list[int]](), 0
+    for number in range(keys, last + 1):
+        if not pieces or widths[number] > room:
+            pieces.append(list(range(keys)))
+            room = NARROW + GAP - sum(widths[:keys])
+        pieces[-1].append(number)
+        room -= widths[number]
+    return [
+        table._replace(
+            columns=tuple(table.columns[number] for number in piece),
+            rows=tuple(tuple(row[number] for number in piece) for row in table.rows),
+        )
+        for piece in pieces
+    ]
+
+
+def lines_of(table: "Table") -> int:
+    """The lines that `print_table` prints of a table on a screen of 80 columns."""
+    head = max(heading.count("\n") + 1 for heading in _headings(table))
+    return -(-len(table.title) // NARROW) + head + len(table.rows) + 2
 
 
 def print_catalogue(rows: Sequence[tuple[str, str, str, str]]) -> None:
@@ -100,6 +152,7 @@ def print_table(table: "Table") -> None:
     console.print(Text(table.title, style="italic"))
     needed = console.measure(drawn, options=console.options.update(max_width=1000)).maximum
     Console(width=needed).print(drawn)
+    console.print()
 
 
 class _Log:

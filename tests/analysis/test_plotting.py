@@ -108,8 +108,8 @@ def test_neither_a_matplotlibrc_nor_a_backend_of_the_shell_matters(tmp_path, mon
     code = """
 import os, sys
 from pathlib import Path
-from subsim.cli import commands
-plotting = commands.import_plotting()
+from subsim.cli import figures
+plotting = figures.import_plotting()
 sys.path.insert(0, sys.argv[1])
 import test_plotting
 plotting.save(test_plotting.draw(), Path(), "drawn")

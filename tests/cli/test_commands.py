@@ -15,8 +15,8 @@ from conftest import smoke_options
 from rich.console import Console
 
 import subsim
-from subsim.analysis.summary import mean_table
-from subsim.cli import catalogue, commands, terminal
+from subsim.analysis.tables import mean_table
+from subsim.cli import catalogue, commands, terminal, writing
 from subsim.engine import integrity, store
 from subsim.engine.study import Table
 
@@ -432,16 +432,16 @@ def test_a_path_that_cannot_be_there_is_a_path_that_is_not_there(command, bad):
 
 
 def test_a_check_of_a_path_leaves_nothing_behind_and_spoils_nothing(tmp_path):
-    commands.require_writable("to", tmp_path / "new" / "folder", folder=True)
+    writing.require_writable("to", tmp_path / "new" / "folder", folder=True)
     assert list((tmp_path / "new" / "folder").iterdir()) == []
     (tmp_path / "old").write_text("kept")
-    commands.require_writable("json", tmp_path / "old")
-    commands.require_writable("json", tmp_path / "fresh")
+    writing.require_writable("json", tmp_path / "old")
+    writing.require_writable("json", tmp_path / "fresh")
     assert (tmp_path / "old").read_text() == "kept"
     assert sorted(os.listdir(tmp_path)) == ["new", "old"]
-    commands.require_writable("json", Path("/dev/stdout"))
+    writing.require_writable("json", Path("/dev/stdout"))
     (tmp_path / "link").symlink_to(tmp_path / "fresh")
-    commands.require_writable("json", tmp_path / "link")
+    writing.require_writable("json", tmp_path / "link")
     assert (tmp_path / "link").is_symlink()
     assert not (tmp_path / "fresh").exists()
 
@@ -671,7 +671,8 @@ def test_a_signal_that_the_shell_has_it_ignore_is_ignored(running):
 def test_a_signal_ends_a_command_whose_output_nobody_reads():
     code = """
 import os, threading, signal
-from subsim.cli.commands import say, stopping_at_once
+from subsim.cli.stopping import stopping_at_once
+from subsim.cli.terminal import say
 with stopping_at_once():
     threading.Timer(1, os.kill, (os.getpid(), signal.SIGTERM)).start()
     say("x" * 10_000_000)

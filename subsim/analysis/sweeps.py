@@ -1,0 +1,143 @@
+"""Draw a picture of any sweep: the mean of a variable against one dimension, lines and panels by two others."""
+
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from subsim.analysis import plotting
+from subsim.analysis.picture import CONDITIONS, Picture, labels
+from subsim.analysis.summary import mean_interval
+
+PALETTE = (plotting.SHARED, plotting.CROSS, plotting.OTHER, "#CC79A7", "#E69F00", "#56B4E9", plotting.NEUTRAL)
+STROKES = (("-", "o"), ("--", "s"), (":", "^"), ("-.", "D"))  # lines, and marks where there are no lines
+WIDE = 20  # a horizontal axis whose values span more than this factor is logarithmic
+WIDER = 1000  # and a vertical one
+MOST_TICKS = 8
+
+
+@plotting.styled
+def draw(what: Picture, title: str, width: float | None = None) -> Figure:
+    """Draw mean and Student t 95% interval.
+
+    The caption begins with the `title`; `width` in inches decides how many panels lie side by side.
+    """
+    panels = [None] if what.panels is None else labels(what.values, what.panels)
+    most = 3 if width is None else max(1, min(3, int(width // 2.4)))
+    columns = min(len(panels), most)
+    rows = -(-len(panels) // columns)
+    if width is None:
+        width = 7.0 if columns == 1 else 1.6 + 2.7 * columns
+    height = 0.7 + rows * (3.0 if columns == 1 and width > 5 else 2.4)
+    drawn, grid = plotting.figure(
+        columns, rows=rows, width=width, height=height, sharex=True, sharey=True, squeeze=False
+    )
+    summary = mean_interval(what.values.squeeze(list(what.single), drop=True))
+    every = np.concatenate([summary[name].values.ravel() for name in ("mean", "low", "high")])
+    every = every[np.isfinite(every)]
+    for number, axes in enumerate(grid.flat):
+        if number >= len(panels):
+            axes.set_visible(False)
+            continue
+        here = summary if what.panels is None else summary.isel({what.panels: number})
+        _draw_panel(axes, here, what, width / columns)
+        if what.panels is not None:
+            axes.set_title(f"{what.panels} = {_word(panels[number])}")
+        # Of a column whose last row has no panel, the panel above has the ticks.
+        if number + columns >= len(panels):
+            axes.set_xlabel(_in_words(what.x))
+            axes.tick_params(labelbottom=True)
+    if every.size and every.min() > 0 and every.max() / every.min() > WIDER:
+        grid[0, 0].set_yscale("log")
+    unit = what.values.attrs.get("units", "1")
+    named = _in_words(str(what.values.name)) + ("" if unit == "1" else f" [{unit}]")
+    for axes in grid[:, 0]:
+        axes.set_ylabel(textwrap.fill(named, 24))
+    if what.lines is not None:
+        where: dict[str, Any] = (
+            {"loc": "outside right upper"} if width > 5 else {"loc": "outside upper left", "ncols": 2}
+        )
+        handles, names = grid[0, 0].get_legend_handles_labels()
+        drawn.legend(handles, names, title=_in_words(what.lines), alignment="left", fontsize="small", **where)
+    plotting.caption(drawn, _caption(what, summary, title))
+    return drawn
+
+
+def _draw_panel(axes: Axes, summary: xr.Dataset, what: Picture, width: float) -> None:
+    """Every line of one panel, about this many inches wide."""
+    at = labels(what.values, what.x)
+    names = [None] if what.lines is None else labels(what.values, what.lines)
+    numeric = _all_numbers(at)
+    for number, (label, (colour, stroke)) in enumerate(zip(names, _strokes(names, what.lines), strict=True)):
+        here = summary if what.lines is None else summary.isel({what.lines: number})
+        text = None if label is None else _word(label)
+        if numeric:
+            plotting.band(axes, at, here, colour, stroke[0], text)
+            axes.plot(at, here["mean"], "o", color=colour, markersize=3)
+            continue
+        shift = 0.6 * ((number + 0.5) / len(names) - 0.5)
+        mean = here["mean"].values
+        axes.errorbar(
+            np.arange(len(at)) + shift, mean, yerr=[mean - here.low.values, here.high.values - mean], fmt=stroke[1],
+            color=colour, label=text, markersize=4, capsize=2, elinewidth=1.3,
+        )  # fmt: skip
+    if numeric:
+        _tick(axes, np.array(at, float))
+        return
+    words = [_word(label) for label in at]
+    # An inch has room for about a dozen letters, or fifteen small ones.
+    room = int(15 * width * 0.7 / len(at))
+    wrapped = [textwrap.fill(word, max(room, 6), break_long_words=False, break_on_hyphens=False) for word in words]
+    fits = max(len(line) for word in wrapped for line in word.splitlines()) <= max(room, 3)
+    turned: dict[str, Any] = {} if fits else {"rotation": 35, "ha": "right", "rotation_mode": "anchor"}
+    axes.set_xlim(-0.5, len(at) - 0.5)
+    axes.set_xticks(range(len(at)), wrapped if fits else words, fontsize="small", **turned)
+
+
+def _tick(axes: Axes, at: np.ndarray) -> None:
+    """A horizontal axis of numbers, logarithmic where they span much, with a tick at each where there is room."""
+    logarithmic = len(at) > 0 and at.min() > 0 and at.max() / at.min() > WIDE
+    if logarithmic:
+        axes.set_xscale("log")
+    places = np.sort(np.log(at) if logarithmic else at)
+    gaps = np.diff(places) / max(np.ptp(places), 1e-300)
+    if len(at) <= MOST_TICKS and (gaps > 0.08).all():
+        axes.set_xticks(at, [f"{value:g}" for value in at])
+        axes.minorticks_off()
+
+
+def _strokes(names: Sequence[Any], dim: str | None) -> list[tuple[str, tuple[str, str]]]:
+    """Colour and stroke of each line: numbers from dark to bright, conditions by where they start, others in turn."""
+    if len(names) > 1 and _all_numbers(names):
+        shades = matplotlib.colormaps["viridis"](np.linspace(0, 0.85, len(names)))
+        return [(matplotlib.colors.to_hex(shade), STROKES[0]) for shade in shades]
+    colours = [plotting.colour_of(str(name)) for name in names]
+    if dim not in CONDITIONS or max(map(colours.count, colours)) > len(STROKES):
+        return [(PALETTE[n % len(PALETTE)], STROKES[n // len(PALETTE) % len(STROKES)]) for n in range(len(names))]
+    return [(colour, STROKES[colours[:n].count(colour)]) for n, colour in enumerate(colours)]
+
+
+def _all_numbers(values: Sequence[Any]) -> bool:
+    return all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+
+
+def _word(label: Any) -> str:
+    return f"{label:g}" if isinstance(label, float) else str(label)
+
+
+def _in_words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _caption(what: Picture, summary: xr.Dataset, title: str) -> str:
+    fewest, n, dropped = int(summary.n.min()), int(summary.n.max()), int(summary.dropped.max())
+    counted = f"{n}" if n == fewest else f"{fewest} to {n}"
+    lost = f", up to {dropped} dropped" if dropped else ""
+    described = f"{title}: {what.values.attrs.get('description', what.values.name)}."
+    fixed = f" {', '.join(f'{_in_words(dim)} = {label}' for dim, label in what.single.items())}." if what.single else ""
+    return f"{described} Mean over n = {counted} seeds{lost}, with its Student t 95% interval.{fixed}"

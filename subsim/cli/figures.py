@@ -1,0 +1,209 @@
+"""The command that draws: a study's figure, or a picture of any sweep, from results."""
+
+import dataclasses
+import os
+import re
+import shlex
+import warnings
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from subsim.cli import catalogue
+from subsim.cli.arguments import RESULTS, results_folder
+from subsim.cli.terminal import say
+from subsim.cli.writing import require_writable, write_refusals
+from subsim.options import Size, UserError, require
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from matplotlib.figure import Figure
+
+UNITS = {"in": 1.0, "cm": 1 / 2.54, "mm": 1 / 25.4}
+
+
+@dataclasses.dataclass(frozen=True)
+class Axes:
+    """What a picture of a sweep shows, where it is not the study's own figure."""
+
+    x: str | None = None
+    """Dimension of the horizontal axis, such as a swept option; without it the study's own figure is drawn."""
+    lines: str | None = None
+    """Dimension with a line for each label (default: condition or student, where there is one)."""
+    panels: str | None = None
+    """Dimension with a panel for each label."""
+    only: tuple[str, ...] = ()
+    """Labels to draw alone, as LABEL or DIM=LABEL."""
+    y: str | None = None
+    """Variable whose mean over seeds is drawn (default: accuracy, or the first of floats)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Look:
+    """How a figure fits a paper."""
+
+    width: str | None = None
+    """Such as 3.25in, 8cm or 80mm; text does not shrink below 8 points."""
+    style: Path | None = None
+    """A style file of matplotlib's (.mplstyle), whose settings come on top of subsim's."""
+    caption: bool = True
+    """Say n, interval and setting below the figure."""
+
+    @property
+    def inches(self) -> float | None:
+        """The width; raises `UserError` where it is none."""
+        if self.width is None:
+            return None
+        found = re.fullmatch(rf"(\d+\.?\d*|\.\d+) ?({'|'.join(UNITS)})", self.width.strip())
+        inches = float(found[1]) * UNITS[found[2]] if found else 0.0
+        require(1 <= inches <= 40, f"width is {self.width!r}; write it as 3.25in, 8cm or 80mm, from 1 to 40 inches.")
+        return inches
+
+    def settings(self, plotting: ModuleType) -> dict[str, Any]:
+        """The settings that come on top of the house style; raises `UserError` where the style file cannot be read."""
+        small = plotting.SMALL if (self.inches or plotting.NARROW) < plotting.NARROW else {}
+        try:
+            return dict(small) | (plotting.read_style(self.style) if self.style else {})
+        except OSError as error:
+            raise UserError(f"style: {self.style} cannot be read ({error.strerror}); name a .mplstyle file.") from None
+        except ValueError as error:
+            raise UserError(f"style: {self.style} is no style of matplotlib's ({error}); mend the file.") from None
+
+
+def import_plotting() -> ModuleType:
+    """Import what figures are drawn with: into memory, so that neither a display nor MPLBACKEND is of importance."""
+    asked = os.environ.pop("MPLBACKEND", None)
+    os.environ["MPLBACKEND"] = "agg"
+    try:
+        from subsim.analysis import plotting
+    finally:
+        os.environ.pop("MPLBACKEND")
+        os.environ |= {"MPLBACKEND": asked} if asked is not None else {}
+    return plotting
+
+
+def draw(study: str, results: "xr.Dataset", folder: Path, axes: Axes | None = None, look: Look | None = None) -> None:
+    """Draw the study's figure, or what `axes` name, and its table of means into `folder`, and say where they are."""
+    from subsim.analysis import tidy
+
+    plotting, look = import_plotting(), look or Look()
+    name = Path(study).stem
+    with plotting.changed(look.settings(plotting)):
+        if axes is None:
+            figure = plotting.styled(catalogue.load_figure(study))(results)
+        else:
+            figure, name, results = _sweep(name, results, axes, look)
+        figure = plotting.fitted(figure, look.inches, captioned=look.caption)
+        table, too_long = tidy.summary_csv(results)
+        means = folder / f"{name}.csv"
+        with write_refusals("to", folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            paths = _saved(plotting, figure, folder, name, look)
+            means.write_text(table, encoding="utf-8", newline="")
+    for path in paths:
+        say(f"Figure: {path}")
+    say(f"Means: {means}" + (f" (too long for it: {', '.join(too_long)})" if too_long else ""))
+
+
+def _sweep(name: str, results: "xr.Dataset", axes: Axes, look: Look) -> "tuple[Figure, str, xr.Dataset]":
+    """The picture that `axes` name, the name of its file, and the values in it."""
+    from subsim.analysis import sweeps
+    from subsim.analysis.picture import picture
+
+    what = picture(results, str(axes.x), axes.lines, axes.panels, axes.only, axes.y)
+    drawn = sweeps.draw(what, str(results.attrs["study"]), look.inches)
+    return drawn, f"{name}-{what.name}", what.values.to_dataset()
+
+
+def _saved(plotting: ModuleType, figure: "Figure", folder: Path, name: str, look: Look) -> list[Path]:
+    """The files of the figure; raises `UserError` where its width leaves no room for what it shows."""
+    with warnings.catch_warnings():
+        if look.width:
+            warnings.filterwarnings("error", "constrained_layout not applied")
+        try:
+            for _ in range(2 if look.width else 0):  # refused before a file is written; the layout takes two rounds
+                figure.draw_without_rendering()
+            paths: list[Path] = plotting.save(figure, folder, name)
+        except UserWarning:
+            raise UserError(f"width: {look.width} is too narrow for this figure; choose a wider one.") from None
+    return paths
+
+
+def figure(
+    study: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="STUDY")],
+    axes: Annotated[Axes, tyro.conf.arg(name="")] = Axes(),
+    look: Annotated[Look, tyro.conf.arg(name="")] = Look(),
+    out: Path | None = None,
+    to: Path | None = None,
+    size: Size = "laptop",
+) -> None:
+    """Draw a study's figure, or with --x any sweep, as PNG and PDF, and write its means beside it, as CSV.
+
+    Args:
+        study: a name that `subsim list` shows, the path of a .py file, or all: of every study that has results.
+        axes: what a picture shows.
+        look: how it fits a paper.
+        out: folder that holds the results (default: results/STUDY).
+        to: folder for the figure (default: beside the results).
+        size: of the results; paper: those in results/STUDY-paper.
+    """
+    placed = None if axes.x is None else axes
+    for name in ("lines", "panels", "only", "y"):
+        require(bool(placed) or not getattr(axes, name), f"{name}: it belongs to --x; name the horizontal axis, too.")
+    if look.width or look.style:
+        look.settings(import_plotting())  # refused before anything is read
+    if to is not None:
+        require_writable("to", to, folder=True)
+    if study != "all":
+        figure_of(study, out or results_folder(study, size), to, placed, look)
+        return
+    require(out is None, "out: it names the results of one study; leave it out to draw all.")
+    require(placed is None, "x: it names a dimension of one study's results; leave it out to draw all.")
+    drawn = 0
+    for name in catalogue.available():
+        try:
+            figure_of(name, results_folder(name, size), to, look=look)
+            drawn += 1
+        except UserError as reason:
+            say(f"Passed over {name}: {reason}")
+    require(drawn > 0, f"There is nothing to draw in {RESULTS}; run a study first.")
+
+
+def figure_of(study: str, folder: Path, to: Path | None, axes: Axes | None = None, look: Look | None = None) -> None:
+    """Draw the results of the study in `folder` into the folder `to`, or beside them.
+
+    Raises `UserError` where there are none, or none that the figure of the study draws.
+    """
+    from subsim.cli.report import completed, known_axes
+    from subsim.engine.store import load_results
+
+    catalogue.study_file(study)
+    require(os.path.isdir(folder), f"{folder} holds no results; run the study first, or name its folder with --out.")
+    if to is None:
+        require_writable("to", folder, folder=True)
+    results = load_results(folder)
+    its_study = catalogue.load_study(study)
+    if results.attrs.get("study") != its_study.name:
+        held = results.attrs.get("study")
+        raise UserError(f"{folder} holds results of {held}, not of {its_study.name}; choose with --out.")
+    swept, known = results.attrs["sweep"], known_axes(its_study)
+    if axes is None and not set(swept) <= known:
+        drawn = f"one over {', '.join(sorted(known))} alone" if known else "no sweep"
+        raise UserError(
+            f"{folder} holds a sweep over {', '.join(swept)}, and the figure of {its_study.name} draws "
+            f"{drawn}; draw it with {drawing_flags(results)}, or choose other results with --out."
+        )
+    draw(study, completed(its_study, results), to or folder, axes, look)
+
+
+def drawing_flags(results: "xr.Dataset") -> str:
+    """The flags of `subsim figure` that draw any results; "" where they have no dimension beside the seed."""
+    from subsim.analysis.picture import suggested
+
+    options = suggested(results) or {}
+    words = [
+        word for option in ("x", "lines", "panels") if option in options for word in (f"--{option}", options[option])
+    ]
+    return shlex.join(words + (["--only", *options["only"]] if "only" in options else []))
