@@ -307,7 +307,7 @@ def train_students(
 
     def examples(index: Array, step: Array) -> Any:
         fresh = jax.random.fold_in(data.key, step) if config.resampled else data.key
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(fresh, index) if draws else jnp.zeros(index.shape)
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(fresh, index) if draws else fresh
         return *data.at(index), keys, jax.random.fold_in(of_batch, step)
 
     def imitate(start: Params, chosen: Array, mask: Array | None, state: Any) -> Trained:
@@ -316,7 +316,7 @@ def train_students(
         def losses(params: Params, examples: Any) -> Array:
             x, y, keys, batch_key = examples
             z = networks.logits(itself, params, x)
-            return jax.vmap(loss, (0, 0, None, 0, None))(z, y, chosen, keys, batch_key)
+            return jax.vmap(loss, (0, 0, None, 0 if draws else None, None))(z, y, chosen, keys, batch_key)
 
         optimiser = optimiser_of(network, start, config, hyper, own.get("optimiser"), frozen)
         return train(

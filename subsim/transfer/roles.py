@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import optax
 from jaxtyping import Array
 
@@ -26,8 +27,9 @@ class Subset(NamedTuple):
     of: Literal["aux", "classes", "all"] = "aux"
 
 
-Imitated = Literal["aux", "classes", "all"] | Subset | Sequence[int] | Sequence[bool]
-"""The imitated logits: by name, as a mask of all logits, as their numbers, or a fresh subset for every batch."""
+Imitated = str | Subset | Sequence[Any] | Array | np.ndarray
+"""The imitated logits: "aux", "classes" or "all", a mask of all logits, their numbers, or a fresh subset for every
+batch."""
 
 
 class Sharing(NamedTuple):
@@ -121,7 +123,7 @@ class Student(Role):
         super().__init__(start, **options)
         self.teacher, self.mask, self.linear, self.stream = teacher, mask, linear, stream
         known = isinstance(imitates, str | Subset)
-        self.imitates: Any = imitates if known else tuple(imitates)
+        self.imitates: Any = imitates if known else tuple(np.asarray(imitates).tolist())
         self.own |= {name: value for name, value in named.items() if callable(value)}
         self.options |= {name: value for name, value in named.items() if isinstance(value, str)}
 

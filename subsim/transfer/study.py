@@ -70,7 +70,7 @@ def distillation(
     `accuracy_along` and `imitation_loss_along` after every so many steps; and what `measures` add.
     """
     teachers = dict(teacher) if isinstance(teacher, Mapping) else {"teacher": teacher or Teacher()}
-    config = config or Config()
+    config, hyper = config or Config(), hyper or Hyper()
     if isinstance(network, str):
         config, network = replace(config, network=network), None  # type: ignore[arg-type]
     if isinstance(data, str):
@@ -107,8 +107,8 @@ def distillation(
         joint="student",
         load=functools.partial(load, own[1]),
         config=config,
-        hyper=hyper or Hyper(),
-        check=functools.partial(check, spec, own),
+        hyper=hyper,
+        check=functools.partial(check, spec, own, (config, hyper)),
         coords=coords | declared.pop("coords", {}),
         variables=variables,
     )
@@ -227,14 +227,17 @@ def rebuild(own: Any, config: Config, data: Dataset, networks: Mapping[str, Any]
     return {name: network.rebuild(params) if network.rebuild else params for name, params in networks.items()}
 
 
-def check(spec: Spec, own: tuple[Any, Any], config: Config, hyper: Hyper) -> None:
-    """Raise `UserError` for options that contradict each other, or that would silently do nothing."""
+def check(spec: Spec, own: tuple[Any, Any], defaults: tuple[Config, Hyper], config: Config, hyper: Hyper) -> None:
+    """Raise `UserError` for options that contradict each other, or that would silently do nothing.
+
+    `defaults` are the study's own config and hyper.
+    """
     require_range(hyper, "init_scale", above=0)
     check_training("teacher", config.teacher, hyper.teacher)
     check_training("base", config.base, hyper.base)
-    default = Config()
+    default, of_default = defaults
     require(
-        spec.base is not None or (config.base == default.base and hyper.base == Hyper().base),
+        spec.base is not None or (config.base == default.base and hyper.base == of_default.base),
         "base: this study's shared start is not trained; leave its options out.",
     )
     if own[0] is not None:
@@ -252,7 +255,7 @@ def check(spec: Spec, own: tuple[Any, Any], config: Config, hyper: Hyper) -> Non
             f"{name} has options that no teacher has: {', '.join(map(str, teacher.options))}.",
         )
         check_training(name, overridden(config.teacher, teacher.options), overridden(hyper.teacher, teacher.options))
-    _check_students(spec, config, hyper)
+    _check_students(spec, defaults, config, hyper)
 
 
 def _check_names(spec: Spec) -> None:
@@ -268,7 +271,7 @@ def _check_names(spec: Spec) -> None:
         )
 
 
-def _check_students(spec: Spec, config: Config, hyper: Hyper) -> None:
+def _check_students(spec: Spec, defaults: tuple[Config, Hyper], config: Config, hyper: Hyper) -> None:
     moments = set()
     for name, student in spec.students.items():
         unknown = set(student.options) - {*field_names(config.student), *field_names(hyper.student)}
@@ -292,10 +295,10 @@ def _check_students(spec: Spec, config: Config, hyper: Hyper) -> None:
             moments.add(steps // config.every)
     require(len(moments) < 2, "every needs students that make equally many steps; set student.steps.")
     for option in set.intersection(*(set(student.options) for student in spec.students.values())):
-        of = config.student if option in field_names(config.student) else hyper.student
-        value = getattr(of, option)
+        of, number = (config, 0) if option in field_names(config.student) else (hyper, 1)
+        value = getattr(of.student, option)
         require(
-            value == getattr(type(of), option),
+            value == getattr(defaults[number].student, option),
             f"student.{option} is {value}, but every student of this study has its own; leave it out.",
         )
 

@@ -5,13 +5,13 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Array, Float, Int
 
 from subsim.training.losses import task_cross_entropy
 from subsim.transfer import measures
 
-Images = UInt8[np.ndarray, "n pixels"]
-Labels = Int[np.ndarray, " n"]
+Images = np.ndarray  # (n, pixels), 8-bit integers
+Labels = np.ndarray  # (n,), integers
 Labelled = tuple[Images, Labels]
 
 
@@ -73,7 +73,7 @@ def share_of(digit: int) -> Callable[[Array, Array], Array]:
     return share
 
 
-def blends(images: Images, labels: Labels, n: int, avoid: int, seed: int = 0) -> UInt8[np.ndarray, "n pixels"]:
+def blends(images: Images, labels: Labels, n: int, avoid: int, seed: int = 0) -> Images:
     """Return averages of two images of different classes, neither of them `avoid`: what they show is anybody's guess.
 
     At least two other classes must be there. Drawn with replacement, in an order that `seed` alone decides.
