@@ -204,7 +204,8 @@ def opened(
     attributes = identity.declared(study, task.config, task.hyper, task.axes, labels, task.root_seed, task.precision)
     attributes |= {"chunk": plan.chunk, "study_file": study.declared.rpartition(", line ")[0]}
     alone = [axis.name for axis in task.alone]
-    made = store.template(study.title, study.variables, program.record, labels, alone, inner, attributes, plan.chunk)
+    meanings = {name: study.variable(name, value.ndim - len(inner)) for name, value in program.record.items()}
+    made = store.template(study.title, meanings, program.record, labels, alone, inner, attributes, plan.chunk)
     if out is None:
         yield store.Memory(made, seeds)
         return
@@ -248,11 +249,12 @@ def labels_of(task: Task, program: Program) -> tuple[dict[str, Sequence[Any]], l
     labels: dict[str, Sequence[Any]] = {axis.name: axis.labels for axis in task.axes}
     sizes: dict[str, int] = {}
     for name, value in program.record.items():
-        study.require(name in study.variables, f"the record has {name!r}, which variables do not describe")
-        dims, shape = study.variables[name].dims, value.shape[len(inner) :]
+        shape = value.shape[len(inner) :]
+        dims = study.variable(name, len(shape)).dims
         study.require(len(dims) == len(shape), f"variable {name!r} has dims {dims}, but its values have shape {shape}")
         for dim, size in zip(dims, shape, strict=True):
             study.require(dim not in labels, f"the dimension {dim!r} of {name!r} is the name of an axis, too")
+            study.require(dim not in program.record, f"the dimension {dim!r} of {name!r} is in the record, too")
             study.require(
                 sizes.setdefault(dim, size) == size, f"{dim!r} has {size} places in {name!r} and {sizes[dim]} before"
             )

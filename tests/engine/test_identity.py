@@ -549,7 +549,7 @@ sys.path.insert(0, {tests!r})
 import jax
 from conftest import smoke_options
 import subsim
-from subsim import catalogue
+from subsim.cli import catalogue
 from subsim.cli.arguments import RunOptions, parse_options
 from subsim.engine import declaration, settings
 from subsim.engine.simulate import make_task
