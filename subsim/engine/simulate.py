@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
+from jax.sharding import Mesh
 
 from subsim.engine import host, identity, integrity, shards, store
 from subsim.engine.axes import Axis, configs
@@ -14,7 +15,7 @@ from subsim.engine.axes import make as make_axes
 from subsim.engine.declaration import meaning
 from subsim.engine.devices import local_mesh
 from subsim.engine.digests import digest
-from subsim.engine.plan import Plan, guess
+from subsim.engine.plan import Plan, devices_for, guess
 from subsim.engine.program import Program, trace
 from subsim.engine.runner import Notice, Runner
 from subsim.engine.shards import Shard
@@ -146,9 +147,7 @@ def simulate(
         if notice and words:
             notice(words)
 
-    mesh = local_mesh()
-    first = task.program(task.indices[0])
-    plan = Plan(1, 1) if study.on_host else guess(first.cost, mesh, chunk or study.chunk)
+    first, plan, mesh = begun(task, chunk)
     with opened(task, first, plan, out, seeds, shard, repair) as results:
         if chunk is None and not study.on_host:
             plan = guess(first.cost, mesh, results.chunk)
@@ -188,6 +187,16 @@ def simulate(
             # Halved, where memory ran out; the next program need not run out of it again.
             plan = runner.plan
         return results.dataset(seeds, None if out is None else in_memory)
+
+
+def begun(task: Task, chunk: int | None = None) -> tuple[Program, Plan, Mesh]:
+    """Return the first program of a run, the plan of all of them, and the devices that they run on."""
+    mesh = local_mesh()  # before the trace, with which jax begins to compute
+    first = task.program(task.indices[0])
+    if task.study.on_host:
+        return first, Plan(1, 1), mesh
+    mesh = devices_for(first.cost, mesh)
+    return first, guess(first.cost, mesh, chunk or task.study.chunk), mesh
 
 
 @contextlib.contextmanager
