@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from subsim.analysis.summary import rate_interval as rate_interval
     from subsim.claims.verification import verify as verify
     from subsim.cli.catalogue import load_study as load_study
+    from subsim.engine.one import networks_of as networks_of
+    from subsim.engine.one import run_one as run_one
     from subsim.engine.simulate import simulate as simulate
     from subsim.engine.store import load_results as load_results
     from subsim.engine.study import Study as Study
@@ -42,8 +44,10 @@ _PUBLIC = {
     "load_results": "engine.store:load_results",
     "load_study": "cli.catalogue:load_study",
     "mean_interval": "analysis.summary:mean_interval",
+    "networks_of": "engine.one:networks_of",
     "paired_contrast": "analysis.summary:paired_contrast",
     "rate_interval": "analysis.summary:rate_interval",
+    "run_one": "engine.one:run_one",
     "simulate": "engine.simulate:simulate",
     "single_step": "theory.single_step:single_step",
     "verify": "claims.verification:verify",

@@ -9,7 +9,8 @@ UNKNOWN_ROUNDS = 100  # of a loop whose number is known only when it runs: a sea
 
 
 class Cost(NamedTuple):
-    """The FLOPs of matrix products of one seed, and the bytes of all values that it computes.
+    """The FLOPs of matrix products and convolutions of one seed, the bytes of all values that it computes, and the
+    FLOPs of its largest product.
 
     A loop counts its FLOPs as often as it runs, which XLA's own count does not, and its bytes once: they measure what
     a seed keeps in a cache while it runs.
@@ -17,6 +18,7 @@ class Cost(NamedTuple):
 
     flops: int = 0
     bytes: int = 0
+    product: int = 0
 
 
 def cost_of(traced: jax.stages.Traced) -> Cost:
@@ -26,18 +28,27 @@ def cost_of(traced: jax.stages.Traced) -> Cost:
 
 def _cost(jaxpr: Any) -> Cost:
     parts = [_of_equation(equation) for equation in jaxpr.eqns]
-    return Cost(sum(part.flops for part in parts), sum(part.bytes for part in parts))
+    return _sum(parts)
+
+
+def _sum(parts: list[Cost]) -> Cost:
+    flops, size = sum(part.flops for part in parts), sum(part.bytes for part in parts)
+    return Cost(flops, size, max((part.product for part in parts), default=0))
 
 
 def _of_equation(equation: Any) -> Cost:
     bodies = [leaf for leaf in jax.tree.leaves(list(equation.params.values())) if hasattr(leaf, "eqns")]
     parts = [_cost(body) for body in bodies]
-    flops, size = sum(part.flops for part in parts), sum(part.bytes for part in parts)
+    flops, size, product = _sum(parts)
     match equation.primitive.name:
         case "dot_general":
             (contracted, _), _ = equation.params["dimension_numbers"]
             depth = math.prod(equation.invars[0].aval.shape[dim] for dim in contracted)
-            flops = 2 * depth * equation.outvars[0].aval.size
+            flops = product = 2 * depth * equation.outvars[0].aval.size
+        case "conv_general_dilated":
+            kernel = equation.invars[1].aval
+            outputs = kernel.shape[equation.params["dimension_numbers"].rhs_spec[0]]
+            flops = product = 2 * kernel.size // outputs * equation.outvars[0].aval.size
         case "scan":
             flops *= equation.params["length"]
         case "while":
@@ -46,4 +57,4 @@ def _of_equation(equation: Any) -> Cost:
             flops, size = max(part.flops for part in parts), max(part.bytes for part in parts)
     if not parts:
         size = sum(result.aval.size * result.aval.dtype.itemsize for result in equation.outvars)
-    return Cost(flops, size)
+    return Cost(flops, size, product)

@@ -34,7 +34,7 @@ _INSTALLED = [Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "p
 
 def meaning(study: Study) -> dict[str, Any]:
     """Return the entries of `MEANT` for a study, in plain JSON values."""
-    functions = {"make_run": study.make_run, "make_joint_run": study.make_joint_run}
+    functions = {"make_run": study.make_run, "make_joint_run": study.make_joint_run, "run": study.run}
     modules: set[str] = set()
     declaration = described({name: function for name, function in functions.items() if function}, modules)
     return json.loads(json.dumps({"declaration": declaration, "sources": sources(modules)}))

@@ -1,7 +1,9 @@
 """The devices of this process, as a mesh whose only axis is the seed."""
 
+import functools
 import os
 import sys
+from typing import Any
 
 import jax
 import numpy as np
@@ -12,8 +14,22 @@ from subsim.options import UserError
 AXIS = "seed"
 
 
+@functools.cache
+def all_cores() -> bool:
+    """Make every core a device, and return whether it did: not where the user has said how many, or jax has begun."""
+    config: Any = jax.config
+    if config.jax_num_cpu_devices >= 0 or "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
+        return False
+    try:
+        config.update("jax_num_cpu_devices", cores())
+    except RuntimeError:  # jax has computed something
+        return False
+    return True
+
+
 def local_mesh() -> Mesh:
     """Return all devices of this process along the axis `seed`; raises `UserError` where jax finds none."""
+    all_cores()
     try:
         return Mesh(np.asarray(jax.local_devices()), (AXIS,))
     except (RuntimeError, AssertionError) as error:  # the latter where jax passes over the only platform asked for

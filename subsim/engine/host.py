@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from subsim.engine.axes import Axis
-from subsim.engine.study import Run, Study
+from subsim.engine.study import Run, Study, called
 from subsim.options import require
 
 Shapes = dict[str, jax.ShapeDtypeStruct]
@@ -37,7 +37,7 @@ def shapes(study: Study) -> Shapes:
 def record_of(study: Study, run: Run, hyper: Any, seed: int) -> dict[str, np.ndarray]:
     """Return `run(seed, hyper)` as arrays of float64 by name; raises `UserError` where it is not what `study` says."""
     found = {}
-    for name, value in study.named(run(seed, hyper)).items():
+    for name, value in study.named(called(run, seed, hyper)).items():
         try:
             found[name] = np.asarray(value, float)
         except (TypeError, ValueError):

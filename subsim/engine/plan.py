@@ -6,13 +6,15 @@ from typing import NamedTuple
 from jax.sharding import Mesh
 
 from subsim.engine.cost import Cost
-from subsim.engine.devices import is_cpu
+from subsim.engine.devices import all_cores, is_cpu
 
 CACHED = 128 * 2**20  # bytes of values of the seeds side by side on a CPU: measured best, from small nets to MNIST
 ACCELERATED = 8 * 2**30  # and on a GPU or TPU, whose scheduler spreads a wide program over its cores
-FLOPS = 10**11  # of matrix products in a chunk: some seconds of small networks on two cores
-FASTER = 50  # times as many on an accelerator
+FLOPS = 5 * 10**10  # of a device's matrix products in a chunk: some seconds of small networks
+FASTER = 100  # times as many on an accelerator
 MOST = 16_384  # seeds in a chunk
+AT_ONCE = MOST // 32  # and on a CPU the most at once: as many on each device whatever their number, so that bits agree
+SHARED = 2**25  # FLOPs of a product whose work XLA divides among the cores so well that nothing is left to gain
 HEADROOM = 0.8  # the share of a device's memory that a program may take; the rest is the runtime's
 
 
@@ -31,16 +33,25 @@ class Plan(NamedTuple):
         return math.ceil(self.chunk / (devices * self.at_once))
 
 
+def devices_for(cost: Cost, mesh: Mesh) -> Mesh:
+    """Return those of the devices of `mesh` that run seeds of this cost: all, or one of a CPU whose cores it shares.
+
+    A user who has said how many devices a CPU is has all of them.
+    """
+    alone = cost.product >= SHARED and is_cpu(mesh) and all_cores()
+    return Mesh(mesh.devices[:1], mesh.axis_names) if alone else mesh
+
+
 def guess(cost: Cost, mesh: Mesh, chunk: int | None = None, at_once: int | None = None) -> Plan:
     """Return the plan for seeds of this cost; `chunk` and `at_once` are what the user or the study asks for.
 
     It does not depend on how many seeds are asked for: a run that is continued computes as it began.
     """
-    cached, flops = (CACHED, FLOPS) if is_cpu(mesh) else (ACCELERATED, FASTER * FLOPS * mesh.size)
-    at_once = at_once or max(1, min(MOST // mesh.size, cached // max(1, cost.bytes)))
+    cached, flops, most = (CACHED, FLOPS, AT_ONCE) if is_cpu(mesh) else (ACCELERATED, FASTER * FLOPS, MOST)
+    at_once = at_once or max(1, min(most, MOST // mesh.size, cached // max(1, cost.bytes)))
     if chunk is None:
         together = at_once * mesh.size
-        rounds = max(1, min(flops // max(1, cost.flops), MOST) // together)
+        rounds = max(1, min(mesh.size * flops // max(1, cost.flops), MOST) // together)
         return Plan(together * rounds, at_once)
     share = math.ceil(chunk / mesh.size)
     # Rounds of nearly equal size: a chunk of 36 with 32 at once is two rounds of 18.

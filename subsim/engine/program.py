@@ -19,7 +19,7 @@ from subsim.engine.devices import AXIS, is_cpu
 from subsim.engine.digests import fingerprint
 from subsim.engine.plan import Plan
 from subsim.engine.settings import PRNG, fixed
-from subsim.engine.study import Precision, Study
+from subsim.engine.study import Precision, Study, called
 from subsim.options import replaced
 
 Records = dict[str, np.ndarray]
@@ -79,14 +79,14 @@ def trace(
         hyper = replaced(hyper, axis.name, axis.values[0])
     data = study.load(configs[0])
     if study.on_host:
-        on_host = functools.partial(host.record_of, study, study.make_run(configs[0], data))
+        on_host = functools.partial(host.record_of, study, study.made_run(configs[0], data))
         return Program(on_host, (hyper,), host.shapes(study), data, precision)
     with fixed(precision):
         if joint:
             assert study.make_joint_run is not None
             run = study.make_joint_run(configs, data)
         else:
-            run = study.make_run(configs[0], data)
+            run = study.made_run(configs[0], data)
         if not isinstance(run, jax.tree_util.Partial):
             run = jax.tree_util.Partial(run)
         run, hyper = jax.tree.map(jnp.asarray, (run, hyper))
@@ -98,7 +98,7 @@ def trace(
         @jax.jit
         def one(run: Any, hyper: Any, values: Any, root: jax.Array, seed: jax.Array) -> dict[str, jax.Array]:
             def record_of(hyper: Any) -> dict[str, jax.Array]:
-                record = named(study, run(jax.random.fold_in(root, seed), hyper))
+                record = named(study, called(run, jax.random.fold_in(root, seed), hyper))
                 outer = 1 if joint else 0  # the axis of configs becomes one for each joint axis
                 return {name: value.reshape(*sizes, *value.shape[outer:]) for name, value in record.items()}
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
+from jax.sharding import Mesh
 
 from subsim.engine import host, identity, integrity, shards, store
 from subsim.engine.axes import Axis, configs
@@ -14,7 +15,7 @@ from subsim.engine.axes import make as make_axes
 from subsim.engine.declaration import meaning
 from subsim.engine.devices import local_mesh
 from subsim.engine.digests import digest
-from subsim.engine.plan import Plan, guess
+from subsim.engine.plan import Plan, devices_for, guess
 from subsim.engine.program import Program, trace
 from subsim.engine.runner import Notice, Runner
 from subsim.engine.shards import Shard
@@ -146,9 +147,7 @@ def simulate(
         if notice and words:
             notice(words)
 
-    mesh = local_mesh()
-    first = task.program(task.indices[0])
-    plan = Plan(1, 1) if study.on_host else guess(first.cost, mesh, chunk or study.chunk)
+    first, plan, mesh = begun(task, chunk)
     with opened(task, first, plan, out, seeds, shard, repair) as results:
         if chunk is None and not study.on_host:
             plan = guess(first.cost, mesh, results.chunk)
@@ -190,6 +189,16 @@ def simulate(
         return results.dataset(seeds, None if out is None else in_memory)
 
 
+def begun(task: Task, chunk: int | None = None) -> tuple[Program, Plan, Mesh]:
+    """Return the first program of a run, the plan of all of them, and the devices that they run on."""
+    mesh = local_mesh()  # before the trace, with which jax begins to compute
+    first = task.program(task.indices[0])
+    if task.study.on_host:
+        return first, Plan(1, 1), mesh
+    mesh = devices_for(first.cost, mesh)
+    return first, guess(first.cost, mesh, chunk or task.study.chunk), mesh
+
+
 @contextlib.contextmanager
 def opened(
     task: Task, program: Program, plan: Plan, out: str | Path | None, seeds: int, shard: Shard, repair: bool
@@ -204,7 +213,8 @@ def opened(
     attributes = identity.declared(study, task.config, task.hyper, task.axes, labels, task.root_seed, task.precision)
     attributes |= {"chunk": plan.chunk, "study_file": study.declared.rpartition(", line ")[0]}
     alone = [axis.name for axis in task.alone]
-    made = store.template(study.title, study.variables, program.record, labels, alone, inner, attributes, plan.chunk)
+    meanings = {name: study.variable(name, value.ndim - len(inner)) for name, value in program.record.items()}
+    made = store.template(study.title, meanings, program.record, labels, alone, inner, attributes, plan.chunk)
     if out is None:
         yield store.Memory(made, seeds)
         return
@@ -248,11 +258,12 @@ def labels_of(task: Task, program: Program) -> tuple[dict[str, Sequence[Any]], l
     labels: dict[str, Sequence[Any]] = {axis.name: axis.labels for axis in task.axes}
     sizes: dict[str, int] = {}
     for name, value in program.record.items():
-        study.require(name in study.variables, f"the record has {name!r}, which variables do not describe")
-        dims, shape = study.variables[name].dims, value.shape[len(inner) :]
+        shape = value.shape[len(inner) :]
+        dims = study.variable(name, len(shape)).dims
         study.require(len(dims) == len(shape), f"variable {name!r} has dims {dims}, but its values have shape {shape}")
         for dim, size in zip(dims, shape, strict=True):
             study.require(dim not in labels, f"the dimension {dim!r} of {name!r} is the name of an axis, too")
+            study.require(dim not in program.record, f"the dimension {dim!r} of {name!r} is in the record, too")
             study.require(
                 sizes.setdefault(dim, size) == size, f"{dim!r} has {size} places in {name!r} and {sizes[dim]} before"
             )

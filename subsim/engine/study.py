@@ -1,5 +1,6 @@
 """What a study declares: how to make its run, what the run's record means, and how to report it."""
 
+import inspect
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -11,8 +12,9 @@ import xarray as xr
 from subsim.options import Size, UserError, get, has, label, require
 
 Precision = Literal["float32", "bfloat16", "float64"]
-# (key, hyper) -> Record: a mapping or NamedTuple of arrays, for one seed. On the host, its number stands for the key.
-Run = Callable[[Any, Any], Any]
+# (key, hyper) or (key) -> Record: a mapping or NamedTuple of arrays, for one seed. On the host, its number stands for
+# the key.
+Run = Callable[..., Any]
 
 RESERVED = ("seed", "status", "made_by", "origins", "programs")
 """Names of variables and groups that the engine adds to every store."""
@@ -47,18 +49,21 @@ def no_check(_config: Any, _hyper: Any) -> None:
 class Study:
     """A pure function of a key, and what the engine must know to run it over seeds and to label what comes back.
 
-    `make_run(config, data)` returns `run(key, hyper)`, the record of one seed. Where the run needs large arrays, it is
-    returned as `jax.tree_util.Partial(function, arrays...)`: they then enter the compiled program as arguments and not
-    as constants. `variables` names every entry of the record; `coords` labels the dimensions it has beside the seed,
-    by their labels or, where the config decides these, by a function of the config and of how many there are.
+    `make_run(config, data)` returns `run(key, hyper)`, or `run(key)` where there is no hyper: the record of one seed.
+    A study without config and data is given its `run` instead. Where the run needs large arrays, it is
+    `jax.tree_util.Partial(function, arrays...)`: they then enter the compiled program as arguments and not as
+    constants. `variables` describes the entries of the record; one that is left out has its name as its description
+    and the dimensions `NAME_0`, `NAME_1`, ... `coords` labels the dimensions that an entry has beside the seed, by
+    their labels or, where the config decides these, by a function of the config and of how many there are.
 
     Raises `UserError`, with the file and line of the declaration, where a part of it is of the wrong kind.
     """
 
     name: str
-    title: str
-    make_run: Callable[[Any, Any], Run]
-    variables: Mapping[str, Variable]
+    title: str = ""
+    """The name, unless it is given."""
+    make_run: Callable[[Any, Any], Run] | None = None
+    variables: Mapping[str, Variable] = field(default_factory=dict)
     coords: Mapping[str, Sequence[Any] | Callable[[Any, int], Sequence[Any]]] = field(default_factory=dict)
     config: Any = None
     """Default of what changes shapes or the program's structure: a frozen dataclass."""
@@ -96,6 +101,12 @@ class Study:
     holds a float64 for every label in `coords`. What is measured is then no matter of keys: a timing, say."""
     paper: Mapping[str, Any] = field(default_factory=dict)
     """Names of these fields, each with what it is at the paper's size, for a GPU: {"seeds": 100, "config": ...}."""
+    run: Run | None = None
+    """The run itself, in place of `make_run`."""
+    make_networks: Callable[[Any, Any], Run] | None = None
+    """As `make_run`; its run gives every network of one seed, a pytree of arrays by name, for `networks_of`."""
+    rebuild: Callable[[Any, Any, dict[str, Any]], dict[str, Any]] | None = None
+    """Gives, for (config, data, networks), what `networks_of` returns: modules in place of their arrays, say."""
     cost: str = ""
     """What the laptop size takes: "8 minutes on 2 cores". `subsim list` reads it where the file has it literally."""
     declared: str = field(default="", compare=False)
@@ -105,8 +116,15 @@ class Study:
         if not self.declared:
             object.__setattr__(self, "declared", _place_of_declaration())
         self.require(isinstance(self.name, str) and bool(self.name), "name must be text")
-        self.require(callable(self.make_run), "make_run must be a function of (config, data)")
-        self.require(isinstance(self.variables, Mapping) and bool(self.variables), "variables must describe something")
+        object.__setattr__(self, "title", self.title or self.name)
+        self.require((self.run is None) != (self.make_run is None), "it needs one of run and make_run, and not both")
+        self.require(self.run is None or callable(self.run), "run must be a function of (key) or (key, hyper)")
+        for name, of in (("make_run", ""), ("make_networks", ""), ("rebuild", ", networks")):
+            function = getattr(self, name)
+            self.require(function is None or callable(function), f"{name} must be a function of (config, data{of})")
+        # On the host nothing is traced that could tell what else there is.
+        described = isinstance(self.variables, Mapping) and (bool(self.variables) or not self.on_host)
+        self.require(described, "variables must describe something")
         for name, meaning in self.variables.items():
             self.require(
                 isinstance(meaning, Variable) and isinstance(meaning.dims, tuple),
@@ -135,6 +153,20 @@ class Study:
         """Raise `UserError` with the place of the declaration and `sentence` unless `holds`."""
         if not holds:
             raise UserError(f"{self.declared}: the study {self.name!r}: {sentence}; mend its file.")
+
+    def made_run(self, config: Any, data: Any) -> Run:
+        """Return the run of one seed."""
+        if self.run is not None:
+            return self.run
+        assert self.make_run is not None
+        return self.make_run(config, data)
+
+    def variable(self, name: str, dims: int) -> Variable:
+        """Return the meaning of an entry of the record: as declared, or made of its name and number of dimensions."""
+        if name in self.variables:
+            return self.variables[name]
+        self._require_name("variable", name)
+        return Variable(name, tuple(f"{name}_{number}" for number in range(dims)))
 
     def named(self, record: Any) -> dict[str, Any]:
         """Return the record of one seed as a dictionary; raises `UserError` where it has no names."""
@@ -171,6 +203,15 @@ class Study:
                         value == label(get(defaults, name)),
                         f"{name} is {value}, but the study sweeps it; say --sweep {name}={value} instead.",
                     )
+
+
+def called(run: Run, key: Any, hyper: Any) -> Any:
+    """Return `run(key, hyper)`, or `run(key)` where there is no hyper and the run does not ask for one."""
+    try:
+        alone = hyper is None and bool(inspect.signature(run).bind(key))
+    except (TypeError, ValueError):  # it takes two arguments, or does not say how many
+        alone = False
+    return run(key) if alone else run(key, hyper)
 
 
 def _place_of_declaration() -> str:

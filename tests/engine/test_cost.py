@@ -1,6 +1,7 @@
 """The count of matrix products against XLA's, where there is no loop, and against arithmetic where there is."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -45,6 +46,30 @@ def test_loops_count_as_often_as_they_run_and_choices_as_their_dearest():
     assert cost(lambda a, b: jax.lax.map(lambda row: row @ b, a), A, B).flops == ONCE
     assert cost(choice, A, B).flops == ONCE + 2 * 5 * 4 * 5 + 2 * 4 * 5 * 5
     assert cost(unknown, A, B).flops == UNKNOWN_ROUNDS * ONCE
+
+
+def test_convolutions_are_counted_as_xla_counts_them():
+    images, kernel = np.ones((2, 7, 7, 6), np.float32), np.ones((3, 3, 3, 4), np.float32)
+    for groups, strides in ((2, (1, 1)), (2, (2, 2))):
+        convolve = functools.partial(
+            jax.lax.conv_general_dilated,
+            window_strides=strides,
+            padding="VALID",
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            feature_group_count=groups,
+        )
+        xla = jax.jit(convolve).lower(images, kernel).compile().cost_analysis()["flops"]
+        assert cost(convolve, images, kernel).flops == xla
+
+
+def test_the_largest_product_is_that_of_one_step():
+    def loop(a, b):
+        return jax.lax.scan(lambda carry, _: (carry + jnp.sum(a @ b) + jnp.sum(a @ b[:, :1]), None), 0.0, length=7)[0]
+
+    assert cost(loop, A, B).product == ONCE
+    assert cost(lambda a, b: loop(a, b) + jnp.sum(b @ (b.T @ b)), A, B).product == 2 * 5 * 4 * 5
+    assert cost(jax.vmap(loop, (0, None)), np.stack([A, A]), B).product == 2 * ONCE
+    assert cost(jnp.sin, A).product == 0
 
 
 def test_bytes_are_those_of_every_value_a_loop_once_a_choice_its_dearest():

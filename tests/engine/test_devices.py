@@ -84,6 +84,50 @@ def test_each_device_has_its_share_and_none_speaks_to_another(outputs):
     assert not re.search(r"all-(reduce|gather|to-all)|reduce-scatter|collective|send\(|recv\(", printed[4])
 
 
+ALONE = """
+import sys
+import jax, jax.numpy as jnp
+import subsim
+from subsim.engine.devices import cores
+
+if "begun" in sys.argv:
+    jnp.ones(3)
+def run(key):
+    a = jax.random.normal(key, (24, 24)) / 5
+    return {"trace": jnp.trace(jnp.linalg.matrix_power(a, 5)), "row": a @ a[0]}
+
+results = subsim.simulate(subsim.Study(name="products", run=run), seeds=300)
+[origin] = results.attrs["origins"].values()
+print(cores(), origin["devices"], jax.local_device_count(), results.row.values.tobytes().hex())
+"""
+
+
+def test_every_core_is_a_device_unless_the_user_says_how_many_or_jax_has_begun():
+    outside = {name: value for name, value in os.environ.items() if name not in ("JAX_NUM_CPU_DEVICES", "XLA_FLAGS")}
+    ways = {
+        "by itself": ({}, []),
+        "begun": ({}, ["begun"]),
+        "jax": ({"JAX_NUM_CPU_DEVICES": "3"}, []),
+        "xla": ({"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}, []),
+    }
+    running = {
+        way: subprocess.Popen(
+            [sys.executable, "-c", ALONE, *words], env=outside | more, stdout=subprocess.PIPE, text=True
+        )
+        for way, (more, words) in ways.items()
+    }
+    printed = {way: process.communicate()[0].split() for way, process in running.items()}
+    [cores] = {words[0] for words in printed.values()}
+    assert {way: words[1:3] for way, words in printed.items()} == {
+        "by itself": [cores, cores],
+        "begun": ["1", "1"],
+        "jax": ["3", "3"],
+        "xla": ["4", "4"],
+    }
+    # Each device runs what one alone would.
+    assert len({words[3] for words in printed.values()}) == 1
+
+
 @pytest.mark.parametrize(
     ("asked", "words"), [("abacus", "JAX_PLATFORMS is 'abacus', but jax finds no device"), ("", "")]
 )

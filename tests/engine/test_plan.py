@@ -40,7 +40,9 @@ def test_a_chunk_that_is_asked_for_is_kept_and_its_rounds_are_nearly_full(n, chu
 @pytest.mark.parametrize("platform", ["cpu", "gpu"])
 @pytest.mark.parametrize("n", [1, 2, 3, 64])
 def test_what_is_guessed_fills_the_cache_and_some_seconds(n, platform):
-    cached, flops = (plan.CACHED, plan.FLOPS) if platform == "cpu" else (plan.ACCELERATED, plan.FLOPS * plan.FASTER * n)
+    cached, flops, most = plan.CACHED, plan.FLOPS * n, min(plan.AT_ONCE, plan.MOST // n)
+    if platform == "gpu":
+        cached, flops, most = plan.ACCELERATED, flops * plan.FASTER, plan.MOST // n
     for cost in COSTS:
         made = guess(cost, devices(n, platform))
         together = made.at_once * n
@@ -50,17 +52,37 @@ def test_what_is_guessed_fills_the_cache_and_some_seconds(n, platform):
         assert made.chunk <= plan.MOST
         # And no less than it may: another seed at once, or another round, would be too many.
         more = made.at_once + 1
-        assert more * cost.bytes > cached or more * n > plan.MOST
+        assert more * cost.bytes > cached or more > most
         longer = made.chunk + together
         assert longer * cost.flops > flops or longer > plan.MOST
 
 
+@pytest.mark.parametrize("n", [2, 4, 16])
+def test_a_cpus_devices_run_each_what_one_would(n):
+    """As many seeds at once, and in a loop or not: what the compiler makes of them is the same, bit for bit."""
+    for cost in COSTS:
+        one, several = guess(cost, devices(1)), guess(cost, devices(n))
+        assert one.at_once == several.at_once
+        assert (one.rounds(1) > 1) == (several.rounds(n) > 1)
+        assert guess(cost, devices(n), several.chunk) == several  # a run that goes on, too
+
+
 def test_seeds_that_cost_much_are_written_in_small_chunks(monkeypatch):
-    monkeypatch.setattr(plan, "FLOPS", 7000)
+    monkeypatch.setattr(plan, "FLOPS", 7000)  # for a device
     monkeypatch.setattr(plan, "CACHED", 30)
     assert guess(Cost(1000, 10), devices(1)) == Plan(6, 3)
     assert guess(Cost(10_000, 10), devices(1)) == Plan(3, 3)
     assert guess(Cost(10_000, 100), devices(2)) == Plan(2, 1)
+    assert guess(Cost(1000, 10), devices(2)) == Plan(12, 3)
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_large_products_have_the_cores_of_a_cpu_for_themselves(monkeypatch, ours):
+    """But for a user who has said how many devices a CPU is."""
+    monkeypatch.setattr(plan, "all_cores", lambda: ours)
+    small, large = Cost(product=plan.SHARED - 1), Cost(product=plan.SHARED)
+    assert [plan.devices_for(small, devices(2, kind)).size for kind in ("cpu", "gpu")] == [2, 2]
+    assert [plan.devices_for(large, devices(2, kind)).size for kind in ("cpu", "gpu")] == [1 if ours else 2, 2]
 
 
 @pytest.mark.parametrize("n", [1, 2, 4])

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import xarray as xr
 
 import subsim
 from subsim import Study, UserError, Variable
@@ -47,13 +48,13 @@ def refused(call, words):
     assert "Study(" in inspect.getsource(inspect.getmodule(declare)).splitlines()[int(line[1]) - 1]
     assert sentence.endswith("; mend its file.")
     assert sentence.count("\n") == 0
-    assert re.search(words, sentence), sentence
+    assert words in sentence or re.search(words, sentence), sentence
 
 
 @pytest.mark.parametrize(
     ("parts", "words"),
     [
-        ({"variables": {}}, "variables must describe something"),
+        ({"variables": {}, "on_host": True}, "variables must describe something"),
         ({"variables": ["x"]}, "variables must describe something"),
         ({"variables": {"x": "a number"}}, "'x' must be a subsim.Variable"),
         ({"variables": {"x": Variable("a number", "step")}}, "'x' must be a subsim.Variable, whose dims are a tuple"),
@@ -71,6 +72,11 @@ def refused(call, words):
         ({"coords": {"step": 3}}, "coords of 'step' must be a list of labels"),
         ({"coords": {"step": "abc"}}, "coords of 'step' must be a list of labels"),
         ({"make_run": 3}, "make_run must be a function"),
+        ({"make_networks": 3}, "make_networks must be a function of (config, data)"),
+        ({"rebuild": 3}, "rebuild must be a function of (config, data, networks)"),
+        ({"run": 3, "make_run": None}, "run must be a function of (key)"),
+        ({"run": abs}, "one of run and make_run, and not both"),
+        ({"make_run": None}, "one of run and make_run, and not both"),
         ({"seeds": 0}, "seeds is 0"),
         ({"chunk": -1}, "chunk is -1"),
         ({"seeds": True}, "seeds is True"),
@@ -98,7 +104,10 @@ STEPS = {"variables": {"x": Variable("", ("step",))}}
         ({"x": "text"}, {}, "'x' is str, not an array"),
         ({"x": None}, {}, "'x' is NoneType, not an array"),
         ({"x": {"y": 1.0}}, {}, "'x' is dict, not an array"),
-        ({"x": 1.0, "y": 2.0}, {}, "the record has 'y', which variables do not describe"),
+        ({"x": 1.0, "a/b": 2.0}, {}, "'a/b' cannot name a variable"),
+        ({"x": 1.0, "status": 2.0}, {}, "'status' is a name that the engine uses"),
+        ({"x": np.ones(3), "step": 2.0}, STEPS, "the dimension 'step' of 'x' is in the record, too"),
+        ({"x": np.ones(3), "y": np.ones(2)}, {"variables": {"x": Variable("", ("y_0",))}}, "'y_0' has 2 places in 'y'"),
         ({"x": np.ones(3)}, {}, r"'x' has dims \(\), but its values have shape \(3,\)"),
         ({"x": np.ones(3)}, STEPS | {"coords": {"step": [1, 2]}}, "coords give 'step' 2 labels, but it has 3 places"),
         ({"x": np.ones(3)}, STEPS | {"coords": {"step": lambda config, n: [1]}}, "coords give 'step' 1 labels"),
@@ -157,6 +166,59 @@ def test_a_record_may_be_a_dict_or_a_named_tuple_of_numbers_and_lists(on_host):
         results = subsim.simulate(of(record, on_host, variables=variables, coords={"step": ["a", "b"]}), seeds=2)
         np.testing.assert_array_equal(results["first"], [[1, 2], [1, 2]])
         np.testing.assert_array_equal(results["second"], [3, 3])
+
+
+PARTS = [
+    {"run": lambda key: {"x": jax.random.normal(key, (3,))}},
+    {"run": jax.jit(lambda key, hyper: {"x": hyper * jax.random.normal(key, (3,))}), "hyper": 1.0},
+    {"run": jax.tree_util.Partial(lambda one, key: {"x": one * jax.random.normal(key, (3,))}, jnp.ones(3))},
+    {"make_run": lambda config, data: lambda key: {"x": jax.random.normal(key, (3,))}},
+]
+
+
+@pytest.mark.parametrize("parts", PARTS)
+def test_a_run_and_a_name_are_a_study(tmp_path, parts):
+    study = Study(name="pi", **parts)
+    results = subsim.simulate(study, seeds=5)
+    assert results.x.dims == ("seed", "x_0")
+    assert results.x.shape == (5, 3)
+    assert results.attrs["title"] == "pi"
+    assert results.x.attrs == {"description": "x", "units": "1"}
+    for seed in range(5):
+        drawn = jax.random.normal(jax.random.fold_in(jax.random.key(0), seed), 3)
+        np.testing.assert_allclose(results.x[seed], drawn, rtol=1e-6)
+    subsim.simulate(study, seeds=2, out=tmp_path / "r")
+    xr.testing.assert_equal(subsim.simulate(study, seeds=5, out=tmp_path / "r"), results)
+    held = subsim.load_results(tmp_path / "r")
+    xr.testing.assert_identical(held.drop_vars("made_by").drop_attrs(), results.drop_vars("made_by").drop_attrs())
+    other = Study(name="pi", run=lambda key: {"x": jax.random.uniform(key, (3,))})
+    with pytest.raises(UserError, match="another run"):
+        subsim.simulate(other, seeds=6, out=tmp_path / "r")
+
+
+def test_what_is_not_described_is_inferred():
+    study = Study(
+        name="mine",
+        run=lambda key: {"x": jnp.ones((2, 3)), "y": jnp.ones((2, 4)), "z": 1.0},
+        variables={"x": Variable("a table", ("row", "y_1"), "m"), "none": Variable("nothing")},
+        coords={"row": ["a", "b"], "y_0": [7, 8], "y_1": range(3)},
+    )
+    refused(lambda: subsim.simulate(study, seeds=2), "'y_1' has 4 places in 'y' and 3 before")
+    study = dataclasses.replace(
+        study, variables={"x": Variable("a table", ("row", "column"), "m")}, coords={"y_0": [7, 8]}
+    )
+    results = subsim.simulate(study, seeds=2, sweep={})
+    assert {name: results[name].dims[1:] for name in "xyz"} == {"x": ("row", "column"), "y": ("y_0", "y_1"), "z": ()}
+    assert results.x.attrs == {"description": "a table", "units": "m"}
+    assert results.y_0.values.tolist() == [7, 8]
+    assert "y_1" not in results.coords
+
+
+def test_a_record_of_one_run_has_the_axes_too():
+    study = Study(name="mine", run=lambda key, hyper: {"x": hyper["scale"] * jnp.ones(2)}, hyper={"scale": 1.0})
+    results = subsim.simulate(study, seeds=3, sweep={"scale": [1.0, 2.0]})
+    assert results.x.dims == ("seed", "scale", "x_0")
+    np.testing.assert_array_equal(results.x.sel(scale=2.0), 2)
 
 
 @pytest.mark.parametrize(
