@@ -18,38 +18,55 @@ if TYPE_CHECKING:
     from subsim.engine.study import Study as Study
     from subsim.engine.study import Table as Table
     from subsim.engine.study import Variable as Variable
+    from subsim.networks.adapters import from_equinox as from_equinox
+    from subsim.networks.adapters import from_flax as from_flax
+    from subsim.networks.network import Network as Network
     from subsim.options import UserError as UserError
     from subsim.theory.single_step import single_step as single_step
+    from subsim.transfer import traits as traits
+    from subsim.transfer.options import Config as Config
+    from subsim.transfer.options import Hyper as Hyper
+    from subsim.transfer.roles import Student as Student
+    from subsim.transfer.roles import Subset as Subset
+    from subsim.transfer.roles import Teacher as Teacher
+    from subsim.transfer.roles import perturbed as perturbed
+    from subsim.transfer.roles import rotated as rotated
+    from subsim.transfer.roles import sharing as sharing
+    from subsim.transfer.state import State as State
+    from subsim.transfer.study import distillation as distillation
+    from subsim.transfer.traits import Trait as Trait
 
-# Public name -> where it is defined. Looked up on first use, so that the command line starts without jax.
+# Public name -> where it is defined, or the module that it is; looked up on first use: the command line starts without
+# jax.
 _PUBLIC = {
     "Config": "transfer.options:Config",
     "Hyper": "transfer.options:Hyper",
     "Network": "networks.network:Network",
     "State": "transfer.state:State",
     "Student": "transfer.roles:Student",
+    "Study": "engine.study:Study",
     "Subset": "transfer.roles:Subset",
+    "Table": "engine.study:Table",
     "Teacher": "transfer.roles:Teacher",
     "Trait": "transfer.traits:Trait",
+    "UserError": "options:UserError",
+    "Variable": "engine.study:Variable",
     "distillation": "transfer.study:distillation",
     "from_equinox": "networks.adapters:from_equinox",
     "from_flax": "networks.adapters:from_flax",
-    "perturbed": "transfer.roles:perturbed",
-    "rotated": "transfer.roles:rotated",
-    "sharing": "transfer.roles:sharing",
-    "Study": "engine.study:Study",
-    "Table": "engine.study:Table",
-    "UserError": "options:UserError",
-    "Variable": "engine.study:Variable",
     "load_results": "engine.store:load_results",
     "load_study": "cli.catalogue:load_study",
     "mean_interval": "analysis.summary:mean_interval",
     "networks_of": "engine.one:networks_of",
     "paired_contrast": "analysis.summary:paired_contrast",
+    "perturbed": "transfer.roles:perturbed",
     "rate_interval": "analysis.summary:rate_interval",
+    "rotated": "transfer.roles:rotated",
     "run_one": "engine.one:run_one",
+    "sharing": "transfer.roles:sharing",
     "simulate": "engine.simulate:simulate",
     "single_step": "theory.single_step:single_step",
+    "traits": "transfer.traits",
     "verify": "claims.verification:verify",
 }
 __all__ = sorted(_PUBLIC)
@@ -58,8 +75,9 @@ __all__ = sorted(_PUBLIC)
 def __getattr__(name: str) -> Any:
     if name not in _PUBLIC:
         raise AttributeError(f"module 'subsim' has no attribute {name!r}")
-    module, attribute = _PUBLIC[name].split(":")
-    return getattr(importlib.import_module(f"subsim.{module}"), attribute)
+    module, _, attribute = _PUBLIC[name].partition(":")
+    found = importlib.import_module(f"subsim.{module}")
+    return getattr(found, attribute) if attribute else found
 
 
 def __dir__() -> list[str]:

@@ -77,8 +77,6 @@ class Study:
     the configs share, such as a teacher, is computed once."""
     joint: str = ""
     """The group of the config's options, such as `student`, whose values on an axis share one program."""
-    make_networks: Callable[[Any, Any], Run] | None = None
-    rebuild: Callable[[Any, Any, Any], Any] | None = None
     load: Callable[[Any], Any] = no_data
     """Gives the data that `config` asks for, read once on the host."""
     check: Callable[[Any, Any], None] = no_check

@@ -310,6 +310,13 @@ def train_students(
         keys = jax.vmap(jax.random.fold_in, (None, 0))(fresh, index) if draws else fresh
         return *data.at(index), keys, jax.random.fold_in(of_batch, step)
 
+    def optimiser(start: Params) -> optax.GradientTransformation:
+        return around(optimiser_of(network, start, config, hyper, own.get("optimiser"), frozen), start)
+
+    if states is None:
+        # A state of each student's own from the first step on, as one that is handed over is: the same bits.
+        states = jax.vmap(lambda start: optimiser(start).init(start))(starts)
+
     def imitate(start: Params, chosen: Array, mask: Array | None, state: Any) -> Trained:
         itself = linearised(network, start) if linear else network
 
@@ -318,14 +325,13 @@ def train_students(
             z = networks.logits(itself, params, x)
             return jax.vmap(loss, (0, 0, None, 0 if draws else None, None))(z, y, chosen, keys, batch_key)
 
-        optimiser = optimiser_of(network, start, config, hyper, own.get("optimiser"), frozen)
         return train(
             key,
             start,
             losses,
             examples,
             data.n,
-            around(optimiser, start),
+            optimiser(start),
             batch=config.batch,
             steps=steps_of(config, data.n),
             endless=data.endless,

@@ -90,8 +90,7 @@ def test_figure_10_is_the_default():
 )
 def test_figure_10_with_any_network(network):
     students = {"all": subsim.Student(imitates="all"), "cross": subsim.Student("independent")}
-    config = PLAIN
-    found = simulate(network=network, students=students, config=config)
+    found = simulate(network=network, students=students)
     assert found.accuracy.dims == ("seed", "condition")
     assert list(found.condition.values) == ["reference", "teacher", "all", "cross"]
     mean = found.accuracy.mean("seed")
@@ -404,8 +403,6 @@ BAD = {
     "images of floats": (
         {"data": ((np.zeros((9, 4)), np.zeros(9)), (np.zeros((9, 4)), np.zeros(9)))}, "images must be 8-bit integers"),
     "an option of no teacher": ({"teacher": subsim.Teacher(inputs="images")}, "options that no teacher has"),
-    "a base that is none": (
-        {"config": dataclasses.replace(CONFIG, base=TrainingConfig(steps=3))}, "base: this study's shared start"),
 }  # fmt: skip
 
 
