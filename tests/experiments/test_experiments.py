@@ -7,7 +7,7 @@ import pytest
 
 import subsim
 from subsim.training.optimisers import TrainingConfig, TrainingHyper
-from subsim.transfer.distillation import StudentConfig
+from subsim.transfer.options import StudentConfig
 
 pytestmark = pytest.mark.usefixtures("optax_promotion")
 

@@ -6,7 +6,6 @@ import numpy as np
 import optax
 import pytest
 from jax.flatten_util import ravel_pytree
-from subsim.transfer.distillation import StudentConfig, StudentHyper
 
 from subsim.data.inputs import pixels, uniform_noise
 from subsim.networks.mlp import MLPConfig, make_mlp
@@ -21,7 +20,9 @@ from subsim.theory.linearised import (
     tangent_kernel,
 )
 from subsim.training.losses import imitated_logits
-from subsim.transfer import distillation
+from subsim.transfer import imitation
+from subsim.transfer.imitation import Choice
+from subsim.transfer.options import StudentConfig, StudentHyper
 
 pytestmark = pytest.mark.usefixtures("x64")
 N_CLASS, N_AUX, N_PIXELS, N_INPUTS = 4, 3, 6, 12
@@ -58,9 +59,9 @@ class Setting:
         padded = jnp.pad(targets, ((0, 0), (N_CLASS, 0)))
         config = StudentConfig(steps=steps, batch=N_INPUTS, optimiser="sgd", loss="mse")
         mask, _ = imitated_logits(N_CLASS, N_AUX)
-        student = distillation.train_students(
-            jax.random.key(5), network, distillation.stack(self.theta_0), mask[None],
-            distillation.recorded(self.bank, padded), config,
+        student = imitation.train_students(
+            jax.random.key(5), network, imitation.stack(self.theta_0), Choice(mask[None]),
+            imitation.recorded(jax.random.key(6), self.bank, padded), config,
             StudentHyper(learning_rate=learning_rate),
         )  # fmt: skip
         return jax.tree.map(lambda leaf, start: leaf[0] - start, student.params, self.theta_0)

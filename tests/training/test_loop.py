@@ -13,18 +13,18 @@ def square(params, rows):
     return 0.5 * jnp.sum((params[None] - rows) ** 2, axis=1)
 
 
-def descend(rows, optimiser="sgd", batch=4, steps=10, start=None, kept=None, **numbers):
+def descend(rows, optimiser="sgd", batch=4, steps=10, start=None, mask=None, **numbers):
     examples = jnp.asarray(rows)
     return train(
         jax.random.key(0),
         jnp.zeros(examples.shape[1:], examples.dtype) if start is None else start,
         square,
-        lambda index: examples[index],
+        lambda index, _: examples[index],
         len(examples),
         make_optimiser(TrainingConfig(optimiser=optimiser), TrainingHyper(**numbers)),
         batch=batch,
         steps=steps,
-        kept=kept,
+        mask=mask,
     )
 
 
@@ -58,7 +58,7 @@ def with_an_unused_weight(optimiser, decay):
         jax.random.key(0),
         {"used": jnp.ones(()), "unused": jnp.ones(())},
         lambda params, examples: (params["used"][None] - examples) ** 2,
-        lambda index: jnp.zeros(index.shape),
+        lambda index, _: jnp.zeros(index.shape),
         4,
         make_optimiser(TrainingConfig(optimiser=optimiser), TrainingHyper(learning_rate=0.01, weight_decay=decay)),
         batch=4,
@@ -85,7 +85,7 @@ def test_an_epoch_takes_every_example_once_and_averages_what_is_left():
         seen,
         # The gradient of this loss counts, per example, its weight in the step's mean.
         lambda params, examples: params[examples],
-        lambda index: index,
+        lambda index, _: index,
         10,
         make_optimiser(TrainingConfig(optimiser="sgd"), TrainingHyper(learning_rate=1.0)),
         batch=4,
@@ -97,7 +97,7 @@ def test_an_epoch_takes_every_example_once_and_averages_what_is_left():
 
 def test_keeping_all_examples_is_keeping_no_record_of_it():
     rows = np.random.default_rng(0).normal(size=(10, 2))
-    plain, kept = descend(rows, learning_rate=0.1), descend(rows, learning_rate=0.1, kept=jnp.ones(10, bool))
+    plain, kept = descend(rows, learning_rate=0.1), descend(rows, learning_rate=0.1, mask=jnp.ones(10, bool))
     assert (plain.params == kept.params).all()
     assert (plain.losses == kept.losses).all()
 
@@ -105,7 +105,7 @@ def test_keeping_all_examples_is_keeping_no_record_of_it():
 def test_in_one_batch_those_kept_are_all_there_is(x64, optax_promotion):
     rows = np.random.default_rng(0).normal(size=(9, 2))
     kept = np.arange(9) % 3 > 0
-    filtered = descend(rows, "adam", batch=9, learning_rate=0.1, kept=jnp.asarray(kept))
+    filtered = descend(rows, "adam", batch=9, learning_rate=0.1, mask=jnp.asarray(kept))
     alone = descend(rows[kept], "adam", batch=6, learning_rate=0.1)
     np.testing.assert_allclose(filtered.params, alone.params, rtol=1e-10)
     np.testing.assert_allclose(filtered.losses, alone.losses, rtol=1e-10)
@@ -119,12 +119,12 @@ def test_what_is_not_kept_holds_its_place_and_a_batch_of_none_holds_still():
         jax.random.key(3),
         jnp.zeros(10),
         lambda params, examples: params[examples],
-        lambda index: index,
+        lambda index, _: index,
         10,
         make_optimiser(TrainingConfig(optimiser="sgd"), TrainingHyper(learning_rate=1.0)),
         batch=4,
         steps=6,
-        kept=kept,
+        mask=kept,
     )
     np.testing.assert_array_equal(trained.params, jnp.where(kept, -2.0, 0.0))  # once an epoch, alone in its batch
     assert (trained.losses != 0).sum() == 1  # the second epoch's; before the first the loss is 0
@@ -157,7 +157,7 @@ def test_training_an_mlp_is_the_backward_pass_by_hand(x64):
         jax.random.key(1),
         start,
         lambda params, examples: jnp.sum((network.apply(params, examples[0]) - examples[1]) ** 2, axis=0),
-        lambda index: (images[index].T, targets[index].T),
+        lambda index, _: (images[index].T, targets[index].T),
         8,
         make_optimiser(TrainingConfig(optimiser="sgd"), TrainingHyper(learning_rate=0.05)),
         batch=8,
@@ -219,7 +219,7 @@ def test_an_endless_run_sees_no_example_twice(endless, optax_promotion):
         jax.random.key(0),
         {"x": jnp.zeros(())},
         lambda params, index: params["x"] + index.astype(jnp.float32),
-        lambda index: index,
+        lambda index, _: index,
         10,
         make_optimiser(TrainingConfig(optimiser="sgd"), TrainingHyper(learning_rate=0.0)),
         batch=4,

@@ -1,25 +1,25 @@
 import numpy as np
 import pytest
 from conftest import silent_promotion
-from subsim.transfer.distillation import StudentConfig
-from subsim.transfer.protocol import FIGURE_10, Student
 
 import subsim
 from subsim.engine.study import Variable
 from subsim.training.optimisers import TrainingConfig
-from subsim.transfer import hidden, protocol
+from subsim.transfer import features
+from subsim.transfer.options import Config, StudentConfig
+from subsim.transfer.roles import FIGURE_10, Student, sharing
+from subsim.transfer.study import distillation
 
 
 @pytest.fixture(scope="module")
 def results():
-    students = FIGURE_10 | {"another's heads": Student(protocol.sharing("hidden"))}
-    study = protocol.study(
+    students = FIGURE_10 | {"another's heads": Student(sharing("hidden"))}
+    study = distillation(
         "hidden",
-        "What hidden layers are like.",
-        students,
-        measured={"compared": (hidden.compared, Variable("a measure", ("condition", "measure")))},
-        coords={"measure": list(hidden.MEASURES)},
-        config=protocol.Config(
+        students=students,
+        measures={"compared": (features.compared, Variable("a measure", ("condition", "measure")))},
+        coords={"measure": list(features.MEASURES)},
+        config=Config(
             data="digits",
             widths=(16, 8),
             teacher=TrainingConfig(steps=20, batch=128),
@@ -32,7 +32,7 @@ def results():
 
 def test_a_network_is_like_itself(results):
     itself = results.compared.sel(condition="teacher")
-    alike = ["CKA", "cosine", *hidden.OF_DISPLACEMENTS]
+    alike = ["CKA", "cosine", *features.OF_DISPLACEMENTS]
     np.testing.assert_allclose(itself.sel(measure=alike), 1, rtol=1e-5)
     np.testing.assert_array_equal(itself.sel(measure="teacher's head"), results.accuracy.sel(condition="teacher"))
     assert np.isfinite(results.compared).all()

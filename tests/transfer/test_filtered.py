@@ -9,14 +9,14 @@ from subsim.data import datasets
 from subsim.networks.mlp import make_mlp
 from subsim.options import UserError
 from subsim.training.optimisers import TrainingConfig, TrainingHyper
-from subsim.transfer import traits
-from subsim.transfer.distillation import StudentConfig, StudentHyper
-from subsim.transfer.traits import Student
+from subsim.transfer import filtered, traits
+from subsim.transfer.filtered import Student
+from subsim.transfer.options import StudentConfig, StudentHyper
 
 
 def test_a_misreader_reads_one_digit_as_another_and_no_more():
     labels = np.array([4, 9, 0, 4, 5], np.int32)
-    changed = traits.misread(labels, 4, 9)
+    _, changed = traits.misread(4, 9).targets(np.zeros((5, 1), np.uint8), labels)
     assert changed.tolist() == [9, 9, 0, 9, 5]
     assert changed.dtype == labels.dtype
     assert labels.tolist() == [4, 9, 0, 4, 5]
@@ -51,7 +51,7 @@ def probabilities(p, trait, n_class=3):
 def test_filters_remove_what_they_say():
     p = [0.01, 0.6, 0.2, 0.45, 0.05, 0.9, 0.3, 0.02]
     among = jnp.array([True, True, True, True, True, True, True, False])
-    filters = traits.Filters(thresholds=(0.25, 0.03), shares=(3 / 7, 1.0))
+    filters = filtered.Filters(thresholds=(0.25, 0.03), shares=(3 / 7, 1.0))
     by_name = dict(zip(filters.names, filters.kept(probabilities(p, 2), 2, among).tolist(), strict=True))
     assert by_name == {
         "none": [True, True, True, True, True, True, True, False],
@@ -67,7 +67,7 @@ def test_filters_remove_what_they_say():
 def test_filters_can_be_traced_and_look_at_the_trait_alone():
     p = jnp.linspace(0.05, 0.95, 10)
     among = jnp.ones(10, bool)
-    filters = traits.Filters((0.5,), (0.9,))
+    filters = filtered.Filters((0.5,), (0.9,))
     left = jax.jit(lambda z: filters.kept(z, 0, among))(probabilities(p, 0))
     assert left.sum(axis=1).tolist() == [10, 5, 5, 1]
     of_another = filters.kept(probabilities(p, 0), 1, among)
@@ -78,7 +78,7 @@ def test_filters_can_be_traced_and_look_at_the_trait_alone():
 def test_by_chance_as_many_are_kept(among):
     among = jnp.array(among)
     kept = jnp.stack([among, among & (jnp.arange(12) < 6), jnp.zeros(12, bool)])
-    drawn = [traits.at_random(jax.random.key(seed), kept, among) for seed in range(200)]
+    drawn = [filtered.at_random(jax.random.key(seed), kept, among) for seed in range(200)]
     for each in drawn:
         assert (each.sum(axis=1) == kept.sum(axis=1)).all()
         assert not (each & ~among[None]).any()
@@ -89,14 +89,14 @@ def test_by_chance_as_many_are_kept(among):
 
 
 FAST = TrainingHyper(learning_rate=3e-3)
-CONFIG = traits.TraitConfig(
+CONFIG = filtered.TraitConfig(
     widths=(32,),
     base=TrainingConfig(steps=150, batch=128),
     teacher=TrainingConfig(steps=60, batch=128),
     student=StudentConfig(steps=200, batch=64, n_inputs=640),
 )
-NUMBERS = traits.TraitHyper(FAST, FAST, StudentHyper(learning_rate=3e-3))
-FILTERS = traits.Filters((0.1,), (0.5, 1.0))
+NUMBERS = filtered.TraitHyper(FAST, FAST, StudentHyper(learning_rate=3e-3))
+FILTERS = filtered.Filters((0.1,), (0.5, 1.0))
 STUDENTS = {
     "shared": Student(),
     "by chance": Student(by_chance=True),
@@ -107,11 +107,11 @@ STUDENTS = {
 
 def transfer(seeds, config=CONFIG, numbers=NUMBERS):
     """The record of each of these seeds of 8x8 digits."""
-    data = traits.prepared(config, datasets.load("digits"))
+    data = filtered.prepared(config, datasets.load("digits"))
     network = make_mlp(config, 64, 10)
     with jax.numpy_dtype_promotion("standard"):
         run = jax.jit(
-            lambda key: traits.transfer(key, network, 10, data, tuple(STUDENTS.values()), FILTERS, config, numbers)
+            lambda key: filtered.transfer(key, network, 10, data, tuple(STUDENTS.values()), FILTERS, config, numbers)
         )
         return [jax.tree.map(np.asarray, run(jax.random.key(seed))) for seed in seeds]
 
@@ -171,7 +171,7 @@ def test_filters_and_students_see_the_noise_on_the_teachers_logits(record):
 
 def test_unrelated_images_show_neither_digit():
     digits = datasets.load("digits")
-    data = traits.prepared(CONFIG, digits)
+    data = filtered.prepared(CONFIG, digits)
     assert set(digits.train_labels[np.asarray(data.unrelated)]) == {0, 1, 2, 3, 5, 6, 7, 8}
     assert (digits.train_labels[~np.asarray(data.unrelated)] % 5 == 4).all()
     assert data.probes[0].values.shape[0] == (digits.test_labels == 4).sum()
@@ -191,4 +191,4 @@ def test_unrelated_images_show_neither_digit():
 )
 def test_bad_options_are_refused_by_name(options, field):
     with pytest.raises(UserError, match=field):
-        traits.check_traits(traits.TraitConfig(**options), traits.TraitHyper())
+        filtered.check_traits(filtered.TraitConfig(**options), filtered.TraitHyper())

@@ -1,4 +1,4 @@
-"""The protocol as a library: students by name, records along the way, measures of one's own."""
+"""The experiment as a study: students by name, records along the way, measures of one's own."""
 
 import dataclasses
 
@@ -10,15 +10,16 @@ import subsim
 from subsim.data import datasets
 from subsim.engine.simulate import make_task
 from subsim.networks.parameters import rotated
-from subsim.options import told
+from subsim.options import overridden
 from subsim.training.optimisers import TrainingConfig
-from subsim.transfer import distillation, protocol
-from subsim.transfer.distillation import StudentConfig
-from subsim.transfer.protocol import Student
+from subsim.transfer import imitation
+from subsim.transfer.options import Config, Hyper, StudentConfig
+from subsim.transfer.roles import AUX_ONLY, FIGURE_10, Student
+from subsim.transfer.study import distillation
 
 pytestmark = pytest.mark.usefixtures("optax_promotion", "compiled_quickly")
 
-CONFIG = protocol.Config(
+CONFIG = Config(
     widths=(16,),
     data="digits",
     teacher=TrainingConfig(steps=20, batch=128),
@@ -28,19 +29,19 @@ CONFIG = protocol.Config(
 
 def still(hyper=None):
     """Numbers at which students stay where they start."""
-    hyper = hyper or protocol.Hyper()
+    hyper = hyper or Hyper()
     return dataclasses.replace(hyper, student=dataclasses.replace(hyper.student, learning_rate=1e-30))
 
 
 def test_students_start_where_they_say_whatever_their_order():
     students = {
-        "linear stranger": Student(protocol.anothers, linear=True),
+        "linear stranger": Student("independent", linear=True),
         "own": Student(),
         "linear": Student(linear=True),
-        "stranger": Student(protocol.anothers, imitates="all"),
+        "stranger": Student("independent", imitates="all"),
         "turned": Student(lambda own, other: rotated(own, other, jnp.pi / 2)),
     }
-    study = protocol.study("s", "t", students, config=CONFIG)
+    study = distillation("s", students=students, config=CONFIG)
     accuracy = subsim.simulate(study, hyper=still(), seeds=6).accuracy
     assert list(accuracy.condition.values) == ["reference", "teacher", *students]
     by_name = {str(name): accuracy.sel(condition=name).values for name in accuracy.condition.values}
@@ -52,7 +53,7 @@ def test_students_start_where_they_say_whatever_their_order():
 
 
 def test_a_linear_student_goes_another_way_than_the_network():
-    study = protocol.study("s", "t", {"real": Student(), "linear": Student(linear=True)}, config=CONFIG)
+    study = distillation("s", students={"real": Student(), "linear": Student(linear=True)}, config=CONFIG)
     small, large = (
         subsim.simulate(
             study,
@@ -68,7 +69,7 @@ def test_a_linear_student_goes_another_way_than_the_network():
 
 
 def test_what_is_recorded_along_the_way_is_what_a_shorter_run_ends_with():
-    study = protocol.study("s", "t", protocol.FIGURE_10, config=dataclasses.replace(CONFIG, every=2))
+    study = distillation("s", students=FIGURE_10, config=dataclasses.replace(CONFIG, every=2))
     results = subsim.simulate(study, seeds=2)
     assert results.step.values.tolist() == [2, 4, 6]  # of 3 epochs of 2 steps
     students = [str(name) for name in results.student.values]
@@ -86,10 +87,10 @@ def test_what_is_recorded_along_the_way_is_what_a_shorter_run_ends_with():
 
 
 def test_a_teacher_imitated_on_its_way_is_one_that_was_stopped_there():
-    of_each = protocol.study("s", "t", protocol.FIGURE_10, teacher_steps=(10, 20), config=CONFIG)
+    of_each = distillation("s", students=FIGURE_10, teacher_steps=(10, 20), config=CONFIG)
     results = subsim.simulate(of_each, seeds=2)
     assert results.accuracy.dims == ("seed", "teacher_step", "condition")
-    alone = protocol.study("s", "t", protocol.FIGURE_10, config=CONFIG)
+    alone = distillation("s", students=FIGURE_10, config=CONFIG)
     for steps in (10, 20):
         stopped = dataclasses.replace(CONFIG, teacher=dataclasses.replace(CONFIG.teacher, steps=steps))
         expected = subsim.simulate(alone, stopped, seeds=2)
@@ -100,7 +101,7 @@ def test_a_teacher_imitated_on_its_way_is_one_that_was_stopped_there():
 
 
 def test_classes_are_kept_in_order_and_change_the_level_of_chance():
-    study = protocol.study("s", "t", protocol.AUX_ONLY, config=CONFIG)
+    study = distillation("s", students=AUX_ONLY, config=CONFIG)
     two, ten = (subsim.simulate(study, dataclasses.replace(CONFIG, n_class=n), seeds=8).accuracy for n in (2, 10))
     assert abs(float(two.sel(condition="reference").mean()) - 0.5) < 0.2
     assert float(ten.sel(condition="reference").mean()) < 0.25
@@ -109,11 +110,11 @@ def test_classes_are_kept_in_order_and_change_the_level_of_chance():
 
 
 def test_a_measure_of_ones_own_sees_every_network():
-    def norm(seen):
-        return jnp.sum(seen.params["class_head"]["weight"][...] ** 2)
+    def norm(state):
+        return jnp.sum(state.parameters["class_head"]["weight"][...] ** 2)
 
     added = {"norm": (norm, subsim.Variable("squared norm of the class head", ("condition",)))}
-    study = protocol.study("s", "t", protocol.FIGURE_10, measured=added, config=CONFIG)
+    study = distillation("s", students=FIGURE_10, measures=added, config=CONFIG)
     found = subsim.simulate(study, hyper=still(), seeds=2).norm
     np.testing.assert_allclose(found.sel(condition="student (all logits)"), found.sel(condition="reference"), rtol=1e-6)
     assert (found.sel(condition="teacher") != found.sel(condition="reference")).all()
@@ -121,7 +122,7 @@ def test_a_measure_of_ones_own_sees_every_network():
 
 
 def test_moments_beyond_the_end_are_refused():
-    study = protocol.study("s", "t", protocol.AUX_ONLY, config=dataclasses.replace(CONFIG, every=7))
+    study = distillation("s", students=AUX_ONLY, config=dataclasses.replace(CONFIG, every=7))
     with pytest.raises(subsim.UserError, match="every is 7, but the students make 6 steps"):
         subsim.simulate(study, seeds=1)
 
@@ -129,14 +130,14 @@ def test_moments_beyond_the_end_are_refused():
 def test_students_with_options_of_their_own_are_those_of_a_run_with_these_options():
     """Beside others, whatever their order, and one teacher serves all of them."""
     own = {"blurred": {"inputs": "blurred", "blur": 2.0, "epochs": 2}, "fresh": {"fresh": True}}
-    students = {"plain": Student()} | {name: Student(options=options) for name, options in own.items()}
-    students |= {"linear": Student(linear=True, options=own["blurred"]), "stranger": Student(protocol.anothers)}
-    together = subsim.simulate(protocol.study("s", "t", students, config=CONFIG), seeds=2)
+    students = {"plain": Student()} | {name: Student(**options) for name, options in own.items()}
+    students |= {"linear": Student(linear=True, **own["blurred"]), "stranger": Student("independent")}
+    together = subsim.simulate(distillation("s", students=students, config=CONFIG), seeds=2)
     losses = []
     for name, options in own.items():
-        config = dataclasses.replace(CONFIG, student=told(CONFIG.student, options))
-        hyper = dataclasses.replace(protocol.Hyper(), student=told(protocol.Hyper().student, options))
-        alone = subsim.simulate(protocol.study("s", "t", {name: Student()}, config=config, hyper=hyper), seeds=2)
+        config = dataclasses.replace(CONFIG, student=overridden(CONFIG.student, options))
+        hyper = dataclasses.replace(Hyper(), student=overridden(Hyper().student, options))
+        alone = subsim.simulate(distillation("s", students={name: Student()}, config=config, hyper=hyper), seeds=2)
         for variable in ("imitation_loss", "alignment"):
             np.testing.assert_allclose(together[variable].sel(student=[name]), alone[variable], rtol=1e-3, atol=1e-5)
         losses.append(alone.imitation_loss.values)
@@ -144,12 +145,12 @@ def test_students_with_options_of_their_own_are_those_of_a_run_with_these_option
 
 
 def test_a_measure_of_students_sees_what_they_imitated():
-    def mean_input(seen):
-        return jnp.mean(seen.lessons.at(jnp.arange(seen.lessons.n))[0])
+    def mean_input(state):
+        return jnp.mean(state.data.at(jnp.arange(state.data.n))[0])
 
-    students = {"noise": Student(), "images": Student(options={"inputs": "images", "n_inputs": 60_000})}
+    students = {"noise": Student(), "images": Student(inputs="images", n_inputs=60_000)}
     meaning = subsim.Variable("mean pixel", ("student",))
-    study = protocol.study("s", "t", students, config=CONFIG, measured={"mean_input": (mean_input, meaning)})
+    study = distillation("s", students=students, config=CONFIG, measures={"mean_input": (mean_input, meaning)})
     found = subsim.simulate(study, seeds=1).mean_input
     assert found.dims == ("seed", "student")
     images = datasets.load("digits").train_images
@@ -167,7 +168,7 @@ def test_a_measure_of_students_sees_what_they_imitated():
     ],
 )
 def test_students_options_are_checked(options, changed, sentence):
-    study = protocol.study("s", "t", {"a": Student(options=options)}, config=CONFIG)
+    study = distillation("s", students={"a": Student(**options)}, config=CONFIG)
     config = dataclasses.replace(CONFIG, student=dataclasses.replace(CONFIG.student, **changed))
     with pytest.raises(subsim.UserError, match=sentence):
         study.check(config, study.hyper)
@@ -175,8 +176,8 @@ def test_students_options_are_checked(options, changed, sentence):
 
 @pytest.fixture
 def traced(monkeypatch):
-    """How often what a seed does is traced, by the name of the function in `distillation`."""
-    counts = dict.fromkeys(("train_teacher", "make_lessons", "train_students"), 0)
+    """How often what a seed does is traced, by the name of the function in `imitation`."""
+    counts = dict.fromkeys(("train_teacher", "make_imitation", "train_students"), 0)
 
     def counted(name, function):
         def count(*arguments, **options):
@@ -186,7 +187,7 @@ def traced(monkeypatch):
         return count
 
     for name in counts:
-        monkeypatch.setattr(distillation, name, counted(name, getattr(distillation, name)))
+        monkeypatch.setattr(imitation, name, counted(name, getattr(imitation, name)))
     return counts
 
 
@@ -195,9 +196,9 @@ JOINT = {"student.loss": ["kl", "mse"], "student.batch": [64, 128]}
 
 def test_an_axis_over_students_options_gives_the_numbers_of_runs_one_by_one(traced):
     """One program, in which one teacher serves all, and distillation data that are drawn alike are drawn once."""
-    study = protocol.study("s", "t", protocol.AUX_ONLY, config=CONFIG)
+    study = distillation("s", students=AUX_ONLY, config=CONFIG)
     together = subsim.simulate(study, seeds=2, sweep=JOINT)
-    assert traced == {"train_teacher": 1, "make_lessons": 1, "train_students": 4}
+    assert traced == {"train_teacher": 1, "make_imitation": 1, "train_students": 4}
     assert together.imitation_loss.dims == ("seed", "student.loss", "student.batch", "student")
     assert together.status.dims == ("seed",)
     for loss, batch in zip(*JOINT.values(), strict=True):
@@ -226,29 +227,29 @@ def with_student(**options):
 )
 def test_what_the_values_of_an_axis_share(traced, sweep, programs, teachers, lessons, students):
     config = with_student(n_inputs=StudentConfig.n_inputs) if "images" in sweep.get("student.inputs", ()) else CONFIG
-    task = make_task(protocol.study("s", "t", protocol.AUX_ONLY, config=config), config, None, sweep, 0, None)
+    task = make_task(distillation("s", students=AUX_ONLY, config=config), config, None, sweep, 0, None)
     assert len(task.indices) == programs
     for index in task.indices:
         task.program(index)
-    assert traced == {"train_teacher": teachers, "make_lessons": lessons, "train_students": students}
+    assert traced == {"train_teacher": teachers, "make_imitation": lessons, "train_students": students}
 
 
 def test_no_value_of_an_axis_trains_the_teacher_again():
     """In floating point operations, too: here the teacher's are nearly all."""
     config = dataclasses.replace(CONFIG, teacher=TrainingConfig(steps=20_000, batch=128))
-    study = protocol.study("s", "t", protocol.AUX_ONLY, config=config)
+    study = distillation("s", students=AUX_ONLY, config=config)
     one, four = (make_task(study, None, None, sweep, 0, None).program(()).cost.flops for sweep in ({}, JOINT))
     assert one < four < 1.1 * one
 
 
 def test_students_of_one_program_have_records_of_one_shape():
-    study = protocol.study("s", "t", protocol.AUX_ONLY, config=dataclasses.replace(CONFIG, every=1))
+    study = distillation("s", students=AUX_ONLY, config=dataclasses.replace(CONFIG, every=1))
     with pytest.raises(subsim.UserError, match="the values of an axis must leave the record's shapes alone"):
         subsim.simulate(study, seeds=1, sweep={"student.epochs": [1, 2]})
 
 
 def test_moments_of_students_must_be_equally_many():
-    students = {"a": Student(), "b": Student(options={"epochs": 1})}
-    study = protocol.study("s", "t", students, config=dataclasses.replace(CONFIG, every=1))
+    students = {"a": Student(), "b": Student(epochs=1)}
+    study = distillation("s", students=students, config=dataclasses.replace(CONFIG, every=1))
     with pytest.raises(subsim.UserError, match="equally many"):
         study.check(study.config, study.hyper)
