@@ -530,7 +530,7 @@ def test_the_figure_of_a_sweep_that_it_does_not_draw_says_what_it_draws(command,
         assert command("run", name, "--sweep", "shift=1,2")[0] == 0
         assert refused(
             command("figure", name),
-            f"results/{name} holds a sweep over shift, and the figure of {name} {drawn}; run the study without",
+            f"results/{name} holds a sweep over shift, and the figure of {name} {drawn}; draw it with --x shift",
         )
 
 
