@@ -104,7 +104,7 @@ def test_a_single_dimension_keeps_one_table_with_its_interval():
 def test_of_a_long_dimension_a_dozen_labels_are_shown_from_the_first_to_the_last():
     values = cube(step=300, condition=2)
     (table,) = mean_tables(values, "Accuracy")
-    assert table.title.startswith("Accuracy; 12 of 300 labels of step, by")
+    assert table.title.startswith("Accuracy; 12 of 300 labels of step; n")
     shown = [int(row[0]) for row in table.rows]
     assert len(shown) == 12
     assert (shown[0], shown[-1]) == (1, 300)

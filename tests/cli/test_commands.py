@@ -269,7 +269,7 @@ def test_a_study_reports_and_draws_the_sweeps_that_it_declares(command):
     status, printed, _ = command(*words, "--sweep", "eps=0.1,1", "--out", "other")
     assert status == 0
     assert "P(d_S.d_T > 0)" not in printed
-    assert "Draw them" not in printed
+    assert "Draw them: subsim figure cross_model --x structure --lines" in printed
     assert refused(command("figure", "cross_model", "--out", "other", "--to", "drawn"), "bias_scale, eps, and")
 
 

@@ -125,7 +125,7 @@ def test_the_page_holds_every_figure_and_table_and_nothing_external(there, capsy
     assert text.count("<caption>number: a") == 2
     assert "number: a &lt;b&gt;number&lt;/b&gt;" in text
     assert "Is 1 &lt; 2 &amp; &quot;so on&quot;?" in text
-    assert "Too long for a table: curve." in text
+    assert "curve: a curve; 12 of 300 labels of step" in text
     assert "there is no study &#x27;gone&#x27;" in text
     # Nothing is fetched: no script, no link but to its own sections, no address in the style.
     assert not {"script", "link", "iframe", "object", "form"} & {tag for tag, _ in read.elements}
