@@ -28,44 +28,44 @@ def draw(what: Picture, title: str, width: float | None = None) -> Figure:
     The caption begins with the `title`; `width` in inches decides how many panels lie side by side.
     """
     panels = [None] if what.panels is None else labels(what.values, what.panels)
-    most = 3 if width is None else max(1, min(3, int(width // 2.4)))
-    columns = min(len(panels), most)
-    rows = -(-len(panels) // columns)
-    if width is None:
-        width = 7.0 if columns == 1 else 1.6 + 2.7 * columns
-    height = 0.7 + rows * (3.0 if columns == 1 and width > 5 else 2.4)
-    drawn, grid = plotting.figure(
-        columns, rows=rows, width=width, height=height, sharex=True, sharey=True, squeeze=False
-    )
+    drawn, grid = _panels(len(panels), width)
+    columns, width = grid.shape[1], drawn.get_figwidth()
     summary = mean_interval(what.values.squeeze(list(what.single), drop=True))
-    every = np.concatenate([summary[name].values.ravel() for name in ("mean", "low", "high")])
-    every = every[np.isfinite(every)]
-    for number, axes in enumerate(grid.flat):
-        if number >= len(panels):
-            axes.set_visible(False)
-            continue
+    for number, (axes, label) in enumerate(zip(grid.flat, panels, strict=False)):
         here = summary if what.panels is None else summary.isel({what.panels: number})
         _draw_panel(axes, here, what, width / columns)
         if what.panels is not None:
-            axes.set_title(f"{what.panels} = {_word(panels[number])}")
-        # Of a column whose last row has no panel, the panel above has the ticks.
-        if number + columns >= len(panels):
+            axes.set_title(f"{what.panels} = {_word(label)}")
+        if number + columns >= len(panels):  # nothing is below it
             axes.set_xlabel(_in_words(what.x))
             axes.tick_params(labelbottom=True)
-    if every.size and every.min() > 0 and every.max() / every.min() > WIDER:
+    for axes in grid.flat[len(panels) :]:
+        axes.set_visible(False)
+    means = summary["mean"].values[np.isfinite(summary["mean"].values)]
+    if means.size and means.min() > 0 and means.max() / means.min() > WIDER:
         grid[0, 0].set_yscale("log")
     unit = what.values.attrs.get("units", "1")
     named = _in_words(str(what.values.name)) + ("" if unit == "1" else f" [{unit}]")
     for axes in grid[:, 0]:
         axes.set_ylabel(textwrap.fill(named, 24))
     if what.lines is not None:
-        where: dict[str, Any] = (
-            {"loc": "outside right upper"} if width > 5 else {"loc": "outside upper left", "ncols": 2}
-        )
+        beside: dict[str, Any] = {"loc": "outside right upper"}
+        above: dict[str, Any] = {"loc": "outside upper left", "ncols": 2}
+        where = beside if width > plotting.NARROW else above
         handles, names = grid[0, 0].get_legend_handles_labels()
         drawn.legend(handles, names, title=_in_words(what.lines), alignment="left", fontsize="small", **where)
     plotting.caption(drawn, _caption(what, summary, title))
     return drawn
+
+
+def _panels(count: int, width: float | None) -> tuple[Figure, Any]:
+    """A figure of this width with axes for so many panels, three side by side or as many as it has room for."""
+    columns = min(count, 3 if width is None else max(1, min(3, int(width // 2.4))))
+    if width is None:
+        width = 7.0 if columns == 1 else 1.6 + 2.7 * columns
+    rows = -(-count // columns)
+    height = 0.7 + rows * (3.0 if columns == 1 and width > plotting.NARROW else 2.4)
+    return plotting.figure(columns, rows=rows, width=width, height=height, sharex=True, sharey=True, squeeze=False)
 
 
 def _draw_panel(axes: Axes, summary: xr.Dataset, what: Picture, width: float) -> None:

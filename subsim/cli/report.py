@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 MOST_LINES = 40  # of a study's tables on a screen
-MOST_ROWS = 200  # of a variable's table on the page, where the study has no report
 
 
 def known_axes(study: Study) -> set[str]:
@@ -132,7 +131,7 @@ def entry(folder: Path) -> page.Entry:
         if command is None:
             notes.append("No command repeats it: the study has other options today.")
     if its_tables is None:
-        its_tables = _short_tables(notes, results)
+        its_tables = means.report(results)
     return page.Entry(folder.as_posix(), results.attrs, _seeds(folder, results), its_tables, drawn, command, notes)
 
 
@@ -167,15 +166,6 @@ def _attempt(notes: list[str], what: str, call: Callable[[], T]) -> T | None:
     except Exception as error:  # of a study's own code, which can be anything
         notes.append(f"The {what} cannot be made from these results ({type(error).__name__}: {error}).")
     return None
-
-
-def _short_tables(notes: list[str], results: xr.Dataset) -> list[Table]:
-    """Mean and interval of every variable that is short enough to be read."""
-    rows = {str(name): values.size // values.sizes["seed"] for name, values in results.data_vars.items()}
-    long = [name for name, count in rows.items() if count > MOST_ROWS]
-    if long:
-        notes.append(f"Too long for a table: {', '.join(long)}.")
-    return means.report(results.drop_vars(long))
 
 
 def _seeds(folder: Path, results: xr.Dataset) -> str:

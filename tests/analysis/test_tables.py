@@ -5,7 +5,8 @@ import pytest
 import scipy.stats
 import xarray as xr
 
-from subsim.analysis.tables import grid_tables, mean_table, report
+from subsim.analysis.summary import mean_interval
+from subsim.analysis.tables import grid_tables, mean_table, mean_tables, report
 
 
 @pytest.fixture
@@ -70,3 +71,71 @@ def test_the_report_of_a_sweep_has_paired_differences_along_its_axes():
     (row,) = less.rows
     assert row[:2] == ("128", "1.2500")  # the seeds' own levels are no noise
     assert len(report(xr.Dataset({"accuracy": values}))) == 1
+
+
+def cube(**sizes):
+    """Numbers of 5 seeds over dimensions of these sizes, labelled from 1."""
+    numbers = np.random.default_rng(0).normal(size=(5, *sizes.values()))
+    return xr.DataArray(numbers, {dim: list(range(1, size + 1)) for dim, size in sizes.items()}, ("seed", *sizes))
+
+
+def test_the_longest_dimension_has_the_rows_and_the_next_the_columns():
+    values = cube(loss=2, temperature=3, condition=6)
+    tables = mean_tables(values, "Accuracy")
+    assert [table.title for table in tables] == [
+        f"Accuracy, loss {loss}, by temperature; n = 5, 0 dropped" for loss in (1, 2)
+    ]
+    for loss, table in zip((1, 2), tables, strict=True):
+        assert table.columns == ("condition", "1", "2", "3")
+        here = mean_interval(values.sel(loss=loss))
+        for condition, row in enumerate(table.rows, 1):
+            for temperature, cell in enumerate(row[1:], 1):
+                place = here.sel(condition=condition, temperature=temperature)
+                mean, half = float(place["mean"]), float(place.high - place["mean"])
+                assert cell == f"{mean:.3f} ± {half:.3f}"
+
+
+def test_a_single_dimension_keeps_one_table_with_its_interval():
+    for values in (cube(condition=6), cube(loss=1, condition=6), cube()):
+        (table,) = mean_tables(values, "Accuracy")
+        assert table == mean_table(values, "Accuracy")
+
+
+def test_of_a_long_dimension_a_dozen_labels_are_shown_from_the_first_to_the_last():
+    values = cube(step=300, condition=2)
+    (table,) = mean_tables(values, "Accuracy")
+    assert table.title.startswith("Accuracy; 12 of 300 labels of step; n")
+    shown = [int(row[0]) for row in table.rows]
+    assert len(shown) == 12
+    assert (shown[0], shown[-1]) == (1, 300)
+    gaps = np.diff(shown)
+    assert gaps.max() - gaps.min() <= 1
+    np.testing.assert_array_equal([row[1:] for row in table.rows], [row[1:] for row in grid(values, shown).rows])
+
+
+def grid(values, labels):
+    (table,) = grid_tables(values.sel(step=labels), "step", "")
+    return table
+
+
+@pytest.mark.parametrize("names", [list("abcdefghij"), [f"cross-model (part {number})" for number in range(10)]])
+def test_columns_that_a_screen_has_no_room_for_are_in_a_table_of_their_own(names):
+    values = cube(m=12, condition=10).assign_coords(condition=names)
+    tables = grid_tables(values, "m", "Accuracy")
+    assert len(tables) > 1
+    assert [name for table in tables for name in table.columns[1:]] == names
+    for table in tables:
+        cells = [max(len(text) for text in (*name.split(), *column)) for name, column in by_column(table)]
+        assert sum(cells) + 2 * (len(cells) - 1) <= 80
+
+
+def by_column(table):
+    return zip(table.columns, zip(*table.rows, strict=True), strict=True)
+
+
+def test_small_and_precise_numbers_are_not_rounded_away():
+    values = cube(m=2, condition=2)
+    (table,) = grid_tables(values * 1e-6, "m", "")
+    assert all("e-0" in cell for row in table.rows for cell in row[1:])
+    (table,) = grid_tables(0.9434 + 1e-4 * values, "m", "")
+    assert {len(cell) for row in table.rows for cell in row[1:]} == {len("0.9434 ± 0.0001")}

@@ -269,7 +269,7 @@ def test_a_study_reports_and_draws_the_sweeps_that_it_declares(command):
     status, printed, _ = command(*words, "--sweep", "eps=0.1,1", "--out", "other")
     assert status == 0
     assert "P(d_S.d_T > 0)" not in printed
-    assert "Draw them" not in printed
+    assert "Draw them: subsim figure cross_model --x structure --lines" in printed
     assert refused(command("figure", "cross_model", "--out", "other", "--to", "drawn"), "bias_scale, eps, and")
 
 
@@ -530,7 +530,7 @@ def test_the_figure_of_a_sweep_that_it_does_not_draw_says_what_it_draws(command,
         assert command("run", name, "--sweep", "shift=1,2")[0] == 0
         assert refused(
             command("figure", name),
-            f"results/{name} holds a sweep over shift, and the figure of {name} {drawn}; run the study without",
+            f"results/{name} holds a sweep over shift, and the figure of {name} {drawn}; draw it with --x shift",
         )
 
 

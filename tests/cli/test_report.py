@@ -9,12 +9,14 @@ import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
+import xarray as xr
 from conftest import smoke_options
 
 import subsim
-from subsim.analysis import plotting
-from subsim.cli import arguments, catalogue, commands, page, report
+from subsim.analysis import plotting, tables
+from subsim.cli import arguments, catalogue, commands, page, report, terminal
 from subsim.engine.axes import make
 from subsim.engine.identity import plain
 from subsim.engine.study import Table
@@ -123,7 +125,7 @@ def test_the_page_holds_every_figure_and_table_and_nothing_external(there, capsy
     assert text.count("<caption>number: a") == 2
     assert "number: a &lt;b&gt;number&lt;/b&gt;" in text
     assert "Is 1 &lt; 2 &amp; &quot;so on&quot;?" in text
-    assert "Too long for a table: curve." in text
+    assert "curve: a curve; 12 of 300 labels of step" in text
     assert "there is no study &#x27;gone&#x27;" in text
     # Nothing is fetched: no script, no link but to its own sections, no address in the style.
     assert not {"script", "link", "iframe", "object", "form"} & {tag for tag, _ in read.elements}
@@ -307,3 +309,62 @@ def test_a_study_that_was_run_by_its_path_is_found_there(there, monkeypatch):
         file.write_text(text, encoding="utf-8")
     assert any("'renamed' in its file" in note for note in entry.notes)
     assert (entry.figure, entry.command) == (None, None)
+
+
+def figure_10(**axes):
+    """Results of Figure 10's shape over a sweep with these axes."""
+    conditions = [f"{who} ({what})" for who in ("reference", "student", "cross-model") for what in ("aux.", "all")]
+    coords = {name: list(values) for name, values in axes.items()}
+    sizes = [len(values) for values in coords.values()]
+    data = {}
+    for name, last in (("accuracy", conditions), ("alignment", conditions[2:]), ("imitation_loss", conditions[2:])):
+        dim = "condition" if name == "accuracy" else "student"
+        numbers = np.random.default_rng(0).uniform(size=(4, *sizes, len(last)))
+        data[name] = xr.DataArray(numbers, coords | {dim: last}, ("seed", *coords, dim), attrs={"description": "share"})
+    return xr.Dataset(data, attrs={"sweep": coords})
+
+
+@pytest.mark.parametrize(
+    "axes",
+    [
+        {"student.loss": ["kl", "mse"], "student.temperature": [1.0, 2.0, 4.0]},
+        {"student.learning_rate": np.geomspace(1e-5, 1, 40), "widths": ["16-16", "256-256"]},
+        {name: [1, 2] for name in "abcde"},
+    ],
+)
+def test_the_tables_of_a_sweep_stay_within_a_screen(capsys, axes):
+    shown, more = report.on_a_screen(tables.report(figure_10(**axes)))
+    for table in shown:
+        terminal.print_table(table)
+    lines = capsys.readouterr().out.splitlines()
+    assert 20 <= len(lines) <= report.MOST_LINES
+    assert max(map(len, lines)) <= 80
+    assert len(lines) == sum(map(terminal.lines_of, shown))
+    assert "more tables (" in more
+    assert "imitation_loss" in more
+
+
+def test_a_report_that_fits_is_shown_whole_and_of_a_long_table_the_first_rows():
+    short = Table("Short", ("what", "mean"), (("a", "1"),))
+    assert report.on_a_screen([short, short]) == ([short, short], "")
+    assert report.on_a_screen([]) == ([], "")
+    long = Table("Long: of all", ("what", "mean"), tuple((str(number), "1") for number in range(100)))
+    (cut,), more = report.on_a_screen([long, short])
+    assert terminal.lines_of(cut) == report.MOST_LINES
+    assert cut.rows == long.rows[: len(cut.rows)]
+    assert more == f"{100 - len(cut.rows)} more rows of this table and 1 more table (Short)"
+
+
+def test_a_run_says_what_else_its_report_has_and_the_command_shows_it(there, capsys):
+    text = (there / "mine" / "apart.py").read_text(encoding="utf-8").replace('"apart"', '"long"')
+    rows = text.replace('"mean"), (', '"mean"), 99 * (')
+    (there / "mine" / "long.py").write_text(rows, encoding="utf-8")
+    commands.main(["run", "mine/long.py", "--out", "a folder"])
+    printed = capsys.readouterr().out
+    (line,) = (line for line in printed.splitlines() if "more rows" in line)
+    command = shlex.split(line.partition(": ")[2])
+    assert command == ["subsim", "report", "a folder"]
+    commands.main(command[1:])
+    assert Path("a folder/report.html").read_text(encoding="utf-8").count("&lt;all&gt;") == 99
+    shutil.rmtree("a folder")
+    (there / "mine" / "long.py").unlink()

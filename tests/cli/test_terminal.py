@@ -244,3 +244,28 @@ def test_on_a_terminal_it_is_in_one_line(screen, monkeypatch):
         tell("lemma [1]")
     assert "lemma [1]" in err.text()
     assert "?" not in err.text().replace("\x1b[?25", "")
+
+
+def test_a_table_wider_than_a_screen_is_in_pieces_that_tell_their_rows_apart():
+    rows = tuple(("1.0", loss, *(f"{loss} {number} [0.123, 0.456]" for number in range(6))) for loss in ("kl", "mse"))
+    wide = Table("Wide", ("eps", "loss", *(f"rate {number}" for number in range(6))), rows)
+    pieces = terminal.narrowed(wide)
+    assert len(pieces) > 1
+    assert [name for piece in pieces for name in piece.columns[2:]] == list(wide.columns[2:])
+    for piece in pieces:
+        assert piece.columns[:2] == ("eps", "loss")
+        assert [row[:2] for row in piece.rows] == [("1.0", "kl"), ("1.0", "mse")]
+        assert sum(max(map(len, column)) + 2 for column in zip(piece.columns, *piece.rows, strict=True)) - 2 <= 80
+    narrow = wide._replace(columns=wide.columns[:4], rows=tuple(row[:4] for row in rows))
+    assert terminal.narrowed(narrow) == [narrow]
+
+
+def test_headings_are_wrapped_where_they_alone_make_a_table_wide(capsys):
+    names = [f"cross-model (all logits, part {number})" for number in range(4)]
+    table = Table("Title", ("condition", *names), (("teacher", *["0.123 ± 0.456"] * 4),))
+    terminal.print_table(table)
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert len(lines) == terminal.lines_of(table)
+    for name in names:
+        assert all(word in " ".join(lines) for word in name.split())
