@@ -44,14 +44,14 @@ def is_refused(first, second, words):
 
 
 PROTOCOL = """
-from subsim.transfer import protocol
+import subsim
 
-study = protocol.study(
+study = subsim.distillation(
     "mine",
-    "Mine.",
-    {
-        "first": protocol.Student(protocol.turned(0.1), options={"temperature": 2.0}),
-        "second": protocol.Student(),
+    title="Mine.",
+    students={
+        "first": subsim.Student(subsim.rotated(0.1), temperature=2.0),
+        "second": subsim.Student(),
     },
 )
 """
@@ -86,7 +86,7 @@ def test_an_edit_of_a_study_file_is_another_run(how, command):
         return command("run", "./mine.py", *SMALL, "--seeds", seeds, "--out", "r")[2]
 
     assert "holds" not in run(PROTOCOL, 2)
-    edited, words = PROTOCOL.replace("turned(0.1)", "turned(1.5)"), "students.first.start.angle 0.1 and not 1.5"
+    edited, words = PROTOCOL.replace("rotated(0.1)", "rotated(1.5)"), "students.first.start.angle 0.1 and not 1.5"
     if how == "Python":
         with pytest.raises(UserError, match=words):
             run(edited, 4)
@@ -103,10 +103,10 @@ def test_an_edit_of_a_study_file_is_another_run(how, command):
     [
         (("2.0", "2.5"), r"students.first.temperature 2.0 and not 2.5"),
         (
-            ('options={"temperature": 2.0}', 'imitates="all"'),
+            ("temperature=2.0", 'imitates="all"'),
             r"students.first.imitates aux and not all, .*temperature.*",
         ),
-        (("protocol.Student(),", "protocol.Student(linear=True),"), "students.second.linear False and not True"),
+        (("subsim.Student(),", "subsim.Student(linear=True),"), "students.second.linear False and not True"),
         (("FIRST", "SECOND", "first"), r"labels.condition .*'first', 'second'\] and not .*'second', 'first'\], .*"),
     ],
     ids=["options", "imitates", "linear", "order"],

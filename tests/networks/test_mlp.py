@@ -5,10 +5,12 @@ import pytest
 import scipy.stats
 
 from subsim.engine.settings import fixed
+from subsim.networks import network as networks
 from subsim.networks.initial import initial_variances
 from subsim.networks.mlp import LAYER_GROUPS, MLPConfig, make_mlp
 from subsim.networks.network import Network
 from subsim.networks.parameters import mixed, perturbed, rotated
+from subsim.options import UserError
 from subsim.training.losses import imitated_logits
 
 HEADS = ("class_head", "aux_head")
@@ -46,30 +48,32 @@ def test_an_activation_of_ones_own_takes_the_place_of_the_config_s():
 def test_logits_are_the_heads_on_the_features(n, x64):
     network = make_mlp(MLPConfig(widths=(7, 5), n_aux=2, init="torch"), 6, 4)
     params = network.init(jax.random.key(0))
-    x = jax.random.normal(jax.random.key(1), (6,) if n is None else (6, n))
-    features = np.asarray(network.features(params, x))
-    assert features.shape == ((5,) if n is None else (5, n))
+    x = jax.random.normal(jax.random.key(1), (n or 1, 6))
+    of_one = np.asarray(network.features(params, x[0]))
+    assert of_one.shape == (5,)
+    features = np.asarray(networks.features(network, params, x))
+    np.testing.assert_allclose(features[0], of_one, rtol=1e-12)
     assert (features >= 0).all()
     assert (features > 0).any()
     weight, bias = (np.concatenate([params[head][part][...] for head in HEADS]) for part in ("weight", "bias"))
-    np.testing.assert_allclose(network.apply(params, x), ((weight @ features).T + bias).T, rtol=1e-12)
+    np.testing.assert_allclose(networks.logits(network, params, x), features @ weight.T + bias, rtol=1e-12)
 
 
 def test_a_network_that_names_no_hidden_layer_says_so():
     network = make_mlp(MLPConfig(widths=(7,)), 6, 4)
-    with pytest.raises(NotImplementedError, match="last hidden layer"):
-        Network(network.init, network.apply).features({}, jnp.ones(6))
+    with pytest.raises(UserError, match="last hidden layer"):
+        networks.features(Network(network.init, network.apply), {}, jnp.ones((3, 6)))
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float64"])
-def test_examples_in_columns_are_examples_one_by_one(precision):
+def test_examples_side_by_side_are_examples_one_by_one(precision):
     with fixed(precision):
         network = make_mlp(MLPConfig(widths=(7, 5), n_aux=2, init="torch"), 6, 4)
         params = network.init(jax.random.key(0))
         x = jax.random.normal(jax.random.key(1), (9, 6))
 
-        def by_column(params, x):
-            return network.apply(params, x.T).T
+        def side_by_side(params, x):
+            return network.batched(params, x)
 
         def one_by_one(params, x):
             return jax.vmap(network.apply, in_axes=(None, 0))(params, x)
@@ -78,8 +82,10 @@ def test_examples_in_columns_are_examples_one_by_one(precision):
             return jax.grad(lambda params, x: jnp.sum(jnp.sin(outputs(params, x))), argnums=(0, 1))(params, x)
 
         tolerance = {"float32": 1e-5, "bfloat16": 2e-2, "float64": 1e-12}[precision]
-        np.testing.assert_allclose(by_column(params, x), one_by_one(params, x), atol=tolerance)
-        for a, b in zip(jax.tree.leaves(pulled_back(by_column)), jax.tree.leaves(pulled_back(one_by_one)), strict=True):
+        np.testing.assert_allclose(side_by_side(params, x), one_by_one(params, x), atol=tolerance)
+        for a, b in zip(
+            jax.tree.leaves(pulled_back(side_by_side)), jax.tree.leaves(pulled_back(one_by_one)), strict=True
+        ):
             np.testing.assert_allclose(a, b, atol=tolerance)
 
 
@@ -121,12 +127,14 @@ def test_bfloat16_rounds_operands_and_sums_in_float32():
     hidden = np.maximum(rounded(params["hidden"][0]["weight"][...]) @ rounded(x), 0)
     aux = rounded(params["aux_head"]["weight"][...]) @ rounded(jnp.asarray(hidden, jnp.float32))
     with fixed("bfloat16"):
+        network = make_mlp(MLPConfig(widths=(64,), n_aux=4), 32, 4)
         output = jax.jit(network.apply)(params, x)
         gradient = jax.grad(lambda params: network.apply(params, x).sum())(params)
     assert {leaf.dtype for leaf in jax.tree.leaves((output, gradient))} == {jnp.dtype("float32")}
     np.testing.assert_allclose(output[4:], aux, atol=1e-5)
     with fixed("float32"):
-        exact = network.apply(params, x)
+        exact = make_mlp(MLPConfig(widths=(64,), n_aux=4), 32, 4).apply(params, x)
+        np.testing.assert_array_equal(network.apply(params, x), output)  # it stays what it was made
     assert 1e-4 < float(jnp.abs(output - exact).max()) < 0.1
 
 
@@ -193,8 +201,10 @@ def test_perturbed_inits_have_the_stated_distance_in_standard_deviations(distanc
 
 @pytest.mark.parametrize("from_a", [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 0), (1, 1, 1)])
 def test_mixed_networks_take_whole_groups(from_a):
+    network = make_mlp(MLPConfig(), 4, 4)
     a, b = two_draws(4)
-    parts = jax.jit(mixed)(a, b, jnp.array(from_a, bool))
+    groups = [group for group, own in zip(LAYER_GROUPS, from_a, strict=True) if own]
+    parts = jax.jit(lambda a, b: mixed(network, a, b, groups))(a, b)
     for group, own in zip(LAYER_GROUPS, from_a, strict=True):
         chosen, other = (a, b) if own else (b, a)
         for part, leaf in zip(jax.tree.leaves(parts[group]), jax.tree.leaves(chosen[group]), strict=True):

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from subsim.transfer.distillation import StudentConfig, StudentHyper, Task
 
 from subsim.benchmark import peers
 from subsim.cli import main
@@ -18,7 +17,9 @@ from subsim.networks.mlp import MLPConfig, make_mlp
 from subsim.theory.single_step import single_step
 from subsim.training.losses import IMITATION_LOSSES, imitated_logits, task_cross_entropy
 from subsim.training.optimisers import TrainingConfig, TrainingHyper
-from subsim.transfer import distillation
+from subsim.transfer import imitation
+from subsim.transfer.imitation import Choice, Task
+from subsim.transfer.options import StudentConfig, StudentHyper
 
 pytestmark = [
     pytest.mark.usefixtures("x64", "optax_promotion"),
@@ -104,7 +105,7 @@ def test_teachers_are_trained_alike():
         stacked(*references), peers.teacher_loss(N_CLASS), inputs, tensor(labels).long(), epochs=5, size=N
     )
     for number, reference in enumerate(references):
-        ours = distillation.train_teacher(
+        ours = imitation.train_teacher(
             jax.random.key(2), NETWORK, reference, task, N_CLASS, config, TrainingHyper()
         ).params
         same(layers(ours), [(weight[number], bias[number]) for weight, bias in theirs])
@@ -121,9 +122,9 @@ def test_students_are_trained_alike(imitated):
     mask = imitated_logits(N_CLASS, N_AUX)[0 if imitated.start else 1][None]
     for number, (start, teacher) in enumerate(zip(starts, teachers, strict=True)):
         bank = Bank(jnp.asarray(noise[number]), 1.0, 0.0)
-        targets = distillation.logits(NETWORK, teacher, bank)
-        ours = distillation.train_students(
-            jax.random.key(4), NETWORK, distillation.stack(start), mask, distillation.recorded(bank, targets),
+        targets = imitation.logits(NETWORK, teacher, bank)
+        ours = imitation.train_students(
+            jax.random.key(4), NETWORK, imitation.stack(start), Choice(mask), imitation.recorded(jax.random.key(5), bank, targets),
             StudentConfig(epochs=5, batch=N, n_inputs=N), StudentHyper(),
         ).params  # fmt: skip
         student = jax.tree.map(lambda leaf: leaf[0], ours)

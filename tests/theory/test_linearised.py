@@ -9,7 +9,7 @@ from jax.flatten_util import ravel_pytree
 
 from subsim.data.inputs import pixels, uniform_noise
 from subsim.networks.mlp import MLPConfig, make_mlp
-from subsim.networks.network import linearise
+from subsim.networks.network import linearise, linearised
 from subsim.theory.linearised import (
     after_steps,
     limit,
@@ -37,7 +37,7 @@ class Setting:
         self.theta_0, self.stranger = self.network.init(own), self.network.init(other)
         self.d_t = optax.tree.scale(0.3, optax.tree.random_like(away, self.theta_0))
         self.teacher = optax.tree.add(self.theta_0, self.d_t)
-        self.tangent = self.network._replace(apply=linearise(self.network.apply, self.theta_0))
+        self.tangent = linearised(self.network, self.theta_0)
         self.bank = uniform_noise(noise, N_INPUTS, N_PIXELS)
         self.inputs = pixels(self.bank, self.bank.values)
         self.jacobian = self.dense_jacobian(self.theta_0)
@@ -106,14 +106,14 @@ def test_the_linearisation_is_the_model_where_the_model_is_affine(setting):
     # In the class head alone a multi-layer perceptron is affine.
     heads = optax.tree.add(setting.theta_0, class_head_of(setting.d_t))
     np.testing.assert_allclose(
-        setting.tangent.apply(heads, setting.inputs.T), setting.network.apply(heads, setting.inputs.T), rtol=1e-12
+        setting.tangent.batched(heads, setting.inputs), setting.network.batched(heads, setting.inputs), rtol=1e-12
     )
 
 
-def test_examples_in_columns_are_examples_one_by_one(setting):
-    together = setting.tangent.apply(setting.teacher, setting.inputs.T)
+def test_examples_side_by_side_are_examples_one_by_one(setting):
+    together = setting.tangent.batched(setting.teacher, setting.inputs)
     alone = [setting.tangent.apply(setting.teacher, x) for x in setting.inputs]
-    np.testing.assert_allclose(together.T, np.stack(alone), rtol=1e-12)
+    np.testing.assert_allclose(together, np.stack(alone), rtol=1e-12)
 
 
 def test_the_linearisation_is_tangent(setting):
@@ -123,18 +123,18 @@ def test_the_linearisation_is_tangent(setting):
     def error(network, size):
         theta = optax.tree.add_scale(setting.theta_0, size, setting.d_t)
         return float(
-            jnp.linalg.norm(network.apply(theta, setting.inputs.T) - setting.network.apply(theta, setting.inputs.T))
+            jnp.linalg.norm(network.batched(theta, setting.inputs) - setting.network.batched(theta, setting.inputs))
         )
 
     errors = [error(setting.tangent, size) for size in eps]
     np.testing.assert_allclose(np.diff(np.log(errors)) / np.diff(np.log(eps)), 2, atol=0.01)
-    start = setting.network.apply(setting.theta_0, setting.inputs.T)
-    wrong = linearise(setting.network.apply, setting.stranger)
+    start = setting.network.batched(setting.theta_0, setting.inputs)
+    wrong = linearise(setting.network.batched, setting.stranger)
 
     def elsewhere(theta, x):
         return start + wrong(theta, x) - wrong(setting.theta_0, x)
 
-    broken = [error(setting.network._replace(apply=elsewhere), size) for size in eps]
+    broken = [error(setting.network._replace(batched=elsewhere), size) for size in eps]
     np.testing.assert_allclose(np.diff(np.log(broken)) / np.diff(np.log(eps)), 1, atol=0.01)
 
 
@@ -253,7 +253,7 @@ def test_never_against_the_teacher_however_large_its_step(setting):
     def recovered(key, teacher, steps):
         d_t = optax.tree.scale(3.0, optax.tree.random_like(key, setting.theta_0))
         theta_t = optax.tree.add(setting.theta_0, d_t)
-        targets = getattr(setting, teacher).apply(theta_t, setting.inputs.T)[N_CLASS:].T
+        targets = getattr(setting, teacher).batched(theta_t, setting.inputs)[:, N_CLASS:]
         d = after_steps(
             setting.f, setting.theta_0, setting.inputs, targets, learning_rate=rate, steps=steps, kernel=kernel
         )

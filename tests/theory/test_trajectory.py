@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 
+from subsim.networks import network as networks
 from subsim.networks import parameters
 from subsim.networks.mlp import MLPConfig, make_mlp
 from subsim.theory import trajectory
@@ -24,19 +25,19 @@ class Setting:
     def __init__(self, seed=0):
         keys = jax.random.split(jax.random.key(seed), 5)
         self.start = NETWORK.init(keys[0])
-        self.x, self.others = jax.random.normal(keys[1], (2, 4, 16))
+        self.x, self.others = jnp.swapaxes(jax.random.normal(keys[1], (2, 4, 16)), 1, 2)
         self.targets = jax.random.normal(keys[2], (16, 6))
         self.key = keys[3]
 
     def trait_loss(self, params):
-        return jnp.mean(jnp.square(NETWORK.apply(params, self.others)[:3] - 1.0))
+        return jnp.mean(jnp.square(networks.logits(NETWORK, params, self.others)[:, :3] - 1.0))
 
     def train(self, optimiser, steps=STEPS):
         def losses(params, chosen):
-            return jnp.mean(jnp.square(NETWORK.apply(params, chosen[0]).T - chosen[1]), axis=1)
+            return jnp.mean(jnp.square(networks.logits(NETWORK, params, chosen[0]) - chosen[1]), axis=1)
 
-        def examples(index):
-            return self.x[:, index], self.targets[index]
+        def examples(index, _step):
+            return self.x[index], self.targets[index]
 
         return train(self.key, self.start, losses, examples, 16, optimiser, batch=4, steps=steps)
 

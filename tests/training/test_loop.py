@@ -156,8 +156,8 @@ def test_training_an_mlp_is_the_backward_pass_by_hand(x64):
     trained = train(
         jax.random.key(1),
         start,
-        lambda params, examples: jnp.sum((network.apply(params, examples[0]) - examples[1]) ** 2, axis=0),
-        lambda index, _: (images[index].T, targets[index].T),
+        lambda params, examples: jnp.sum((network.batched(params, examples[0]) - examples[1]) ** 2, axis=1),
+        lambda index, _: (images[index], targets[index]),
         8,
         make_optimiser(TrainingConfig(optimiser="sgd"), TrainingHyper(learning_rate=0.05)),
         batch=8,
