@@ -22,8 +22,9 @@ from subsim.theory.linearised import Solution, limit_by_cg, recovered_fraction, 
 from subsim.training.losses import imitated_logits, task_cross_entropy
 from subsim.training.optimisers import OptimiserName, TrainingConfig, TrainingHyper
 from subsim.transfer import imitation, measures
-from subsim.transfer.imitation import Choice, Task, logits
+from subsim.transfer.imitation import Task, logits
 from subsim.transfer.options import StudentConfig, StudentHyper
+from subsim.transfer.students import Choice, train_students, train_teacher
 
 TEACHERS: list[OptimiserName] = ["momentum", "adam"]
 STUDENTS = ["student", "linearised student", "limit", "projection"]
@@ -114,7 +115,7 @@ def run(config: Config, network: Network, n_class: int, train: Task, test: Task,
     def teach(optimiser: OptimiserName, rate: Any) -> Params:
         rule = TrainingConfig(steps=config.teacher_steps, batch=config.teacher_batch, optimiser=optimiser)
         size = traced(TrainingHyper(), learning_rate=rate, momentum=numbers.momentum)
-        taught = imitation.train_teacher(keys["teacher"], network, reference, train, n_class, rule, size).params
+        taught = train_teacher(keys["teacher"], network, reference, train, n_class, rule, size).params
         return optax.tree.add_scale(reference, numbers.teacher_scale, parameters.displacement(taught, reference))
 
     def imitate(student: Network, targets: Array) -> Params:
@@ -122,7 +123,7 @@ def run(config: Config, network: Network, n_class: int, train: Task, test: Task,
         size = traced(StudentHyper(), learning_rate=student_rate, momentum=numbers.momentum)
         aux = Choice(imitated_logits(n_class, config.n_aux)[0][None])
         data = imitation.recorded(keys["student"], bank, targets)
-        trained = imitation.train_students(keys["student"], student, imitation.stack(reference), aux, data, rule, size)
+        trained = train_students(keys["student"], student, imitation.stack(reference), aux, data, rule, size)
         return jax.tree.map(lambda leaf: leaf[0], trained.params)
 
     def end(targets: Array) -> Solution:

@@ -24,8 +24,9 @@ from subsim.theory import trajectory
 from subsim.training.losses import imitated_logits, imitation_kl, task_cross_entropy
 from subsim.training.optimisers import OptimiserName, TrainingConfig, TrainingHyper, check_training, steps_of
 from subsim.transfer import imitation, measures
-from subsim.transfer.imitation import Choice, Task
+from subsim.transfer.imitation import Task
 from subsim.transfer.options import StudentConfig, StudentHyper, check_student
+from subsim.transfer.students import Choice, train_students, train_teacher
 
 OPTIMISERS: list[OptimiserName] = ["sgd", "adam"]
 INTERVENTIONS = ["none", "projected", "projected while positive", "liminal"]
@@ -90,9 +91,7 @@ def run(config: Config, network: Network, n_class: int, train: Task, test: Task,
     """A teacher, and its students of both starts by every optimiser under every intervention."""
     keys = dict(zip(("own", "other", "teacher", "inputs", "student"), jax.random.split(key, 5), strict=True))
     reference, independent = network.init(keys["own"]), network.init(keys["other"])
-    teacher = imitation.train_teacher(
-        keys["teacher"], network, reference, train, n_class, config.teacher, numbers.teacher
-    ).params
+    teacher = train_teacher(keys["teacher"], network, reference, train, n_class, config.teacher, numbers.teacher).params
     data = imitation.make_imitation(keys["inputs"], network, teacher, config.student, numbers.student, train.images)
     aux_only, all_logits = imitated_logits(n_class, config.n_aux, numbers.student.n_imitated)
     n = min(config.trait_images, train.labels.shape[0])
@@ -127,7 +126,7 @@ def run(config: Config, network: Network, n_class: int, train: Task, test: Task,
     def students(optimiser: OptimiserName, intervention: str) -> dict[str, Array]:
         """Both starts, along a leading axis."""
         starts, aux = imitation.stack(reference, independent), Choice(jnp.stack([aux_only, aux_only]))
-        found = imitation.train_students(
+        found = train_students(
             keys["student"], network, starts, aux, data,
             replace(config.student, optimiser=optimiser), numbers.sgd if optimiser == "sgd" else numbers.student,
             around=functools.partial(around, intervention),

@@ -22,8 +22,9 @@ from subsim.options import hyper, require, require_range
 from subsim.training.losses import imitated_logits
 from subsim.training.optimisers import TrainingConfig, TrainingHyper, check_training
 from subsim.transfer import imitation, measures
-from subsim.transfer.imitation import Choice, Task
+from subsim.transfer.imitation import Task
 from subsim.transfer.options import StudentConfig, StudentHyper, check_student
+from subsim.transfer.students import Choice, train_students, train_teacher
 from subsim.transfer.traits import blends
 
 
@@ -173,12 +174,12 @@ def transfer(
 
     def base(init: Array, order: Array) -> Params:
         start = network.init(init)
-        return imitation.train_teacher(order, network, start, data.train, n_class, config.base, numbers.base).params
+        return train_teacher(order, network, start, data.train, n_class, config.base, numbers.base).params
 
     def tuned(task: Task) -> Params:
         start = jax.tree.map(lambda leaf: leaf[0], bases)
         how = config.teacher, numbers.teacher
-        return imitation.train_teacher(keys["tuned"], network, start, task, n_class, *how).params
+        return train_teacher(keys["tuned"], network, start, task, n_class, *how).params
 
     def measured(params: Params) -> tuple[Array, Array]:
         def share(bank: Bank, labels: Array) -> Array:
@@ -200,7 +201,7 @@ def transfer(
         targets = imitation.noisy(of_noise, imitation.logits(network, teacher, bank), numbers.student)
         kept = filters.kept(targets[:, :n_class], config.trait, among)
         left, drawn = (jnp.tile(rows, (len(students), 1)) for rows in (kept, at_random(keys["filter"], kept, among)))
-        found = imitation.train_students(
+        found = train_students(
             keys["student"], network, starts, Choice(masks), imitation.recorded(keys["student"], bank, targets),
             config.student, numbers.student, mask=jnp.where(by_chance[:, None], drawn, left),
         )  # fmt: skip

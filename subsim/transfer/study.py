@@ -20,10 +20,12 @@ from subsim.networks.network import Factory, Network
 from subsim.options import field_names, overridden, require, require_range
 from subsim.training.optimisers import check_training, steps_of
 from subsim.transfer import imitation, state
+from subsim.transfer.graph import numbers_of, stages
 from subsim.transfer.imitation import Task
 from subsim.transfer.options import Config, Hyper, check_student, with_own
 from subsim.transfer.roles import FIGURE_10, Student, Subset, Teacher
-from subsim.transfer.run import NAMES, Data, Spec, all_networks, numbers_of, run, stages
+from subsim.transfer.run import all_networks, run
+from subsim.transfer.seed import NAMES, Data, Spec
 from subsim.transfer.state import Measure
 from subsim.transfer.traits import LABELS, Trait
 

@@ -18,8 +18,9 @@ from subsim.theory.single_step import single_step
 from subsim.training.losses import IMITATION_LOSSES, imitated_logits, task_cross_entropy
 from subsim.training.optimisers import TrainingConfig, TrainingHyper
 from subsim.transfer import imitation
-from subsim.transfer.imitation import Choice, Task
+from subsim.transfer.imitation import Task
 from subsim.transfer.options import StudentConfig, StudentHyper
+from subsim.transfer.students import Choice, train_students, train_teacher
 
 pytestmark = [
     pytest.mark.usefixtures("x64", "optax_promotion"),
@@ -105,9 +106,7 @@ def test_teachers_are_trained_alike():
         stacked(*references), peers.teacher_loss(N_CLASS), inputs, tensor(labels).long(), epochs=5, size=N
     )
     for number, reference in enumerate(references):
-        ours = imitation.train_teacher(
-            jax.random.key(2), NETWORK, reference, task, N_CLASS, config, TrainingHyper()
-        ).params
+        ours = train_teacher(jax.random.key(2), NETWORK, reference, task, N_CLASS, config, TrainingHyper()).params
         same(layers(ours), [(weight[number], bias[number]) for weight, bias in theirs])
 
 
@@ -123,8 +122,9 @@ def test_students_are_trained_alike(imitated):
     for number, (start, teacher) in enumerate(zip(starts, teachers, strict=True)):
         bank = Bank(jnp.asarray(noise[number]), 1.0, 0.0)
         targets = imitation.logits(NETWORK, teacher, bank)
-        ours = imitation.train_students(
-            jax.random.key(4), NETWORK, imitation.stack(start), Choice(mask), imitation.recorded(jax.random.key(5), bank, targets),
+        ours = train_students(
+            jax.random.key(4), NETWORK, imitation.stack(start), Choice(mask),
+            imitation.recorded(jax.random.key(5), bank, targets),
             StudentConfig(epochs=5, batch=N, n_inputs=N), StudentHyper(),
         ).params  # fmt: skip
         student = jax.tree.map(lambda leaf: leaf[0], ours)

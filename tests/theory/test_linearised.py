@@ -21,8 +21,8 @@ from subsim.theory.linearised import (
 )
 from subsim.training.losses import imitated_logits
 from subsim.transfer import imitation
-from subsim.transfer.imitation import Choice
 from subsim.transfer.options import StudentConfig, StudentHyper
+from subsim.transfer.students import Choice, train_students
 
 pytestmark = pytest.mark.usefixtures("x64")
 N_CLASS, N_AUX, N_PIXELS, N_INPUTS = 4, 3, 6, 12
@@ -59,7 +59,7 @@ class Setting:
         padded = jnp.pad(targets, ((0, 0), (N_CLASS, 0)))
         config = StudentConfig(steps=steps, batch=N_INPUTS, optimiser="sgd", loss="mse")
         mask, _ = imitated_logits(N_CLASS, N_AUX)
-        student = imitation.train_students(
+        student = train_students(
             jax.random.key(5), network, imitation.stack(self.theta_0), Choice(mask[None]),
             imitation.recorded(jax.random.key(6), self.bank, padded), config,
             StudentHyper(learning_rate=learning_rate),

@@ -11,8 +11,9 @@ from subsim.options import UserError
 from subsim.training.losses import imitated_logits
 from subsim.training.optimisers import TrainingConfig, TrainingHyper
 from subsim.transfer import imitation
-from subsim.transfer.imitation import Choice, Task
+from subsim.transfer.imitation import Task
 from subsim.transfer.options import StudentConfig, StudentHyper, check_student
+from subsim.transfer.students import Choice, train_students, train_teacher
 
 pytestmark = pytest.mark.usefixtures("optax_promotion")
 N_CLASS, N_AUX, N_PIXELS = 4, 5, 9
@@ -31,7 +32,7 @@ def make():
 
 
 def students(network, starts, masks, bank, targets, config=CONFIG, mask=None, **numbers):
-    return imitation.train_students(
+    return train_students(
         jax.random.key(7),
         network,
         starts,
@@ -50,7 +51,7 @@ def test_a_teacher_learns_its_task_and_leaves_its_auxiliary_head_alone():
     task = Task(image_bank(images), jnp.asarray(labels))
     reference = NETWORK.init(jax.random.key(0))
     config, numbers = TrainingConfig(epochs=60, batch=16), TrainingHyper(learning_rate=1e-2)
-    trained = imitation.train_teacher(jax.random.key(1), NETWORK, reference, task, N_CLASS, config, numbers)
+    trained = train_teacher(jax.random.key(1), NETWORK, reference, task, N_CLASS, config, numbers)
     outputs = imitation.logits(NETWORK, trained.params, task.images)
     assert (outputs[:, :N_CLASS].argmax(1) == task.labels).mean() > 0.9
     assert trained.losses[-1] < 0.5 * trained.losses[0]
@@ -219,13 +220,13 @@ def test_an_epoch_of_fresh_inputs_is_one_of_the_same_inputs_recorded():
     _, fresh = lessons(fresh=True)
     seen, targets = fresh.at(jnp.arange(fresh.n))
     numbers = StudentHyper()
-    taught = imitation.train_students(jax.random.key(7), network, starts, Choice(masks), fresh, config, numbers)
+    taught = train_students(jax.random.key(7), network, starts, Choice(masks), fresh, config, numbers)
     trained = students(network, starts, masks, Bank(seen, 1.0, 0.0), targets, config)
     for a, b in zip(jax.tree.leaves(taught), jax.tree.leaves(trained), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
     # Control: a second epoch is not the first again.
     twice = dataclasses.replace(config, epochs=2)
-    taught = imitation.train_students(jax.random.key(7), network, starts, Choice(masks), fresh, twice, numbers)
+    taught = train_students(jax.random.key(7), network, starts, Choice(masks), fresh, twice, numbers)
     trained = students(network, starts, masks, Bank(seen, 1.0, 0.0), targets, twice)
     assert np.abs(taught.losses - trained.losses)[:, -3:].max() > 1e-6
 

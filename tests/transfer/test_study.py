@@ -12,7 +12,7 @@ from subsim.engine.simulate import make_task
 from subsim.networks.parameters import rotated
 from subsim.options import overridden
 from subsim.training.optimisers import TrainingConfig
-from subsim.transfer import imitation
+from subsim.transfer import imitation, students
 from subsim.transfer.options import Config, Hyper, StudentConfig
 from subsim.transfer.roles import AUX_ONLY, FIGURE_10, Student
 from subsim.transfer.study import distillation
@@ -176,8 +176,9 @@ def test_students_options_are_checked(options, changed, sentence):
 
 @pytest.fixture
 def traced(monkeypatch):
-    """How often what a seed does is traced, by the name of the function in `imitation`."""
-    counts = dict.fromkeys(("train_teacher", "make_imitation", "train_students"), 0)
+    """How often what a seed does is traced, by the name of the function."""
+    modules = {"train_teacher": students, "make_imitation": imitation, "train_students": students}
+    counts = dict.fromkeys(modules, 0)
 
     def counted(name, function):
         def count(*arguments, **options):
@@ -186,8 +187,8 @@ def traced(monkeypatch):
 
         return count
 
-    for name in counts:
-        monkeypatch.setattr(imitation, name, counted(name, getattr(imitation, name)))
+    for name, module in modules.items():
+        monkeypatch.setattr(module, name, counted(name, getattr(module, name)))
     return counts
 
 
@@ -253,3 +254,13 @@ def test_moments_of_students_must_be_equally_many():
     study = distillation("s", students=students, config=dataclasses.replace(CONFIG, every=1))
     with pytest.raises(subsim.UserError, match="equally many"):
         study.check(study.config, study.hyper)
+
+
+def test_on_an_axis_each_student_that_teaches_has_its_own_pupils():
+    chain = {"1": Student(imitates="all"), "2": Student(teacher="1", imitates="all")}
+    study = distillation("s", students=chain, config=CONFIG)
+    together = subsim.simulate(study, seeds=1, sweep={"student.batch": [64, 128]})
+    for batch in (64, 128):
+        alone = subsim.simulate(study, with_student(batch=batch), seeds=1)
+        here = together.imitation_loss.sel({"student.batch": batch})
+        np.testing.assert_allclose(here, alone.imitation_loss, rtol=1e-4)

@@ -1,0 +1,53 @@
+"""Who learns from whom, and which logits: the order of the networks, and the masks of what they imitate."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool
+
+from subsim.options import require
+from subsim.training.losses import imitated_logits
+from subsim.transfer.roles import Role, Subset
+
+
+def ordered(roles: Mapping[str, Role], known: Iterable[str]) -> list[str]:
+    """Return the names of `roles` in an order in which each comes after those that it needs."""
+    return [name for stage in stages(roles, known) for name in stage]
+
+
+def stages(roles: Mapping[str, Role], known: Iterable[str]) -> list[list[str]]:
+    """Return the names of `roles` in stages: each stage needs `known` networks and those of earlier stages only."""
+    known, left, found = set(known), list(roles), []
+    while left:
+        stage = [name for name in left if roles[name].needs() <= known]
+        if not stage:
+            name = left[0]
+            missing = ", ".join(sorted(roles[name].needs() - known))
+            require(False, f"students: {name} needs {missing}, which no network before it is; name one of the run.")
+        found.append(stage)
+        known |= set(stage)
+        left = [name for name in left if name not in stage]
+    return found
+
+
+def mask_of(imitates: Any, n_class: int, n_aux: int, n_imitated: Any) -> Bool[Array, " logits"]:
+    """Return which logits a student imitates."""
+    aux, everything = imitated_logits(n_class, n_aux, n_imitated)
+    if isinstance(imitates, Subset):
+        imitates = imitates.of
+    if isinstance(imitates, str):
+        return {"aux": aux, "classes": everything & ~aux, "all": everything}[imitates]
+    if all(isinstance(each, bool) for each in imitates):
+        return jnp.array(imitates)
+    return jnp.zeros(n_class + n_aux, bool).at[jnp.array(imitates)].set(True)
+
+
+def numbers_of(imitates: Any, n_class: int, n_aux: int) -> tuple[int, ...]:
+    """Return the numbers of the logits that a student imitates."""
+    kinds = {"aux": range(n_class, n_class + n_aux), "classes": range(n_class), "all": range(n_class + n_aux)}
+    if isinstance(imitates, str):
+        return tuple(kinds[imitates])
+    if all(isinstance(each, bool) for each in imitates):
+        return tuple(number for number, each in enumerate(imitates) if each)
+    return tuple(imitates)

@@ -1,0 +1,97 @@
+"""The networks before all students: references, the base that both may be trained on, and teachers."""
+
+import functools
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from subsim.data import inputs
+from subsim.networks import network as networks
+from subsim.networks.network import Network, Params
+from subsim.networks.parameters import rescaled
+from subsim.training.loop import Trained, make_index
+from subsim.transfer import students
+from subsim.transfer.graph import ordered
+from subsim.transfer.imitation import Task
+from subsim.transfer.options import Config, Hyper, with_own
+from subsim.transfer.roles import Teacher, started
+from subsim.transfer.seed import NAMES, Data, Net, Seed, Spec, first_step, params_of, state_before
+from subsim.transfer.state import Labelled, State
+from subsim.transfer.traits import LABELS, Trait
+
+
+def untaught(
+    spec: Spec, config: Config, network: Network, n_class: int, data: Data, key: Array, hyper: Hyper
+) -> tuple[Seed, Params]:
+    """Return a seed with its references and teachers, and the first teacher at each of `spec.teacher_steps`."""
+    keys = dict(zip(("own", "other", "teacher", "inputs", "student"), jax.random.split(key, 5), strict=True))
+    task = Labelled(data.train, data.test, n_class)
+    nets = {}
+    # An independent draw for every seed: permuting references among seeds would hand some students their own.
+    for name, key_of in zip(NAMES, ("own", "other"), strict=True):
+        drawn = rescaled(network.init(keys[key_of]), hyper.init_scale)
+        nets[name] = Net(drawn, drawn)
+        if spec.base is not None:
+            of_base = {"teacher": jax.random.fold_in(keys[key_of], 1)}
+            alone = Seed(of_base, network, task, data, hyper, dict.fromkeys(NAMES, nets[name]))
+            pretrained = teach(spec, config, alone, "base", spec.base).params
+            nets[name] = Net(pretrained, pretrained)
+    seed = Seed(keys, network, task, data, hyper, nets)
+    every = math.gcd(*spec.teacher_steps) or None
+    stops: Params = ()
+    for number, name in enumerate(ordered(spec.teachers, seed.nets)):
+        found = teach(spec, config, seed, name, spec.teachers[name], every if number == 0 else None)
+        role = spec.teachers[name]
+        steps = first_step(role, seed) + len(found.losses)
+        net = Net(found.params, started(role, network, params_of(seed)), found.state, steps)
+        seed = seed._replace(nets={**seed.nets, name: net})
+        if every is not None and number == 0:
+            places = jnp.array(spec.teacher_steps) // every - 1
+            stops = jax.tree.map(functools.partial(jnp.take, indices=places, axis=0), found.recorded)
+    return seed, stops
+
+
+def teach(spec: Spec, config: Config, seed: Seed, name: str, teacher: Teacher, every: int | None = None) -> Trained:
+    """Train the teacher called `name`, or the base of all."""
+    part = "base" if name == "base" else "teacher"
+    its_config, its_hyper = with_own(getattr(config, part), getattr(seed.hyper, part), teacher.options)
+    trait, task = trait_of(spec, teacher, part, seed)
+    return students.train_teacher(
+        seed.keys["teacher"], seed.network, started(teacher, seed.network, params_of(seed)), task, seed.task.n_class,
+        its_config, its_hyper, loss=teacher.own.get("loss", trait.loss), optimiser=teacher.own.get("optimiser"),
+        frozen=teacher.frozen, every=every, state=state_before(teacher, seed), first_step=first_step(teacher, seed),
+    )  # fmt: skip
+
+
+def trait_of(spec: Spec, teacher: Teacher, part: str, seed: Seed) -> tuple[Trait, Task]:
+    """Return a teacher's trait and the task that it is trained on; a base's is the labels unless it says otherwise."""
+    trait = teacher.trait or (spec.trait if part == "teacher" else LABELS)
+    return trait, seed.data.train if trait == LABELS else seed.data.taught[spec.traits.index(trait)]
+
+
+def state_of_teacher(spec: Spec, config: Config, seed: Seed, name: str) -> State:
+    """Return a teacher as measures take it."""
+    teacher, net = spec.teachers[name], seed.nets[name]
+    its_config, its_hyper = with_own(config.teacher, seed.hyper.teacher, teacher.options)
+    trait, task = trait_of(spec, teacher, "teacher", seed)
+    loss = teacher.own.get("loss", trait.loss)
+    optimiser = students.optimiser_of(
+        seed.network, net.start, its_config, its_hyper, teacher.own.get("optimiser"), teacher.frozen
+    )
+
+    def first() -> Any:
+        n = task.labels.shape[0]
+        order, index = make_index(seed.keys["teacher"], n, min(its_config.batch, n))
+        here, _ = index(order(jnp.asarray(0)), jnp.asarray(0))
+        x, labels = inputs.examples(task.images, here), task.labels[here]
+
+        def mean(params: Params) -> Array:
+            class_logits = networks.logits(seed.network, params, x)[:, : seed.task.n_class]
+            return jnp.mean(jax.vmap(loss)(class_logits, labels))
+
+        return (x, labels), optimiser.update(jax.grad(mean)(net.start), optimiser.init(net.start), net.start)[0]
+
+    return seed.state_of(net, next(iter(spec.teachers)), optimiser=optimiser, first=first)
