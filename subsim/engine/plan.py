@@ -14,7 +14,7 @@ FLOPS = 5 * 10**10  # of a device's matrix products in a chunk: some seconds of 
 FASTER = 100  # times as many on an accelerator
 MOST = 16_384  # seeds in a chunk
 AT_ONCE = MOST // 32  # and on a CPU the most at once: as many on each device whatever their number, so that bits agree
-SHARED = 2**25  # FLOPs of a product whose work XLA divides among the cores so well that nothing is left to gain
+SHARED = 2**28  # FLOPs of a product from which on XLA keeps the cores of a CPU busy with the seeds of one device
 HEADROOM = 0.8  # the share of a device's memory that a program may take; the rest is the runtime's
 
 

@@ -19,7 +19,7 @@ from subsim.engine.devices import AXIS, is_cpu
 from subsim.engine.digests import fingerprint
 from subsim.engine.plan import Plan
 from subsim.engine.settings import PRNG, fixed
-from subsim.engine.study import Precision, Study, called
+from subsim.engine.study import Precision, Run, Study, called
 from subsim.options import replaced
 
 Records = dict[str, np.ndarray]
@@ -87,9 +87,7 @@ def trace(
             run = study.make_joint_run(configs, data)
         else:
             run = study.made_run(configs[0], data)
-        if not isinstance(run, jax.tree_util.Partial):
-            run = jax.tree_util.Partial(run)
-        run, hyper = jax.tree.map(jnp.asarray, (run, hyper))
+        run, hyper = jax.tree.map(jnp.asarray, (as_partial(run), hyper))
         # As jax.random.key(root_seed), whatever JAX_RANDOM_SEED_OFFSET says.
         root = jax.random.wrap_key_data(jnp.array([0, root_seed], np.uint32), impl=PRNG)
         arguments = (run, hyper, axis_arrays(traced_axes, hyper), root)
@@ -110,6 +108,11 @@ def trace(
         traced = jax.jit(once).trace(*arguments, np.uint32(0))
     record = dict(traced.out_info)
     return Program(once, arguments, record, run, precision, traced, cost_of(traced), study.compiler_options)
+
+
+def as_partial(run: Run) -> jax.tree_util.Partial:
+    """Return a run as a pytree, whose leaves are the arrays that enter the program as arguments."""
+    return run if isinstance(run, jax.tree_util.Partial) else jax.tree_util.Partial(run)
 
 
 def named(study: Study, record: Any) -> dict[str, jax.Array]:

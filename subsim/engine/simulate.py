@@ -67,10 +67,11 @@ def make_task(
     config: Any,
     hyper: Any,
     sweep: Mapping[str, Iterable[Any]] | None,
-    root_seed: int,
+    root_seed: Any,
     precision: Precision | None,
 ) -> Task:
     """Check every option, and every value of every axis before the first is run; raises `UserError` for a bad one."""
+    root_seed = whole_number("root_seed", root_seed, least=0, bits=32)
     precision = precision or study.precision
     require_choice("precision", precision, study.precisions)
     config = study.config if config is None else config
@@ -135,7 +136,6 @@ def simulate(
     """
     seeds = whole_number("seeds", study.seeds if seeds is None else seeds)
     chunk = None if chunk is None else whole_number("chunk", chunk)
-    root_seed = whole_number("root_seed", root_seed, least=0, bits=32)
     shard = shard or Shard()
     require(1 <= shard.number <= shard.total, f"shard is {shard}; the first number must lie in 1 .. {shard.total}.")
     require(shard.total == 1 or out is not None, "out: several shards need a folder that they share.")

@@ -152,12 +152,9 @@ class Study:
         if not holds:
             raise UserError(f"{self.declared}: the study {self.name!r}: {sentence}; mend its file.")
 
-    def made_run(self, config: Any, data: Any) -> Run:
-        """Return the run of one seed."""
-        if self.run is not None:
-            return self.run
-        assert self.make_run is not None
-        return self.make_run(config, data)
+    def made_run(self, config: Any, data: Any) -> Any:
+        """Return the `Run` of one seed."""
+        return self.make_run(config, data) if self.make_run else self.run
 
     def variable(self, name: str, dims: int) -> Variable:
         """Return the meaning of an entry of the record: as declared, or made of its name and number of dimensions."""

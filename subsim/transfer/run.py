@@ -42,9 +42,13 @@ class Group(NamedTuple):
     def nets(self) -> dict[str, Net]:
         """Return the networks of the group by their names."""
         steps = self.first_step + self.trained.losses.shape[1]
-        found = Net(self.trained.params, self.starts, self.trained.state)
+
+        def at(tree: Any, place: int) -> Any:
+            return jax.tree.map(operator.itemgetter(place), tree)
+
+        found = self.trained
         return {
-            name: jax.tree.map(operator.itemgetter(place), found._replace(steps=None))._replace(steps=steps)
+            name: Net(at(found.params, place), at(self.starts, place), at(found.state, place), steps)
             for place, name in enumerate(self.names)
         }
 

@@ -126,13 +126,6 @@ def test_networks_are_rebuilt_on_the_host(nets):
     assert rebuilt == dict.fromkeys(["first", "last"], (4, (10, 3), np.ndarray))
 
 
-def test_data_are_read_once(nets):
-    read = []
-    load = nets.load
-    subsim.networks_of(dataclasses.replace(nets, load=lambda config: read.append(config) or load(config)))
-    assert read == [Config()]
-
-
 def test_what_has_no_networks_says_so(nets, toy):
     with pytest.raises(UserError, match="toy does not say what its networks are"):
         subsim.networks_of(toy)
