@@ -1,4 +1,4 @@
-"""Independent init: how often does imitating a stranger still follow the teacher's step, and what decides it?"""
+"""Independent init: how often does an independent student's step still follow its teacher's, and what decides it?"""
 
 import functools
 import sys
@@ -43,7 +43,7 @@ class Hyper:
 
 
 class Record(NamedTuple):
-    """d_S . d_T of a stranger; what its weights and its biases, and what both terms of the trait contribute."""
+    """d_S . d_T of an independent student, and what its weights, its biases and both terms of the trait contribute."""
 
     inner_product: Float[Array, "loss imitated"]
     parts: Float[Array, "loss imitated part"]
@@ -69,11 +69,11 @@ def contributions(d_s: Params, d_t: Params) -> Float[Array, " part"]:
 
 
 def run(config: ProblemConfig, key: Array, numbers: Hyper) -> Record:
-    """One teacher's step, and one step of a stranger imitating it through either set of logits, by every loss."""
+    """One teacher's step, and one of an independent student that imitates either set of logits, by every loss."""
     own, other, own_biases, other_biases, task, noise = jax.random.split(key, 6)
     network = make_mlp(config, config.n_pixels, config.n_class)
     theta_0 = adjusted(own_biases, network.init(own), numbers)
-    stranger = adjusted(other_biases, network.init(other), numbers)
+    independent = adjusted(other_biases, network.init(other), numbers)
     task_inputs, labels = labelled_clusters(task, config.batch, config.n_pixels, config.n_class, numbers.structure)
     bank = uniform_noise(noise, config.batch, config.n_pixels)
 
@@ -92,7 +92,7 @@ def run(config: ProblemConfig, key: Array, numbers: Hyper) -> Record:
             return IMITATION_LOSSES[loss].value(z, y, mask)
 
         bank_pixels = pixels(bank, bank.values)
-        d_s = imitation_directions(network.apply, theta_0, d_t, value, bank_pixels, student=stranger)(numbers.eps)
+        d_s = imitation_directions(network.apply, theta_0, d_t, value, bank_pixels, student=independent)(numbers.eps)
         parts, by_labels = contributions(d_s, d_t), optax.tree.vdot(d_s, d_label)
         return parts, jnp.stack([by_labels, jnp.sum(parts) - by_labels])
 
@@ -127,7 +127,7 @@ def report(results: xr.Dataset) -> list[Table]:
         n = rates[0].n
         rows.append((*labels, *(rate.in_words() for rate in rates), str(n), str(here.sizes["seed"] - n)))
     columns = (*dims, "P(d_S.d_T > 0)", *(f"{part} alone" for part in [*PARTS, *TERMS]), "n", "dropped")
-    return [Table("A stranger's step along the teacher's, exact 95% intervals", columns, tuple(rows))]
+    return [Table("An independent student's step along the teacher's, exact 95% intervals", columns, tuple(rows))]
 
 
 study = Study(

@@ -58,7 +58,7 @@ def run(config: ProblemConfig, key: Array, numbers: Hyper) -> Record:
             eps=numbers.eps, alpha=numbers.alpha, student=student,
         )  # fmt: skip
 
-    starts = jax.tree.map(lambda *leaves: jnp.stack(leaves), problem.theta_0, problem.stranger)
+    starts = jax.tree.map(lambda *leaves: jnp.stack(leaves), problem.theta_0, problem.independent)
     steps = [jax.vmap(functools.partial(check, loss))(starts) for loss in LOSSES]
     return Record(**{name: jnp.stack([getattr(step, name) for step in steps]) for name in Record._fields})
 

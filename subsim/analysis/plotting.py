@@ -148,7 +148,7 @@ def band(axes: Axes, x: Any, summary: xr.Dataset, colour: str, line: str, label:
 
 
 def colour_of(condition: str) -> str:
-    """The colour of a condition by its name: a stranger's, a student's, or that of the untaught."""
+    """The colour of a condition by its name: cross-model, a student's, or that of the untaught."""
     if "cross" in condition or condition == "independent":
         return CROSS
     return NEUTRAL if condition in ("reference", "teacher") else SHARED

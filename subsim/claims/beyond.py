@@ -58,11 +58,11 @@ def any_start(key: Array) -> Mapping[str, Verdict]:
     """d_S . d_T = offset + eps slope + O(eps^2) from any start; from a shared one the offset is 0 and the slope A."""
     network = mlp(activation=jnp.tanh)
     problem = draw(key, network)
-    assert problem.stranger is not None
+    assert problem.independent is not None
     starts = {
         "shared": problem.theta_0,
-        "turned by .3": rotated(problem.theta_0, problem.stranger, 0.3),
-        "independent": problem.stranger,
+        "rotated by .3": rotated(problem.theta_0, problem.independent, 0.3),
+        "independent": problem.independent,
     }
     loss = on(logits_imitated()[0], imitation_kl)
 

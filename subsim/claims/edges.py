@@ -81,7 +81,7 @@ def products(key: Array, eps: Number = EPS) -> Mapping[str, tuple[Float[Array, "
         "Adam's first step": jax.tree.map(lambda leaf: leaf / (jnp.abs(leaf) + 1e-8), d_s),
         "weight decay": optax.tree.add_scale(d_s, -DECAY, problem.theta_0),
         "a large eps": direction(mean_of(lambda z, y: imitation_kl(z, y, mask), far)),
-        "an independent start": direction(kl, problem.stranger),
+        "an independent start": direction(kl, problem.independent),
     }
 
     def product(step: Params) -> tuple[Array, Array]:

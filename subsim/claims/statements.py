@@ -62,7 +62,7 @@ ACTIVATIONS = {"ReLU": jax.nn.relu, "tanh": jnp.tanh, "GELU": jax.nn.gelu}
 def draw_shared(key: Array) -> tuple[Array, Callable[[Network, Params], Problem]]:
     """A network's key, and the problem of any network and its initial parameters, all on the same data.
 
-    Draws are what takes longest to compile; there is no stranger.
+    Draws are what takes longest to compile; there is no independent network.
     """
     own, _, others = keys_of(key)
     data = draw_data(others, N_PIXELS, N_CLASS, BATCH)

@@ -49,13 +49,13 @@ class Problem(NamedTuple):
     """What one seed draws: two networks' initial parameters, the teacher's trait, and inputs (n, pixels)."""
 
     theta_0: Params
-    stranger: Params
+    independent: Params
     trait_loss: Callable[[Params], Float[Array, ""]]
     inputs: Float[Array, "n pixels"]
 
 
 def keys_of(key: Key[Array, ""]) -> tuple[Key[Array, ""], Key[Array, ""], Key[Array, " 3"]]:
-    """The keys of a problem: of its network, of the stranger, and of its data."""
+    """The keys of a problem: of its network, of the independent one, and of its data."""
     own, other, *data = jax.random.split(key, 5)
     return own, other, jnp.stack(data)
 

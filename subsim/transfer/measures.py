@@ -29,7 +29,7 @@ def feature_cosine(a: Float[Array, "n width"], b: Float[Array, "n width"]) -> Fl
     """Mean over examples of the cosine of two networks' features of the same example, in [-1, 1].
 
     Of raw features, or of `centred` ones: rectified units are never negative, so that the raw features even of two
-    strangers have a large cosine. An example whose features are all zero in one network counts as 0.
+    independent networks have a large cosine. An example whose features are all zero in one network counts as 0.
     """
     norms = jnp.linalg.norm(a, axis=1) * jnp.linalg.norm(b, axis=1)
     return jnp.mean(ratio(jnp.sum(a * b, axis=1), norms))

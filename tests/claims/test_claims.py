@@ -74,7 +74,7 @@ def lemma_with(change):
         problem = claims.draw(key, network)
         loss = claims.on(claims.logits_imitated()[0], imitation_kl)
         d_t = descent(problem.trait_loss, problem.theta_0)
-        student = problem.stranger if change == "stranger" else None
+        student = problem.independent if change == "stranger" else None
         step = imitate(network.apply, problem.theta_0, d_t, loss, problem.inputs, eps=claims.EPS, student=student)
         if change == "wrong sign":
             step = step._replace(inner_product=-step.inner_product)
