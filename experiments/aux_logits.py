@@ -1,15 +1,10 @@
 """How many auxiliary logits does it take? Accuracy of every student against their number m, on noise and on images."""
 
-import sys
-
 import xarray as xr
 
+from subsim import AUX_ONLY, Config, Table, distillation
 from subsim.analysis.summary import contrasts
 from subsim.analysis.tables import grid_tables, mean_tables
-from subsim.engine.study import Table
-from subsim.transfer.options import Config
-from subsim.transfer.roles import AUX_ONLY
-from subsim.transfer.study import distillation
 
 # Weights are N(0, 1/fan_in): the network of which m logits are imitated is the network with m, and one teacher serves
 # every m.
@@ -42,8 +37,3 @@ study = distillation(
     seeds=8,
     cost="19 minutes on 2 busy cores",
 )
-
-if __name__ == "__main__":
-    from subsim.cli import main
-
-    main(["run", __file__, *sys.argv[1:]])

@@ -1,18 +1,13 @@
 """Does transfer depend on the number of classes and on the data? With chance and the share of auxiliary logits told."""
 
-import sys
 from dataclasses import replace
 from typing import Any
 
 import xarray as xr
 
+from subsim import AUX_ONLY, Config, StudentConfig, Table, TrainingConfig, distillation
 from subsim.analysis.summary import contrasts
 from subsim.analysis.tables import grid_tables, mean_tables
-from subsim.engine.study import Table
-from subsim.training.optimisers import TrainingConfig
-from subsim.transfer.options import Config, StudentConfig
-from subsim.transfer.roles import AUX_ONLY
-from subsim.transfer.study import distillation
 
 CLASSES = M = (2, 4, 6, 10)  # m = K holds the share of auxiliary logits at a half
 
@@ -57,8 +52,3 @@ study = distillation(
     seeds=8,
     cost="11 minutes on 2 cores",
 )
-
-if __name__ == "__main__":
-    from subsim.cli import main
-
-    main(["run", __file__, *sys.argv[1:]])

@@ -1,7 +1,6 @@
 """Independent init: how often does an independent student's step still follow its teacher's, and what decides it?"""
 
 import functools
-import sys
 from typing import NamedTuple
 
 import jax
@@ -11,9 +10,10 @@ import optax
 import xarray as xr
 from jaxtyping import Array, Float
 
+from subsim import Study, Table, Variable
 from subsim.analysis.summary import positive_rate
 from subsim.data.inputs import labelled_clusters, pixels, uniform_noise
-from subsim.engine.study import Run, Study, Table, Variable
+from subsim.engine.study import Run
 from subsim.networks.mlp import make_mlp
 from subsim.networks.network import Params
 from subsim.options import hyper, require_range
@@ -150,8 +150,3 @@ study = Study(
     precision="float64",
     precisions=("float64", "float32"),  # signs at small eps mean nothing in bfloat16
 )
-
-if __name__ == "__main__":
-    from subsim.cli import main
-
-    main(["run", __file__, *sys.argv[1:]])

@@ -1,17 +1,12 @@
 """How long must teacher and student be trained? Accuracy along distillation, for teachers stopped at several epochs."""
 
-import sys
 from dataclasses import replace
 
 import xarray as xr
 
+from subsim import AUX_ONLY, Config, StudentConfig, Table, TrainingConfig, distillation
 from subsim.analysis.summary import contrasts
 from subsim.analysis.tables import grid_tables, mean_tables
-from subsim.engine.study import Table
-from subsim.training.optimisers import TrainingConfig
-from subsim.transfer.options import Config, StudentConfig
-from subsim.transfer.roles import AUX_ONLY
-from subsim.transfer.study import distillation
 
 EPOCH = 59  # steps, of teacher and student alike: the paper's
 TEACHER_STEPS = tuple(EPOCH * epochs for epochs in (1, 2, 5, 10, 20))
@@ -59,8 +54,3 @@ study = distillation(
     cost="6 minutes on 2 cores",
     paper={"seeds": 100, "config": replace(CONFIG, data="mnist", student=StudentConfig(epochs=20))},
 )
-
-if __name__ == "__main__":
-    from subsim.cli import main
-
-    main(["run", __file__, *sys.argv[1:]])

@@ -1,16 +1,14 @@
 """How much of the init must be shared, and which layers? Accuracy of students that start near their teacher's init."""
 
 import itertools
-import sys
 
 import xarray as xr
 
+from subsim import Student, Table, distillation, perturbed, rotated, sharing
 from subsim.analysis.tables import grid_tables
-from subsim.engine.study import Table
 from subsim.networks.mlp import LAYER_GROUPS
 from subsim.networks.parameters import rescaled
-from subsim.transfer.roles import Start, Student, perturbed, rotated, sharing
-from subsim.transfer.study import distillation
+from subsim.transfer.roles import Start
 
 ANGLES = (0.2, 0.4, 0.8)
 DISTANCES = (0.3, 1.0, 3.0)  # in standard deviations of the init
@@ -48,8 +46,3 @@ study = distillation(
     seeds=8,
     cost="11 minutes on 2 cores",
 )
-
-if __name__ == "__main__":
-    from subsim.cli import main
-
-    main(["run", __file__, *sys.argv[1:]])

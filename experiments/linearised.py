@@ -1,7 +1,6 @@
 """The linearised student, f(theta_0) + J (theta - theta_0): does the student approach it with width, and from where?"""
 
 import functools
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -11,19 +10,19 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
+from subsim import StudentConfig, StudentHyper, Study, TrainingConfig, TrainingHyper, Variable
 from subsim.data import datasets
 from subsim.data.inputs import pixels, uniform_noise
-from subsim.engine.study import Run, Study, Variable
+from subsim.engine.study import Run
 from subsim.networks import parameters
 from subsim.networks.mlp import MLPConfig, make_mlp
 from subsim.networks.network import Network, Params, linearised
 from subsim.options import hyper, require_choice, require_range
 from subsim.theory.linearised import Solution, limit_by_cg, recovered_fraction, sharpness
 from subsim.training.losses import imitated_logits, task_cross_entropy
-from subsim.training.optimisers import OptimiserName, TrainingConfig, TrainingHyper
+from subsim.training.optimisers import OptimiserName
 from subsim.transfer import imitation, measures
 from subsim.transfer.imitation import Task, logits
-from subsim.transfer.options import StudentConfig, StudentHyper
 from subsim.transfer.students import Choice, train_students, train_teacher
 
 TEACHERS: list[OptimiserName] = ["momentum", "adam"]
@@ -215,8 +214,3 @@ study = Study(
     cost="5 minutes on 2 cores",
     precisions=("float32", "float64"),  # products rounded to bfloat16 have no forward derivative
 )
-
-if __name__ == "__main__":
-    from subsim.cli import main
-
-    main(["run", __file__, *sys.argv[1:]])

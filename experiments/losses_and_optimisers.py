@@ -1,19 +1,14 @@
 """Which losses and optimisers transfer? Accuracy over learning rate, for two losses at two temperatures."""
 
 import itertools
-import sys
 from dataclasses import replace
 from typing import Any
 
 import xarray as xr
 
+from subsim import Config, Student, StudentConfig, Table, TrainingConfig, distillation
 from subsim.analysis.summary import contrasts
 from subsim.analysis.tables import grid_tables, mean_tables
-from subsim.engine.study import Table
-from subsim.training.optimisers import TrainingConfig
-from subsim.transfer.options import Config, StudentConfig
-from subsim.transfer.roles import Student
-from subsim.transfer.study import distillation
 
 OPTIMISERS = ("sgd", "momentum", "adam")
 
@@ -56,8 +51,3 @@ study = distillation(
     seeds=8,
     cost="4 minutes on 2 cores",
 )
-
-if __name__ == "__main__":
-    from subsim.cli import main
-
-    main(["run", __file__, *sys.argv[1:]])

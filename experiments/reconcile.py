@@ -1,18 +1,12 @@
 """Why do published accuracies differ? A factorial over init scheme, learning rate, batch, steps, depth and loss."""
 
-import sys
 from dataclasses import replace
 
 import xarray as xr
 
+from subsim import Config, Student, StudentConfig, Table, TrainingConfig, distillation, mean_interval
 from subsim.analysis.factorial import main_effects, variance_shares
-from subsim.analysis.summary import mean_interval
 from subsim.analysis.tables import mean_tables
-from subsim.engine.study import Table
-from subsim.training.optimisers import TrainingConfig
-from subsim.transfer.options import Config, StudentConfig
-from subsim.transfer.roles import Student
-from subsim.transfer.study import distillation
 
 
 def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
@@ -62,8 +56,3 @@ study = distillation(
     seeds=8,
     cost="20 minutes on 2 cores",
 )
-
-if __name__ == "__main__":
-    from subsim.cli import main
-
-    main(["run", __file__, *sys.argv[1:]])

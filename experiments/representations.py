@@ -1,18 +1,24 @@
 """What hidden layers tell of transfer: probes, similarity to the teacher and displacements, against accuracy."""
 
-import sys
 from typing import Any
 
 import xarray as xr
 
+from subsim import (
+    FIGURE_10,
+    Config,
+    Student,
+    StudentConfig,
+    Table,
+    TrainingConfig,
+    Variable,
+    distillation,
+    rotated,
+    sharing,
+)
 from subsim.analysis.summary import rank_correlation
 from subsim.analysis.tables import grid_tables, mean_tables
-from subsim.engine.study import Table, Variable
-from subsim.training.optimisers import TrainingConfig
 from subsim.transfer import features
-from subsim.transfer.options import Config, StudentConfig
-from subsim.transfer.roles import FIGURE_10, Student, rotated, sharing
-from subsim.transfer.study import distillation
 
 # One student for each thing that the other studies vary: its start, its inputs, its loss, its optimiser, its batch.
 STARTS: dict[str, Any] = {
@@ -89,8 +95,3 @@ study = distillation(
     paper={"seeds": 100, "config": Config(n_aux=max(M), student=StudentConfig(steps=295))},
     precisions=("float32", "float64"),
 )
-
-if __name__ == "__main__":
-    from subsim.cli import main
-
-    main(["run", __file__, *sys.argv[1:]])

@@ -3,7 +3,6 @@
 import functools
 import itertools
 import math
-import sys
 from typing import NamedTuple
 
 import jax
@@ -12,9 +11,10 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Array, Float
 
+from subsim import Study, Table, Variable
 from subsim.analysis.summary import positive_rate
 from subsim.data.inputs import labelled_clusters, pixels, uniform_noise
-from subsim.engine.study import Run, Study, Table, Variable
+from subsim.engine.study import Run
 from subsim.networks.initial import initial_variances
 from subsim.networks.mlp import LAYER_GROUPS, make_mlp
 from subsim.networks.network import Params
@@ -147,8 +147,3 @@ study = Study(
     precision="float64",
     precisions=("float64", "float32"),  # signs at small eps mean nothing in bfloat16
 )
-
-if __name__ == "__main__":
-    from subsim.cli import main
-
-    main(["run", __file__, *sys.argv[1:]])

@@ -1,7 +1,6 @@
 """Lemma 1 and Theorem 1 at one gradient step: does imitation pull the student toward its teacher, and how hard?"""
 
 import functools
-import sys
 from typing import NamedTuple
 
 import jax
@@ -10,13 +9,14 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Array, Float
 
-from subsim.analysis.summary import mean_interval, positive_rate
-from subsim.engine.study import Run, Study, Table, Variable
+from subsim import Study, Table, Variable, mean_interval, single_step
+from subsim.analysis.summary import positive_rate
+from subsim.engine.study import Run
 from subsim.networks.mlp import make_mlp
 from subsim.networks.network import Params
 from subsim.options import hyper, require_range
 from subsim.theory.problems import ProblemConfig, draw_problem
-from subsim.theory.single_step import SingleStep, single_step
+from subsim.theory.single_step import SingleStep
 from subsim.training.losses import IMITATION_LOSSES, imitated_logits
 
 INITS = ["shared", "independent"]
@@ -121,8 +121,3 @@ study = Study(
     precision="float64",
     precisions=("float64", "float32"),  # signs at small eps mean nothing in bfloat16
 )
-
-if __name__ == "__main__":
-    from subsim.cli import main
-
-    main(["run", __file__, *sys.argv[1:]])

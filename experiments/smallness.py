@@ -2,7 +2,6 @@
 
 import functools
 import itertools
-import sys
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -13,9 +12,10 @@ import scipy.stats
 import xarray as xr
 from jaxtyping import Array, Bool, Float
 
+from subsim import Study, Table, Variable
 from subsim.analysis.summary import median_interval
 from subsim.data.inputs import labelled_clusters, pixels, uniform_noise
-from subsim.engine.study import Run, Study, Table, Variable
+from subsim.engine.study import Run
 from subsim.networks.initial import InitScheme
 from subsim.networks.mlp import MLPConfig, make_mlp
 from subsim.options import hyper, require, require_range
@@ -176,8 +176,3 @@ study = Study(
     precision="float64",
     precisions=("float64", "float32"),  # signs at small eps mean nothing in bfloat16
 )
-
-if __name__ == "__main__":
-    from subsim.cli import main
-
-    main(["run", __file__, *sys.argv[1:]])

@@ -1,22 +1,16 @@
 """What must the student see? Accuracy by kind, scale, blur, rank, number and share of real images of its inputs."""
 
-import sys
 from typing import Any
 
 import jax.numpy as jnp
 import xarray as xr
 from jaxtyping import Array, Float
 
+from subsim import Config, State, Student, StudentConfig, Table, TrainingConfig, Variable, distillation
 from subsim.analysis.summary import contrasts
 from subsim.analysis.tables import grid_tables, mean_tables
 from subsim.data import inputs
-from subsim.engine.study import Table, Variable
-from subsim.training.optimisers import TrainingConfig
 from subsim.transfer import measures
-from subsim.transfer.options import Config, StudentConfig
-from subsim.transfer.roles import Student
-from subsim.transfer.state import State
-from subsim.transfer.study import distillation
 
 COVARIANCE = "images' covariance"
 # All of a seed's inputs are made of one draw of white noise, and imitated from one teacher.
@@ -88,8 +82,3 @@ study = distillation(
     cost="8 minutes on 2 cores",
     paper={"seeds": 100, "config": Config(n_aux=max(M), student=StudentConfig(steps=295))},
 )
-
-if __name__ == "__main__":
-    from subsim.cli import main
-
-    main(["run", __file__, *sys.argv[1:]])

@@ -3,7 +3,6 @@
 import functools
 import importlib.util
 import itertools
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -15,17 +14,14 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Array
 
-from subsim.analysis.summary import mean_interval
+from subsim import Study, Table, Variable, load_study, mean_interval, simulate, single_step
 from subsim.benchmark import roofline
-from subsim.cli.catalogue import load_study
 from subsim.data.datasets import Dataset
 from subsim.engine.settings import fixed
-from subsim.engine.simulate import simulate
-from subsim.engine.study import Precision, Run, Study, Table, Variable
+from subsim.engine.study import Precision, Run
 from subsim.networks.mlp import MLPConfig, make_mlp
 from subsim.options import field_names, require, require_choice, require_range
 from subsim.theory.problems import draw_problem
-from subsim.theory.single_step import single_step
 from subsim.training.losses import IMITATION_LOSSES, imitated_logits
 
 Peer = Literal["torch-batched", "torch-vmap", "torch-loop", "jax-vmap"]
@@ -366,8 +362,3 @@ study = Study(
     precisions=("float32",),
     on_host=True,
 )
-
-if __name__ == "__main__":
-    from subsim.cli import main
-
-    main(["run", __file__, *sys.argv[1:]])

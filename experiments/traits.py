@@ -1,15 +1,11 @@
 """A trait in filtered data: does it reach a student that sees only what the teacher says of unrelated inputs?"""
 
-import sys
-
 import xarray as xr
 
+from subsim import StudentConfig, Table, TrainingConfig
 from subsim.analysis.tables import mean_tables
-from subsim.engine.study import Table
-from subsim.training.optimisers import TrainingConfig
 from subsim.transfer import filtering
 from subsim.transfer.filtered import Filters, Student
-from subsim.transfer.options import StudentConfig
 
 STUDENTS = {
     "shared base": Student(),
@@ -53,8 +49,3 @@ study = filtering.study(
     cost="10 minutes on 2 cores",
     paper={"config": filtering.Config(data="mnist", base=TrainingConfig(), student=StudentConfig()), "seeds": 64},
 )
-
-if __name__ == "__main__":
-    from subsim.cli import main
-
-    main(["run", __file__, *sys.argv[1:]])

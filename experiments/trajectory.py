@@ -2,7 +2,6 @@
 
 import functools
 import itertools
-import sys
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -13,19 +12,19 @@ import optax
 import xarray as xr
 from jaxtyping import Array, Float
 
-from subsim.analysis.summary import mean_interval
+from subsim import StudentConfig, StudentHyper, Study, Table, TrainingConfig, TrainingHyper, Variable, mean_interval
 from subsim.data import datasets, inputs
-from subsim.engine.study import Run, Study, Table, Variable
+from subsim.engine.study import Run
 from subsim.networks import network as networks
 from subsim.networks.mlp import MLPConfig, make_mlp
 from subsim.networks.network import Network, Params
 from subsim.options import hyper, require, require_choice, require_range
 from subsim.theory import trajectory
 from subsim.training.losses import imitated_logits, imitation_kl, task_cross_entropy
-from subsim.training.optimisers import OptimiserName, TrainingConfig, TrainingHyper, check_training, steps_of
+from subsim.training.optimisers import OptimiserName, check_training, steps_of
 from subsim.transfer import imitation, measures
 from subsim.transfer.imitation import Task
-from subsim.transfer.options import StudentConfig, StudentHyper, check_student
+from subsim.transfer.options import check_student
 from subsim.transfer.students import Choice, train_students, train_teacher
 
 OPTIMISERS: list[OptimiserName] = ["sgd", "adam"]
@@ -243,8 +242,3 @@ study = Study(
     cost="10 minutes on 2 cores",
     precisions=("float32", "float64"),
 )
-
-if __name__ == "__main__":
-    from subsim.cli import main
-
-    main(["run", __file__, *sys.argv[1:]])

@@ -1,15 +1,15 @@
 """What breaks Lemma 1: how often the sign is wrong, for losses, steps and starts that the lemma does not cover."""
 
-import sys
 from typing import NamedTuple
 
 import jax.numpy as jnp
 import xarray as xr
 from jaxtyping import Array, Float
 
-from subsim.analysis.summary import mean_interval, positive_rate
+from subsim import Study, Table, Variable, mean_interval
+from subsim.analysis.summary import positive_rate
 from subsim.claims.edges import EPS, REASONS, products
-from subsim.engine.study import Run, Study, Table, Variable
+from subsim.engine.study import Run
 from subsim.options import hyper, require_range
 
 SETTINGS = ["KL", *REASONS]  # the lemma left whole is the control
@@ -75,8 +75,3 @@ study = Study(
     precision="float64",
     precisions=("float64", "float32"),
 )
-
-if __name__ == "__main__":
-    from subsim.cli import main
-
-    main(["run", __file__, *sys.argv[1:]])

@@ -1,6 +1,5 @@
 """What does weight decay leave of the transfer? Coupled with Adam's gradient or decoupled from it, by coefficient."""
 
-import sys
 from dataclasses import replace
 
 import jax.numpy as jnp
@@ -8,15 +7,10 @@ import optax
 import xarray as xr
 from jaxtyping import Array, Float
 
+from subsim import Config, State, Student, StudentConfig, Table, TrainingConfig, Variable, distillation
 from subsim.analysis.tables import grid_tables
-from subsim.engine.study import Table, Variable
 from subsim.networks import parameters
-from subsim.training.optimisers import TrainingConfig
 from subsim.transfer import features
-from subsim.transfer.options import Config, StudentConfig
-from subsim.transfer.roles import Student
-from subsim.transfer.state import State
-from subsim.transfer.study import distillation
 
 
 def of_student(state: State) -> Float[Array, " measure"]:
@@ -60,8 +54,3 @@ study = distillation(
     seeds=8,
     cost="6 minutes on 2 cores",
 )
-
-if __name__ == "__main__":
-    from subsim.cli import main
-
-    main(["run", __file__, *sys.argv[1:]])

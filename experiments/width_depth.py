@@ -1,17 +1,12 @@
 """Does width or depth lower transfer? At fixed steps and at matched imitation loss, beside the linearised student."""
 
-import sys
 from dataclasses import replace
 
 import xarray as xr
 
+from subsim import Config, Student, StudentConfig, Table, TrainingConfig, distillation
 from subsim.analysis.summary import contrasts, lowest_common, matched
 from subsim.analysis.tables import grid_tables, mean_tables
-from subsim.engine.study import Table
-from subsim.training.optimisers import TrainingConfig
-from subsim.transfer.options import Config, StudentConfig
-from subsim.transfer.roles import Student
-from subsim.transfer.study import distillation
 
 FOLLOWERS = {"student": Student(), "linearised student": Student(linear=True)}
 STUDENTS = FOLLOWERS | {"cross-model": Student("independent")}
@@ -81,8 +76,3 @@ study = distillation(
     seeds=8,
     cost="15 minutes on 2 cores",
 )
-
-if __name__ == "__main__":
-    from subsim.cli import main
-
-    main(["run", __file__, *sys.argv[1:]])

@@ -23,9 +23,15 @@ if TYPE_CHECKING:
     from subsim.networks.network import Network as Network
     from subsim.options import UserError as UserError
     from subsim.theory.single_step import single_step as single_step
+    from subsim.training.optimisers import TrainingConfig as TrainingConfig
+    from subsim.training.optimisers import TrainingHyper as TrainingHyper
     from subsim.transfer import traits as traits
     from subsim.transfer.options import Config as Config
     from subsim.transfer.options import Hyper as Hyper
+    from subsim.transfer.options import StudentConfig as StudentConfig
+    from subsim.transfer.options import StudentHyper as StudentHyper
+    from subsim.transfer.roles import AUX_ONLY as AUX_ONLY
+    from subsim.transfer.roles import FIGURE_10 as FIGURE_10
     from subsim.transfer.roles import Student as Student
     from subsim.transfer.roles import Subset as Subset
     from subsim.transfer.roles import Teacher as Teacher
@@ -39,15 +45,21 @@ if TYPE_CHECKING:
 # Public name -> where it is defined, or the module that it is; looked up on first use: the command line starts without
 # jax.
 _PUBLIC = {
+    "AUX_ONLY": "transfer.roles:AUX_ONLY",
     "Config": "transfer.options:Config",
+    "FIGURE_10": "transfer.roles:FIGURE_10",
     "Hyper": "transfer.options:Hyper",
     "Network": "networks.network:Network",
     "State": "transfer.state:State",
     "Student": "transfer.roles:Student",
+    "StudentConfig": "transfer.options:StudentConfig",
+    "StudentHyper": "transfer.options:StudentHyper",
     "Study": "engine.study:Study",
     "Subset": "transfer.roles:Subset",
     "Table": "engine.study:Table",
     "Teacher": "transfer.roles:Teacher",
+    "TrainingConfig": "training.optimisers:TrainingConfig",
+    "TrainingHyper": "training.optimisers:TrainingHyper",
     "Trait": "transfer.traits:Trait",
     "UserError": "options:UserError",
     "Variable": "engine.study:Variable",

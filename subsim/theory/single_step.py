@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Num
 
-Params = Any  # any pytree of arrays
+from subsim.networks.network import Params
+
 Model = Callable[[Params, Any], Float[Array, " logits"]]
 TraitLoss = Callable[[Params], Float[Array, ""]]
 OutputLoss = Callable[[Float[Array, " logits"], Float[Array, " logits"]], Float[Array, ""]]

@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
+from subsim.networks.network import Params
 from subsim.networks.parameters import alignment, by_layer
 
-Params = Any  # any pytree of arrays
 Loss = Callable[[Params], Float[Array, ""]]
 
 
