@@ -17,6 +17,7 @@ from subsim.options import field_names, require_range
 NO_NUMBERS = [math.nan, math.inf, -math.inf, -1, True, "1"]
 # Option that may be 0 -> what it is then. Every other number of every study must refuse 0.
 MAY_BE_ZERO = {
+    "input_shift": "no shift",
     "angle": "a shared init",
     "bias_scale": "biases that start at 0",
     "blur": "white noise",
@@ -56,11 +57,16 @@ def changed(options, name, value):
 
 def bad_values(name, annotation):
     """What the option with this dotted name and annotation must refuse."""
-    values = [*NO_NUMBERS, *([] if name.rpartition(".")[2] in MAY_BE_ZERO else [0])]
+    either_sign = name.endswith("input_shift")
+    values = [
+        *(each for each in NO_NUMBERS if not (either_sign and each == -1)),
+        *([] if name.rpartition(".")[2] in MAY_BE_ZERO else [0]),
+    ]
     kinds = {annotation, *typing.get_args(annotation)}
     values += [1.5] if int in kinds else []
     if typing.get_origin(annotation) is tuple:
-        return [(), *((value,) for value in values), (8, math.nan)]
+        empty = [] if name == "widths" else [()]  # no hidden layer: a linear network
+        return [*empty, *((value,) for value in values), (8, math.nan)]
     return values if type(None) in kinds else [*values, None]
 
 

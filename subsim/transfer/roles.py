@@ -143,9 +143,10 @@ AUX_ONLY = {name: student for name, student in FIGURE_10.items() if student.imit
 
 def started(role: Role, network: Network, trained: Mapping[str, Params]) -> Params:
     """Return the initial parameters of a role; `trained` has the parameters of the networks that it needs."""
-    reference, independent = trained["reference"], trained["independent"]
+    reference, independent = trained["reference"], trained["(independent)"]
     if isinstance(role.start, Sharing):
         return parameters.mixed(network, reference, independent, role.start.groups)
     if isinstance(role.start, str):
-        return trained["reference" if role.start == "shared" else role.start]
+        of_init = {"shared": reference, "independent": independent}
+        return of_init[role.start] if role.start in of_init else trained[role.start]
     return role.start(reference, independent)

@@ -94,7 +94,8 @@ def all_networks(
     for stage in stages(spec.students, seed.nets):
         for names in groups_of(stage, spec.students, seed):
             seed = seed._replace(nets={**seed.nets, **trained(names, spec, config, seed, drawn).nets()})
-    return {name: net.params for name, net in seed.nets.items()}
+    free = "independent" not in seed.nets
+    return {name.strip("()") if free else name: net.params for name, net in seed.nets.items()}
 
 
 def groups_of(stage: Sequence[str], students: Mapping[str, Student], seed: Seed) -> list[list[str]]:

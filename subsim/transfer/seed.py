@@ -12,7 +12,7 @@ from subsim.transfer.roles import Role, Student, Teacher
 from subsim.transfer.state import Labelled, Measure, State
 from subsim.transfer.traits import LABELS, Trait
 
-NAMES = ("reference", "independent")
+NAMES = ("reference", "(independent)")  # a student may well be called independent
 
 
 class Spec(NamedTuple):

@@ -104,7 +104,7 @@ def test_an_edit_of_a_study_file_is_another_run(how, command):
         (("2.0", "2.5"), r"students.first.temperature 2.0 and not 2.5"),
         (
             ("temperature=2.0", 'imitates="all"'),
-            r"students.first.imitates aux and not all, .*temperature.*",
+            r"students.first.temperature 2.0 and not None, students.first.imitates aux and not all",
         ),
         (("subsim.Student(),", "subsim.Student(linear=True),"), "students.second.linear False and not True"),
         (("FIRST", "SECOND", "first"), r"labels.condition .*'first', 'second'\] and not .*'second', 'first'\], .*"),

@@ -155,6 +155,12 @@ def test_a_chain_of_generations():
     assert found.accuracy.sel(condition="4").mean() < found.accuracy.sel(condition="teacher").mean()
 
 
+def test_a_student_may_be_called_as_its_start_is():
+    named = simulate(students={"shared": subsim.Student(), "independent": subsim.Student("independent")})
+    plain = simulate(students={"a": subsim.Student(), "b": subsim.Student("independent")})
+    np.testing.assert_array_equal(named.accuracy, plain.accuracy)
+
+
 def test_a_student_of_two_teachers_in_turn():
     teachers = {"teacher": subsim.Teacher(), "other": subsim.Teacher("independent")}
     students = {
