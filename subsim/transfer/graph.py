@@ -32,10 +32,23 @@ def stages(roles: Mapping[str, Role], known: Iterable[str]) -> list[list[str]]:
 
 
 def mask_of(imitates: Any, n_class: int, n_aux: int, n_imitated: Any) -> Bool[Array, " logits"]:
-    """Return which logits a student imitates."""
+    """Return which logits a student imitates; raises `UserError` for those that the network does not have."""
     aux, everything = imitated_logits(n_class, n_aux, n_imitated)
+    n_logits = n_class + n_aux
+    has = f"the network has {n_logits} logits, {n_class} of classes and {n_aux} auxiliary ones"
     if isinstance(imitates, Subset):
+        most = len(numbers_of(imitates.of, n_class, n_aux))
+        require(
+            1 <= imitates.size <= most,
+            f"imitates: a subset of {imitates.size} logits of {imitates.of}, but {has}; choose 1 to {most}.",
+        )
         imitates = imitates.of
+    elif not isinstance(imitates, str):
+        numbers = numbers_of(imitates, n_class, n_aux)
+        is_mask = all(isinstance(each, bool) for each in imitates)
+        fits = len(imitates) == n_logits if is_mask else all(0 <= number < n_logits for number in numbers)
+        what = f"a mask of {len(imitates)}" if is_mask else f"the numbers {', '.join(map(str, numbers))}"
+        require(fits, f"imitates: {what}, but {has}; give a mask of all, or numbers from 0 to {n_logits - 1}.")
     if isinstance(imitates, str):
         return {"aux": aux, "classes": everything & ~aux, "all": everything}[imitates]
     if all(isinstance(each, bool) for each in imitates):

@@ -256,6 +256,7 @@ def check(spec: Spec, own: tuple[Any, Any], defaults: tuple[Config, Hyper], conf
             set(teacher.options) <= {*field_names(config.teacher), *field_names(hyper.teacher)},
             f"{name} has options that no teacher has: {', '.join(map(str, teacher.options))}.",
         )
+        _check_optimiser(name, teacher)
         check_training(name, overridden(config.teacher, teacher.options), overridden(hyper.teacher, teacher.options))
     _check_students(spec, defaults, config, hyper)
 
@@ -288,6 +289,7 @@ def _check_students(spec: Spec, defaults: tuple[Config, Hyper], config: Config, 
             f"{where}.fresh is set, but {name} has a mask on inputs that must be there before; leave it out.",
         )
         _check_imitated(name, student)
+        _check_optimiser(name, student)
         if config.every is not None and its_config.inputs != "images":
             steps = steps_of(its_config, its_config.n_inputs)
             require(
@@ -303,6 +305,14 @@ def _check_students(spec: Spec, defaults: tuple[Config, Hyper], config: Config, 
             value == getattr(defaults[number].student, option),
             f"student.{option} is {value}, but every student of this study has its own; leave it out.",
         )
+
+
+def _check_optimiser(name: str, role: Student | Teacher) -> None:
+    numbers = {"learning_rate", "momentum", "weight_decay"} & set(role.options)
+    require(
+        not (numbers and "optimiser" in role.own),
+        f"{name}.{min(numbers, default='')}: {name} has an optimiser of its own, with its own numbers; leave it out.",
+    )
 
 
 def _check_imitated(name: str, student: Student) -> None:

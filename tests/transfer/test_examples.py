@@ -395,6 +395,11 @@ BAD = {
     "samples of nothing": ({"students": {"a": subsim.Student(samples=3)}}, "a.samples is 3, but a.targets is soft"),
     "noise of nothing": ({"students": {"a": subsim.Student(targets="noisy")}}, "a.logit_noise is 0"),
     "nothing imitated": ({"students": {"a": subsim.Student(imitates=[])}}, "a imitates no logits"),
+    "a mask of other logits": ({"students": {"a": subsim.Student(imitates=[True] * 3)}}, "a mask of 3, but"),
+    "logits that are not there": ({"students": {"a": subsim.Student(imitates=[13])}}, "the numbers 13, but"),
+    "a subset of too many": ({"students": {"a": subsim.Student(imitates=subsim.Subset(4))}}, "choose 1 to 3"),
+    "a rate of no use": (
+        {"students": {"a": subsim.Student(optimiser=optax.lion(1e-3), learning_rate=1.0)}}, "a.learning_rate: a has"),
     "unknown logits": ({"students": {"a": subsim.Student(imitates="some")}}, "a imitates 'some'; choose one of"),
     "a state without a network": ({"students": {"a": subsim.Student(state="teacher")}}, "a: a network that goes on"),
     "an unknown group": ({"students": {"a": subsim.Student(frozen="head")}}, "no parameters in 'head'; choose of"),
