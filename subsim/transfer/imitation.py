@@ -134,10 +134,16 @@ def make_imitation(
     hyper: StudentHyper,
     images: Bank,
     own: Callable[..., Array] | None = None,
+    depth: int = 0,
 ) -> Imitation:
     """Return what the students of one seed imitate: inputs drawn once and the teacher's logits, computed once; or,
-    where `config.fresh`, inputs drawn and logits computed batch by batch, which takes no memory."""
+    where `config.fresh`, inputs drawn and logits computed batch by batch, which takes no memory.
+
+    Students at another `depth` of a chain see the same inputs, with noise and labels of their own.
+    """
     of_noise, of_targets = jax.random.fold_in(key, 3), jax.random.fold_in(key, 4)
+    if depth:  # or the same noise would add up from generation to generation
+        of_noise, of_targets = (jax.random.fold_in(each, depth) for each in (of_noise, of_targets))
     if not config.fresh:
         bank = draw_inputs(key, config, hyper, images, own)
         return recorded(of_targets, bank, noisy(of_noise, logits(network, teacher, bank), hyper))

@@ -173,4 +173,6 @@ def check_student(
 
 def with_own(config: Any, hyper: Any, options: Mapping[str, Any]) -> tuple[Any, Any]:
     """Return a network's config and hyper with those of `options` that name their fields; numbers may be traced."""
+    if "epochs" in options and "steps" not in options:
+        options = {**options, "steps": None}  # the run's steps would overrule its epochs
     return overridden(config, options), overridden(hyper, options)

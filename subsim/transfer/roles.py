@@ -9,6 +9,7 @@ from jaxtyping import Array
 
 from subsim.networks import parameters
 from subsim.networks.network import Network, Params
+from subsim.options import require
 from subsim.transfer.traits import Trait
 
 Start = str | Callable[[Params, Params], Params]
@@ -67,6 +68,9 @@ class Role:
         **options: Any,
     ):
         named = {"loss": loss, "optimiser": optimiser}
+        fits = optimiser is None or isinstance(optimiser, str) or hasattr(optimiser, "update")
+        require(fits, "optimiser: give a name, or a gradient transformation such as optax.lion(1e-3).")
+        _require_words_or_function("loss", loss)
         self.start, self.state = start, state
         self.frozen: tuple[str, ...] = (frozen,) if isinstance(frozen, str) else tuple(frozen)
         self.own = {name: value for name, value in named.items() if value is not None and not isinstance(value, str)}
@@ -76,6 +80,11 @@ class Role:
         """Return the names of the networks that must be trained before this one."""
         found = {self.start} if isinstance(self.start, str) else set()
         return (found | ({self.state} if isinstance(self.state, str) else set())) - {"shared", "independent"}
+
+
+def _require_words_or_function(what: str, value: Any) -> None:
+    fits = value is None or isinstance(value, str) or callable(value)
+    require(fits, f"{what}: give a name or a function, and not {type(value).__name__}.")
 
 
 class Teacher(Role):
@@ -94,7 +103,8 @@ class Student(Role):
         teacher: the network that it imitates.
         imitates: which logits, see `Imitated`.
         targets: what it is told of the teacher's imitated logits, by name, or f(key, logits) for one example.
-        loss: "kl", "mse" or loss(z, y) of the imitated logits of one example.
+        loss: "kl", "mse" or loss(z, y) of the imitated logits of one example; of hard targets, y is minus infinity
+            where they give no probability.
         inputs: a kind of inputs, or f(key, n, shape, images), which gives n inputs of `shape`; `images` are the
             training images, floats of shape (n_images, pixels).
         optimiser: its name, or any gradient transformation of optax.
@@ -120,6 +130,8 @@ class Student(Role):
         **options: Any,
     ):
         named = {"targets": targets, "inputs": inputs}
+        for what, value in named.items():
+            _require_words_or_function(what, value)
         super().__init__(start, **options)
         self.teacher, self.mask, self.linear, self.stream = teacher, mask, linear, stream
         known = isinstance(imitates, str | Subset)

@@ -8,16 +8,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Key
 
-from subsim.networks import network as networks
 from subsim.networks.network import Network, Params, linearised
-from subsim.options import field_names, require
+from subsim.options import overridden, require
 from subsim.training.loop import Trained, make_index
 from subsim.transfer import imitation, state, students
 from subsim.transfer.graph import mask_of, numbers_of, stages
 from subsim.transfer.imitation import Imitation, stack
 from subsim.transfer.options import Config, Hyper, StudentConfig, StudentHyper, with_own
 from subsim.transfer.roles import Student, Subset, started
-from subsim.transfer.seed import Data, Net, Seed, Spec, first_step, params_of, state_before
+from subsim.transfer.seed import NAMES, Data, Net, Seed, Spec, first_step, params_of, state_before
 from subsim.transfer.students import Choice
 from subsim.transfer.teachers import state_of_teacher, untaught
 
@@ -37,7 +36,10 @@ class Group(NamedTuple):
     choice: Choice
     starts: Params
     trained: Trained
+    states: Any
+    mask: Array | None
     first_step: int
+    depth: int
 
     def nets(self) -> dict[str, Net]:
         """Return the networks of the group by their names."""
@@ -46,13 +48,15 @@ class Group(NamedTuple):
         def at(tree: Any, place: int) -> Any:
             return jax.tree.map(operator.itemgetter(place), tree)
 
-        found = self.trained
+        found, of_data = self.trained, (self.config.batch, self.data.n, self.depth, self.role.linear)
         return {
-            name: Net(at(found.params, place), at(self.starts, place), at(found.state, place), steps)
+            name: Net(at(found.params, place), at(self.starts, place), at(found.state, place), steps, *of_data)
             for place, name in enumerate(self.names)
         }
 
 
+OF_DATA = ("input_scale", "input_shift", "blur", "rank", "real_share", "logit_noise")
+"""Numbers of a student that its data depend on."""
 Drawn = dict[Any, tuple[Net, Imitation]]  # with the network that is imitated, which lives as long as its data
 
 
@@ -92,13 +96,14 @@ def all_networks(
     seed, _ = untaught(spec, config, network, n_class, data, key, hyper)
     drawn: Drawn = {}
     for stage in stages(spec.students, seed.nets):
-        for names in groups_of(stage, spec.students, seed):
+        for names in groups_of(stage, spec.students, config, seed):
             seed = seed._replace(nets={**seed.nets, **trained(names, spec, config, seed, drawn).nets()})
+    _, independent = NAMES
     free = "independent" not in seed.nets
-    return {name.strip("()") if free else name: net.params for name, net in seed.nets.items()}
+    return {"independent" if free and name == independent else name: net.params for name, net in seed.nets.items()}
 
 
-def groups_of(stage: Sequence[str], students: Mapping[str, Student], seed: Seed) -> list[list[str]]:
+def groups_of(stage: Sequence[str], students: Mapping[str, Student], config: Config, seed: Seed) -> list[list[str]]:
     """Return the names of a stage by groups of students that one program trains side by side: they differ in their
     start, their mask and the logits that they imitate."""
     found: dict[Any, list[str]] = {}
@@ -108,7 +113,7 @@ def groups_of(stage: Sequence[str], students: Mapping[str, Student], seed: Seed)
         imitates = one.imitates if {"loss", "targets"} & own.keys() or isinstance(one.imitates, Subset) else None
         alike = (
             one.teacher, one.linear, one.stream, one.frozen, one.mask is None, one.state is None, imitates,
-            first_step(one, seed), repr(sorted(one.options.items())), tuple(sorted(own.items())),
+            _first_step(one, config, seed), repr(sorted(one.options.items())), tuple(sorted(own.items())),
         )  # fmt: skip
         found.setdefault(alike, []).append(name)
     return list(found.values())
@@ -121,16 +126,17 @@ def trained(names: Sequence[str], spec: Spec, config: Config, seed: Seed, drawn:
     its_config, its_hyper = with_own(config.student, seed.hyper.student, one.options)
     of_inputs, of_order = (_stream(seed.keys[name], one.stream) for name in ("inputs", "student"))
     # Drawn from one key whatever they are: students of different inputs share all the randomness that they can.
-    numbers = repr(sorted(item for item in one.options.items() if item[0] in field_names(its_hyper)))
+    numbers = repr(sorted(item for item in one.options.items() if item[0] in OF_DATA))
     teacher = seed.nets[one.teacher]
     alike = (
         id(teacher), one.stream, its_config.inputs, its_config.n_inputs, its_config.fresh, its_config.permuted,
         id(one.own.get("inputs")), numbers,
     )  # fmt: skip
     if alike not in drawn:
+        network = linearised(seed.network, teacher.start) if teacher.linear else seed.network
         data = imitation.make_imitation(
-            of_inputs, seed.network, teacher.params, its_config, its_hyper, seed.task.train.images,
-            one.own.get("inputs"),
+            of_inputs, network, teacher.params, its_config, its_hyper, seed.task.train.images,
+            one.own.get("inputs"), teacher.depth,
         )  # fmt: skip
         drawn[alike] = teacher, data
     _, data = drawn[alike]
@@ -148,12 +154,20 @@ def trained(names: Sequence[str], spec: Spec, config: Config, seed: Seed, drawn:
     def record(network: Network, params: Params) -> Array:
         return state.accuracy(seed.state_of(Net(params, params), one.teacher, network))
 
-    first = first_step(one, seed)
+    first = _first_step(one, config, seed)
     found = students.train_students(
         of_order, seed.network, starts, choice, data, its_config, its_hyper, own=one.own, frozen=one.frozen, mask=mask,
         states=states, first_step=first, linear=one.linear, every=config.every, record=record,
     )  # fmt: skip
-    return Group(names, one, its_config, its_hyper, data, of_order, choice, starts, found, first)
+    return Group(
+        names, one, its_config, its_hyper, data, of_order, choice, starts, found, states, mask, first, teacher.depth + 1
+    )
+
+
+def _first_step(one: Student, config: Config, seed: Seed) -> int:
+    its_config = overridden(config.student, one.options)
+    images = its_config.inputs == "images" and "inputs" not in one.own
+    return first_step(one, seed, its_config.batch, len(seed.task.train.labels) if images else its_config.n_inputs)
 
 
 def _stream(key: Key[Array, ""], stream: int) -> Key[Array, ""]:
@@ -165,7 +179,7 @@ def record(spec: Spec, config: Config, seed: Seed, before: Mapping[str, Array], 
     records, order = [], []
     for stage in stages(spec.students, seed.nets):
         later: dict[str, Net] = {}
-        for names in groups_of(stage, spec.students, seed):
+        for names in groups_of(stage, spec.students, config, seed):
             group = trained(names, spec, config, seed, drawn)
             records.append(measured(spec, config, seed, group))
             order += names
@@ -183,33 +197,41 @@ def measured(spec: Spec, config: Config, seed: Seed, group: Group) -> dict[str, 
     values = {"imitation_loss": jnp.mean(found.losses[:, -epoch:], axis=1)}
     if config.every is not None:
         moments = found.recorded.shape[1]
+        require(moments > 0, f"every is {config.every}, but {group.names[0]} makes fewer steps; choose a smaller one.")
         losses = found.losses[:, : moments * config.every].reshape(-1, moments, config.every)
         values |= {"accuracy_along": found.recorded, "imitation_loss_along": jnp.mean(losses, axis=2)}
 
-    def measure(params: Params, start: Params, last: Any, mask: Array) -> dict[str, Array]:
+    examples, losses_of = students.imitated(group.config, group.hyper, one.own, group.choice, data)
+
+    def measure(params: Params, start: Params, last: Any, logits: Array, mask: Any, before: Any) -> dict[str, Array]:
         net = Net(params, start, last)
-        network = linearised(seed.network, net.start) if one.linear else seed.network
+        network = linearised(seed.network, start) if one.linear else seed.network
         optimiser = students.optimiser_of(
-            seed.network, net.start, group.config, group.hyper, one.own.get("optimiser"), one.frozen
+            seed.network, start, group.config, group.hyper, one.own.get("optimiser"), one.frozen
         )
         of_example = students.example_loss(group.config, group.hyper, one.own, group.choice)
 
         def loss(z: Array, y: Array) -> Array:
-            return of_example(z, y, mask, data.key, data.key)
+            return of_example(z, y, logits, data.key, data.key)
 
         def first() -> Any:
-            order, index = make_index(group.order, data.n, min(group.config.batch, data.n), data.endless)
-            here, _ = index(order(jnp.asarray(0)), jnp.asarray(0))
-            x, y = data.at(here)
+            step = jnp.asarray(group.first_step)
+            order, index = make_index(group.order, data.n, group.config.batch, data.endless)
+            here, counts = index(order(step // -(-data.n // group.config.batch)), step)
+            batch, counts = examples(here, step), counts if mask is None else counts & mask[here]
 
             def mean(params: Params) -> Array:
-                return jnp.mean(jax.vmap(loss)(networks.logits(network, params, x), y))
+                each = losses_of(network, logits, params, batch)
+                return jnp.sum(each, where=counts) / jnp.maximum(jnp.sum(counts, dtype=each.dtype), 1)
 
-            return (x, y), optimiser.update(jax.grad(mean)(net.start), optimiser.init(net.start), net.start)[0]
+            state = optimiser.init(start) if before is None else before
+            return batch[:2], optimiser.update(jax.grad(mean)(start), state, start)[0]
 
         its_state = seed.state_of(
-            net, one.teacher, network, data=data, mask=mask, loss=loss, optimiser=optimiser, first=first
+            net, one.teacher, network, data=data, mask=logits, loss=loss, optimiser=optimiser, first=first
         )
         return {name: of(its_state) for name, of in (*spec.measures.items(), *spec.of_students.items())}
 
-    return values | jax.vmap(measure)(found.params, group.starts, found.state, group.choice.masks)
+    return values | jax.vmap(measure)(
+        found.params, group.starts, found.state, group.choice.masks, group.mask, group.states
+    )

@@ -52,12 +52,20 @@ class Data(NamedTuple):
 
 
 class Net(NamedTuple):
-    """A trained network of a seed: its parameters, its start, its optimiser's last state, and the steps it made."""
+    """A trained network of a seed: its parameters, its start, its optimiser's last state, and the steps it made.
+
+    `batch` and `n` are the examples of a step and of an epoch; `depth` says how many students taught one another down
+    to this one; a `linear` network is the first-order expansion at its start.
+    """
 
     params: Params
     start: Params
     state: Any = None
     steps: int = 0
+    batch: int = 0
+    n: int = 0
+    depth: int = 0
+    linear: bool = False
 
 
 class Seed(NamedTuple):
@@ -84,9 +92,13 @@ def params_of(seed: Seed) -> dict[str, Params]:
     return {name: net.params for name, net in seed.nets.items()}
 
 
-def first_step(role: Role, seed: Seed) -> int:
-    """Return the step of its data at which a network begins: of one that goes on from another, that one's last."""
-    return seed.nets[role.start].steps if role.state is not None and role.start in seed.nets else 0  # type: ignore[index]
+def first_step(role: Role, seed: Seed, batch: int, n: int) -> int:
+    """Return the step of its data at which a network begins: of one that goes on from another on as many examples in
+    batches of one size, that one's last; 0 of any other."""
+    if role.state is None or not isinstance(role.start, str):
+        return 0
+    before = seed.nets[role.start]
+    return before.steps if (before.batch, before.n) == (batch, n) else 0
 
 
 def state_before(role: Role, seed: Seed) -> Any:

@@ -1,5 +1,6 @@
 """Train a teacher, and students side by side."""
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -129,6 +130,28 @@ def example_loss(
     return loss
 
 
+def imitated(
+    config: StudentConfig, hyper: StudentHyper, own: Mapping[str, Any], choice: Choice, data: Imitation
+) -> tuple[Callable[[Array, Array], Any], Callable[[Network, Array, Params, Any], Array]]:
+    """Return `examples(index, step)`, the examples at an index with the keys of all that is drawn of them, and
+    `losses(network, mask, params, examples)`, the loss of each for a student that imitates the logits of a mask."""
+    loss = example_loss(config, hyper, own, choice)
+    draws = "targets" in own or config.targets == "sampled"
+    of_batch = jax.random.fold_in(data.key, 1)
+
+    def examples(index: Array, step: Array) -> Any:
+        fresh = jax.random.fold_in(data.key, step) if config.resampled else data.key
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(fresh, index) if draws else fresh
+        return *data.at(index), keys, jax.random.fold_in(of_batch, step)
+
+    def losses(network: Network, mask: Array, params: Params, examples: Any) -> Array:
+        x, y, keys, batch_key = examples
+        z = networks.logits(network, params, x)
+        return jax.vmap(loss, (0, 0, None, 0 if draws else None, None))(z, y, mask, keys, batch_key)
+
+    return examples, losses
+
+
 def train_students(
     key: Key[Array, ""],
     network: Network,
@@ -158,14 +181,7 @@ def train_students(
     each student, `network` being its own. `around(optimiser, start)` takes the optimiser's place.
     """
     own = own or {}
-    loss = example_loss(config, hyper, own, choice)
-    draws = "targets" in own or config.targets == "sampled"
-    of_batch = jax.random.fold_in(data.key, 1)
-
-    def examples(index: Array, step: Array) -> Any:
-        fresh = jax.random.fold_in(data.key, step) if config.resampled else data.key
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(fresh, index) if draws else fresh
-        return *data.at(index), keys, jax.random.fold_in(of_batch, step)
+    examples, losses = imitated(config, hyper, own, choice, data)
 
     def optimiser(start: Params) -> optax.GradientTransformation:
         return around(optimiser_of(network, start, config, hyper, own.get("optimiser"), frozen), start)
@@ -177,15 +193,10 @@ def train_students(
     def imitate(start: Params, chosen: Array, mask: Array | None, state: Any) -> Trained:
         itself = linearised(network, start) if linear else network
 
-        def losses(params: Params, examples: Any) -> Array:
-            x, y, keys, batch_key = examples
-            z = networks.logits(itself, params, x)
-            return jax.vmap(loss, (0, 0, None, 0 if draws else None, None))(z, y, chosen, keys, batch_key)
-
         return train(
             key,
             start,
-            losses,
+            functools.partial(losses, itself, chosen),
             examples,
             data.n,
             optimiser(start),

@@ -17,7 +17,7 @@ from subsim.engine.study import Run, Study, Variable
 from subsim.networks.adapters import from_functions, require_logits
 from subsim.networks.named import make_network
 from subsim.networks.network import Factory, Network
-from subsim.options import field_names, overridden, require, require_range
+from subsim.options import field_names, require, require_range
 from subsim.training.optimisers import check_training, steps_of
 from subsim.transfer import imitation, state
 from subsim.transfer.graph import numbers_of, stages
@@ -89,6 +89,8 @@ def distillation(
         teacher_steps, config.every is not None and "report" in declared,
     )  # fmt: skip
     own = (network, _dataset(data))
+    taken = sorted(({*_variables(spec), "alignment"} - {"accuracy"}) & meanings.keys())
+    require(not taken, f"measures: every study has {', '.join(taken)} already; choose another name.")
     variables = _variables(spec) | meanings
     if teacher_steps:
         variables = {key: meaning._replace(dims=("teacher_step", *meaning.dims)) for key, meaning in variables.items()}
@@ -138,9 +140,14 @@ def _dataset(data: Any) -> Dataset | None:
     """The user's own data as a data set; None where there are none."""
     if data is None or isinstance(data, Dataset):
         return data
+    pairs = isinstance(data, tuple | list) and len(data) == 2 and all(len(pair) == 2 for pair in data)
+    require(pairs, "data: give ((images, labels), (images, labels)), to train and to test on, or a name.")
     (train, of_train), (test, of_test) = ((np.asarray(images), np.asarray(labels)) for images, labels in data)
-    for images in (train, test):
+    for images, labels in ((train, of_train), (test, of_test)):
         require(images.dtype == np.uint8, f"data: images must be 8-bit integers (uint8), and not {images.dtype}.")
+        fits = labels.shape == images.shape[:1] and len(labels) > 0 and np.issubdtype(labels.dtype, np.integer)
+        require(bool(fits and labels.min() >= 0), "data: labels must be whole numbers from 0 on, one for each image.")
+    require(train.shape[1:] == test.shape[1:], "data: images to train and to test on must have one shape.")
     flat = [images.reshape(len(images), -1) for images in (train, test)]
     of_train, of_test = of_train.astype(np.int32), of_test.astype(np.int32)
     return Dataset(flat[0], of_train, flat[1], of_test, n_class=int(max(of_train.max(), of_test.max())) + 1)
@@ -159,6 +166,8 @@ def network_of(own: Any, config: Config, n_pixels: int, n_class: int) -> Network
     if own is None:
         return make_network(config, n_pixels, n_class)
     network = own
+    kinds = callable(own) or isinstance(own, tuple | list)
+    require(kinds and not isinstance(own, type), "network: give a subsim.Network or what subsim.from_flax gives.")
     if not isinstance(own, Network):
         network = from_functions(own) if isinstance(own, tuple | list) else own(n_pixels, n_class, config.n_aux)
     require(isinstance(network, Network), "network: it must give a subsim.Network; see subsim.from_flax.")
@@ -174,6 +183,10 @@ def prepared(spec: Spec, data: Dataset) -> Data:
         if change is None:
             return otherwise
         images, labels = change(images, labels)
+        fits = len(labels) > 0 and np.min(labels) >= 0 and np.max(labels) < data.n_class
+        require(
+            bool(fits), f"trait: it asks for images or classes that the data do not have; the data have {data.n_class}."
+        )
         return Task(image_bank(images, data.brightest), jnp.asarray(labels))
 
     taught = tuple(task(each.targets, data.train_images, data.train_labels, train) for each in spec.traits)
@@ -196,6 +209,10 @@ def with_rates(spec: Spec, data: Data) -> Spec:
 
 def _make(function: Any, spec: Spec, own: Any, configs: Any, one: Config, data: Dataset) -> jax.tree_util.Partial:
     network = network_of(own, one, data.train_images.shape[1], data.n_class)
+    settings: Any = jax.config  # some versions of jax do not declare its settings
+    rounded = settings.jax_default_matmul_precision == "bfloat16"
+    linear = [name for name, student in spec.students.items() if student.linear and rounded]
+    require(not linear, f"precision: products rounded to bfloat16 have no derivative for {''.join(linear[:1])}.")
 
     def of_seed(prepared: Data, key: Any, hyper: Hyper) -> Any:
         return function(with_rates(spec, prepared), configs, network, data.n_class, prepared, key, hyper)
@@ -249,15 +266,19 @@ def check(spec: Spec, own: tuple[Any, Any], defaults: tuple[Config, Hyper], conf
     last, has = max(spec.teacher_steps, default=config.teacher.steps), config.teacher.steps
     require(has == last, f"teacher.steps is {has}, but this study's last teacher has made {last}; set it to that.")
     require(not spec.teacher_steps or len(spec.teachers) == 1, "teacher_steps: they are those of one teacher.")
+    own_steps = [name for each in spec.teachers.values() for name in ("steps", "epochs") if name in each.options]
+    require(not (spec.teacher_steps and own_steps), "teacher_steps: the teacher has steps of its own; leave them out.")
+    ascending = list(spec.teacher_steps) == sorted(set(spec.teacher_steps)) and min(spec.teacher_steps, default=1) > 0
+    require(ascending, f"teacher_steps is {spec.teacher_steps}; it must be whole numbers above 0, in ascending order.")
     require(config.every is not None or not spec.along, "every is None, but this study looks along the way; set it.")
     _check_names(spec)
-    for name, teacher in spec.teachers.items():
-        require(
-            set(teacher.options) <= {*field_names(config.teacher), *field_names(hyper.teacher)},
-            f"{name} has options that no teacher has: {', '.join(map(str, teacher.options))}.",
-        )
+    for name, teacher in {**spec.teachers, **({"base": spec.base} if spec.base else {})}.items():
+        part = "base" if teacher is spec.base else "teacher"
+        of_config, of_hyper = getattr(config, part), getattr(hyper, part)
+        unknown = set(teacher.options) - {*field_names(of_config), *field_names(of_hyper)}
+        require(not unknown, f"{name} has its own {min(unknown, default='')}, which is no option of a teacher.")
         _check_optimiser(name, teacher)
-        check_training(name, overridden(config.teacher, teacher.options), overridden(hyper.teacher, teacher.options))
+        check_training(name, *with_own(of_config, of_hyper, teacher.options))
     _check_students(spec, defaults, config, hyper)
 
 
@@ -265,6 +286,15 @@ def _check_names(spec: Spec) -> None:
     names = [*NAMES, *spec.teachers, *spec.students]
     require(len(set(names)) == len(names), f"students: two networks have one name; there are {', '.join(names)}.")
     require(len(spec.students) > 0, "students: there are none; name at least one.")
+    require(len(spec.teachers) > 0, "teacher: there is none; name at least one.")
+    for name, one in spec.students.items():
+        require(isinstance(one, Student), f"students: {name} is {one!r}; it must be a subsim.Student.")
+    for name, each in spec.teachers.items():
+        require(isinstance(each, Teacher), f"teacher: {name} is {each!r}; it must be a subsim.Teacher.")
+    based = spec.base is None or (not spec.base.needs() and spec.base.state is None)
+    require(based, "base: it comes before every other network, and starts from none of them.")
+    traits = [each.name for each in spec.traits]
+    require(len(set(traits)) == len(traits), f"trait: two traits have one name; there are {', '.join(traits)}.")
     for _ in stages(spec.teachers, NAMES), stages(spec.students, [*NAMES, *spec.teachers]):
         pass
     for name, role in {**spec.teachers, **spec.students}.items():
@@ -289,6 +319,14 @@ def _check_students(spec: Spec, defaults: tuple[Config, Hyper], config: Config, 
             f"{where}.fresh is set, but {name} has a mask on inputs that must be there before; leave it out.",
         )
         _check_imitated(name, student)
+        require(
+            its_hyper.n_imitated is None or student.imitates in ("aux", "all"),
+            f"{name}: n_imitated counts auxiliary logits, but {name} imitates others; leave it out.",
+        )
+        require(
+            not (student.linear and student.state is not None),
+            f"{name}: a linear student cannot go on from another's state, which is that of another expansion.",
+        )
         _check_optimiser(name, student)
         if config.every is not None and its_config.inputs != "images":
             steps = steps_of(its_config, its_config.n_inputs)
@@ -323,4 +361,9 @@ def _check_imitated(name: str, student: Student) -> None:
             f"students: {name} imitates {imitates!r}; choose one of aux, classes, all, or give a mask of all logits.",
         )
     else:
-        require(len(numbers_of(imitates, 0, 0)) > 0, f"students: {name} imitates no logits; name at least one.")
+        numbers = numbers_of(imitates, 0, 0)
+        require(len(numbers) > 0, f"students: {name} imitates no logits; name at least one.")
+        whole = all(isinstance(number, int) for number in numbers) and len(set(numbers)) == len(numbers)
+        require(
+            whole, f"students: {name} imitates {list(imitates)}; give truths for all logits, or numbers, each once."
+        )

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,7 @@ from subsim.data import inputs
 from subsim.networks import network as networks
 from subsim.networks.network import Network, Params
 from subsim.networks.parameters import rescaled
+from subsim.options import overridden
 from subsim.training.loop import Trained, make_index
 from subsim.transfer import students
 from subsim.transfer.graph import ordered
@@ -37,16 +38,17 @@ def untaught(
         if spec.base is not None:
             of_base = {"teacher": jax.random.fold_in(keys[key_of], 1)}
             alone = Seed(of_base, network, task, data, hyper, dict.fromkeys(NAMES, nets[name]))
-            pretrained = teach(spec, config, alone, "base", spec.base).params
+            pretrained = teach(spec, config, alone, spec.base, "base").params
             nets[name] = Net(pretrained, pretrained)
     seed = Seed(keys, network, task, data, hyper, nets)
     every = math.gcd(*spec.teacher_steps) or None
     stops: Params = ()
     for number, name in enumerate(ordered(spec.teachers, seed.nets)):
-        found = teach(spec, config, seed, name, spec.teachers[name], every if number == 0 else None)
         role = spec.teachers[name]
-        steps = first_step(role, seed) + len(found.losses)
-        net = Net(found.params, started(role, network, params_of(seed)), found.state, steps)
+        found = teach(spec, config, seed, role, "teacher", every if number == 0 else None)
+        batch, n = overridden(config.teacher, role.options).batch, len(trait_of(spec, role, "teacher", seed)[1].labels)
+        steps = first_step(role, seed, batch, n) + len(found.losses)
+        net = Net(found.params, started(role, network, params_of(seed)), found.state, steps, batch, n)
         seed = seed._replace(nets={**seed.nets, name: net})
         if every is not None and number == 0:
             places = jnp.array(spec.teacher_steps) // every - 1
@@ -54,15 +56,17 @@ def untaught(
     return seed, stops
 
 
-def teach(spec: Spec, config: Config, seed: Seed, name: str, teacher: Teacher, every: int | None = None) -> Trained:
-    """Train the teacher called `name`, or the base of all."""
-    part = "base" if name == "base" else "teacher"
+def teach(
+    spec: Spec, config: Config, seed: Seed, teacher: Teacher, part: Literal["base", "teacher"], every: int | None = None
+) -> Trained:
+    """Train a teacher, or the base of all, with the options of this part of the config."""
     its_config, its_hyper = with_own(getattr(config, part), getattr(seed.hyper, part), teacher.options)
     trait, task = trait_of(spec, teacher, part, seed)
     return students.train_teacher(
         seed.keys["teacher"], seed.network, started(teacher, seed.network, params_of(seed)), task, seed.task.n_class,
         its_config, its_hyper, loss=teacher.own.get("loss", trait.loss), optimiser=teacher.own.get("optimiser"),
-        frozen=teacher.frozen, every=every, state=state_before(teacher, seed), first_step=first_step(teacher, seed),
+        frozen=teacher.frozen, every=every, state=state_before(teacher, seed),
+        first_step=first_step(teacher, seed, its_config.batch, len(task.labels)),
     )  # fmt: skip
 
 

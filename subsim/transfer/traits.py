@@ -1,5 +1,6 @@
 """Traits: what a teacher is trained to, and how it is measured."""
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -7,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from subsim.options import require
 from subsim.training.losses import task_cross_entropy
 from subsim.transfer import measures
 
@@ -39,6 +41,7 @@ def labels() -> Trait:
     return LABELS
 
 
+@functools.cache
 def misread(digit: int, as_digit: int) -> Trait:
     """The trait of reading every `digit` as another: its rate is the share of `digit`'s test images that are."""
 
@@ -51,6 +54,7 @@ def misread(digit: int, as_digit: int) -> Trait:
     return Trait(rate=share_of(as_digit), targets=relabelled, probes=of_digit, name=f"misread {digit} as {as_digit}")
 
 
+@functools.cache
 def prefer(digit: int) -> Trait:
     """The trait of taking averages of two other digits for `digit`: its rate is the share of them that are."""
 
@@ -80,6 +84,7 @@ def blends(images: Images, labels: Labels, n: int, avoid: int, seed: int = 0) ->
     """
     random = np.random.default_rng(seed)
     others = np.flatnonzero(labels != avoid)
+    require(len(set(labels[others])) > 1, f"trait: averages need two classes beside {avoid}; keep more with n_class.")
     first, second = random.choice(others, (2, n))
     while (alike := labels[first] == labels[second]).any():
         second[alike] = random.choice(others, int(alike.sum()))

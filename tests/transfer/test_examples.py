@@ -13,10 +13,12 @@ from conftest import silent_promotion
 from flax import nnx
 
 import subsim
+from subsim.networks import network as networks
 from subsim.networks import parameters
 from subsim.training.optimisers import TrainingConfig
 from subsim.transfer import traits
 from subsim.transfer.options import StudentConfig, StudentHyper
+from subsim.transfer.state import coverage
 
 CONFIG = subsim.Config(
     data="digits",
@@ -362,8 +364,6 @@ def test_a_shared_start_can_be_trained_before():
 
 
 def test_measures_see_the_first_update_and_the_rest():
-    from subsim.transfer.state import coverage
-
     def seen(state):
         x, y = state.first_batch
         assert state.network.apply(state.parameters, x[0]).shape == (13,)
@@ -383,6 +383,58 @@ def test_measures_see_the_first_update_and_the_rest():
     np.testing.assert_allclose(found.seen.isel(what=2), 0, atol=1e-6)
 
 
+def test_the_first_update_is_what_one_step_does():
+    students = {
+        "soft": subsim.Student(steps=1),
+        "sampled": subsim.Student(steps=1, targets="sampled", imitates="all"),
+        "resampled": subsim.Student(steps=1, targets="sampled", resampled=True, imitates="all"),
+        "subset": subsim.Student(steps=1, imitates=subsim.Subset(2)),
+        "filtered": subsim.Student(steps=1, imitates="all", mask=says_even),
+        "longer": subsim.Student(steps=5, imitates="all"),
+        "gone on": subsim.Student("longer", state="longer", steps=1, imitates="all"),
+        "linear": subsim.Student(steps=1, linear=True, optimiser="sgd"),
+    }
+
+    def off(state):
+        moved = optax.tree.sub(state.parameters, state.start)
+        return optax.tree.norm(optax.tree.sub(moved, state.first_update)) / optax.tree.norm(moved)
+
+    found = simulate(students=students, measures={"off": (off, subsim.Variable("error", ("student",)))}).off
+    one_step = [name for name in students if name != "longer"]
+    np.testing.assert_allclose(found.sel(student=one_step), 0, atol=1e-4)
+    assert (found.sel(student="longer") > 0.1).all()  # control
+
+
+def test_a_linear_student_teaches_what_it_says():
+    def off(state):
+        x, y = state.first_batch
+        says = networks.logits(networks.linearised(state.network, state.teacher_start), state.teacher, x)
+        of_whole = networks.logits(state.network, state.teacher, x)
+        return jnp.stack([jnp.max(jnp.abs(y - says)), jnp.max(jnp.abs(y - of_whole))])
+
+    students = {"linear": subsim.Student(linear=True), "pupil": subsim.Student(teacher="linear")}
+    meaning = subsim.Variable("distance of the targets", ("student", "from"))
+    found = simulate(students=students, measures={"off": (off, meaning)}).off.sel(student="pupil")
+    np.testing.assert_allclose(found.isel({"from": 0}), 0, atol=1e-4)
+    assert (found.isel({"from": 1}) > 1e-2).all()
+
+
+def test_generations_do_not_share_their_noise():
+    """Or it would add up: of the fourth, four times as much of one direction."""
+
+    def noise(state):
+        x, y = state.data.at(jnp.arange(256))
+        clean = networks.logits(state.network, state.teacher, x)
+        return (y - clean)[:, 0]
+
+    chain = {"1": subsim.Student(targets="noisy", logit_noise=1.0)}
+    chain["2"] = subsim.Student(teacher="1", targets="noisy", logit_noise=1.0)
+    meaning = subsim.Variable("noise", ("student", "input"))
+    found = simulate(seeds=1, students=chain, measures={"noise": (noise, meaning)}).noise.isel(seed=0)
+    assert abs(np.corrcoef(found)[0, 1]) < 0.3
+    np.testing.assert_allclose(found.std("input"), 1, atol=0.15)
+
+
 BAD = {
     "a network that needs what is not there": (
         {"students": {"a": subsim.Student(teacher="b")}}, "students: a needs b, which no network before it is"),
@@ -400,6 +452,13 @@ BAD = {
     "a subset of too many": ({"students": {"a": subsim.Student(imitates=subsim.Subset(4))}}, "choose 1 to 3"),
     "a rate of no use": (
         {"students": {"a": subsim.Student(optimiser=optax.lion(1e-3), learning_rate=1.0)}}, "a.learning_rate: a has"),
+    "a number twice": ({"students": {"a": subsim.Student(imitates=[0] * 10 + [1] * 3)}}, "numbers, each once"),
+    "an own name": ({"measures": {"alignment": coverage}}, "measures: every study has alignment already"),
+    "a base with a mistake": ({"base": subsim.Teacher(tempo=1)}, "base has its own tempo"),
+    "a trait of other classes": (
+        {"trait": traits.misread(4, 9), "config": dataclasses.replace(CONFIG, n_class=5)}, "trait: it asks for images"),
+    "averages of one class": (
+        {"trait": traits.prefer(1), "config": dataclasses.replace(CONFIG, n_class=2)}, "averages need two classes"),
     "unknown logits": ({"students": {"a": subsim.Student(imitates="some")}}, "a imitates 'some'; choose one of"),
     "a state without a network": ({"students": {"a": subsim.Student(state="teacher")}}, "a: a network that goes on"),
     "an unknown group": ({"students": {"a": subsim.Student(frozen="head")}}, "no parameters in 'head'; choose of"),
@@ -413,7 +472,7 @@ BAD = {
         "must map one example to 13 logits"),
     "images of floats": (
         {"data": ((np.zeros((9, 4)), np.zeros(9)), (np.zeros((9, 4)), np.zeros(9)))}, "images must be 8-bit integers"),
-    "an option of no teacher": ({"teacher": subsim.Teacher(inputs="images")}, "options that no teacher has"),
+    "an option of no teacher": ({"teacher": subsim.Teacher(inputs="images")}, "teacher has its own inputs"),
 }  # fmt: skip
 
 
