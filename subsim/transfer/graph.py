@@ -24,7 +24,7 @@ def stages(roles: Mapping[str, Role], known: Iterable[str]) -> list[list[str]]:
         if not stage:
             name = left[0]
             missing = ", ".join(sorted(roles[name].needs() - known))
-            require(False, f"students: {name} needs {missing}, which no network before it is; name one of the run.")
+            require(False, f"{name} needs {missing}, which no network before it is; name one of the run.")
         found.append(stage)
         known |= set(stage)
         left = [name for name in left if name not in stage]

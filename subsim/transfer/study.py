@@ -17,19 +17,16 @@ from subsim.engine.study import Run, Study, Variable
 from subsim.networks.adapters import from_functions, require_logits
 from subsim.networks.named import make_network
 from subsim.networks.network import Factory, Network
-from subsim.options import field_names, require, require_range
-from subsim.training.optimisers import check_training, steps_of
+from subsim.options import require
 from subsim.transfer import imitation, state
-from subsim.transfer.graph import numbers_of, stages
+from subsim.transfer.checks import check
 from subsim.transfer.imitation import Task
-from subsim.transfer.options import Config, Hyper, check_student, with_own
-from subsim.transfer.roles import FIGURE_10, Student, Subset, Teacher
+from subsim.transfer.options import Config, Hyper
+from subsim.transfer.roles import FIGURE_10, Student, Teacher
 from subsim.transfer.run import all_networks, run
-from subsim.transfer.seed import NAMES, Data, Spec
+from subsim.transfer.seed import Data, Spec
 from subsim.transfer.state import Measure
 from subsim.transfer.traits import LABELS, Trait
-
-_NETWORK_OPTIONS = ("network", "widths", "init", "activation", "layer_norm")
 
 
 def distillation(
@@ -244,126 +241,3 @@ def rebuild(own: Any, config: Config, data: Dataset, networks: Mapping[str, Any]
     """Return networks as the user's own modules; parameters where the user gave functions."""
     network = network_of(own, config, data.train_images.shape[1], data.n_class)
     return {name: network.rebuild(params) if network.rebuild else params for name, params in networks.items()}
-
-
-def check(spec: Spec, own: tuple[Any, Any], defaults: tuple[Config, Hyper], config: Config, hyper: Hyper) -> None:
-    """Raise `UserError` for options that contradict each other, or that would silently do nothing.
-
-    `defaults` are the study's own config and hyper.
-    """
-    require_range(hyper, "init_scale", above=0)
-    check_training("teacher", config.teacher, hyper.teacher)
-    check_training("base", config.base, hyper.base)
-    default, of_default = defaults
-    require(
-        spec.base is not None or (config.base == default.base and hyper.base == of_default.base),
-        "base: this study's shared start is not trained; leave its options out.",
-    )
-    if own[0] is not None:
-        changed = [option for option in _NETWORK_OPTIONS if getattr(config, option) != getattr(default, option)]
-        require(not changed, f"{''.join(changed[:1])}: this study has a network of its own; leave the option out.")
-    require(own[1] is None or config.data == default.data, "data: this study has data of its own; leave it out.")
-    last, has = max(spec.teacher_steps, default=config.teacher.steps), config.teacher.steps
-    require(has == last, f"teacher.steps is {has}, but this study's last teacher has made {last}; set it to that.")
-    require(not spec.teacher_steps or len(spec.teachers) == 1, "teacher_steps: they are those of one teacher.")
-    own_steps = [name for each in spec.teachers.values() for name in ("steps", "epochs") if name in each.options]
-    require(not (spec.teacher_steps and own_steps), "teacher_steps: the teacher has steps of its own; leave them out.")
-    ascending = list(spec.teacher_steps) == sorted(set(spec.teacher_steps)) and min(spec.teacher_steps, default=1) > 0
-    require(ascending, f"teacher_steps is {spec.teacher_steps}; it must be whole numbers above 0, in ascending order.")
-    require(config.every is not None or not spec.along, "every is None, but this study looks along the way; set it.")
-    _check_names(spec)
-    for name, teacher in {**spec.teachers, **({"base": spec.base} if spec.base else {})}.items():
-        part = "base" if teacher is spec.base else "teacher"
-        of_config, of_hyper = getattr(config, part), getattr(hyper, part)
-        unknown = set(teacher.options) - {*field_names(of_config), *field_names(of_hyper)}
-        require(not unknown, f"{name} has its own {min(unknown, default='')}, which is no option of a teacher.")
-        _check_optimiser(name, teacher)
-        check_training(name, *with_own(of_config, of_hyper, teacher.options))
-    _check_students(spec, defaults, config, hyper)
-
-
-def _check_names(spec: Spec) -> None:
-    names = [*NAMES, *spec.teachers, *spec.students]
-    require(len(set(names)) == len(names), f"students: two networks have one name; there are {', '.join(names)}.")
-    require(len(spec.students) > 0, "students: there are none; name at least one.")
-    require(len(spec.teachers) > 0, "teacher: there is none; name at least one.")
-    for name, one in spec.students.items():
-        require(isinstance(one, Student), f"students: {name} is {one!r}; it must be a subsim.Student.")
-    for name, each in spec.teachers.items():
-        require(isinstance(each, Teacher), f"teacher: {name} is {each!r}; it must be a subsim.Teacher.")
-    based = spec.base is None or (not spec.base.needs() and spec.base.state is None)
-    require(based, "base: it comes before every other network, and starts from none of them.")
-    traits = [each.name for each in spec.traits]
-    require(len(set(traits)) == len(traits), f"trait: two traits have one name; there are {', '.join(traits)}.")
-    for _ in stages(spec.teachers, NAMES), stages(spec.students, [*NAMES, *spec.teachers]):
-        pass
-    for name, role in {**spec.teachers, **spec.students}.items():
-        require(
-            role.state is None or (isinstance(role.start, str) and role.start not in ("shared", "independent")),
-            f"{name}: a network that goes on from another's state starts from a network of the run; name it in start.",
-        )
-
-
-def _check_students(spec: Spec, defaults: tuple[Config, Hyper], config: Config, hyper: Hyper) -> None:
-    moments = set()
-    for name, student in spec.students.items():
-        unknown = set(student.options) - {*field_names(config.student), *field_names(hyper.student)}
-        require(
-            not unknown, f"students: {name} has its own {min(unknown, default='')}, which is no option of a student."
-        )
-        its_config, its_hyper = with_own(config.student, hyper.student, student.options)
-        where = "student" if not student.options and not student.own else name
-        check_student(where, its_config, its_hyper, config.n_aux, student.own)
-        require(
-            student.mask is None or not its_config.fresh,
-            f"{where}.fresh is set, but {name} has a mask on inputs that must be there before; leave it out.",
-        )
-        _check_imitated(name, student)
-        require(
-            its_hyper.n_imitated is None or student.imitates in ("aux", "all"),
-            f"{name}: n_imitated counts auxiliary logits, but {name} imitates others; leave it out.",
-        )
-        require(
-            not (student.linear and student.state is not None),
-            f"{name}: a linear student cannot go on from another's state, which is that of another expansion.",
-        )
-        _check_optimiser(name, student)
-        if config.every is not None and its_config.inputs != "images":
-            steps = steps_of(its_config, its_config.n_inputs)
-            require(
-                config.every <= steps,
-                f"every is {config.every}, but the students make {steps} steps; choose at most that.",
-            )
-            moments.add(steps // config.every)
-    require(len(moments) < 2, "every needs students that make equally many steps; set student.steps.")
-    for option in set.intersection(*(set(student.options) for student in spec.students.values())):
-        of, number = (config, 0) if option in field_names(config.student) else (hyper, 1)
-        value = getattr(of.student, option)
-        require(
-            value == getattr(defaults[number].student, option),
-            f"student.{option} is {value}, but every student of this study has its own; leave it out.",
-        )
-
-
-def _check_optimiser(name: str, role: Student | Teacher) -> None:
-    numbers = {"learning_rate", "momentum", "weight_decay"} & set(role.options)
-    require(
-        not (numbers and "optimiser" in role.own),
-        f"{name}.{min(numbers, default='')}: {name} has an optimiser of its own, with its own numbers; leave it out.",
-    )
-
-
-def _check_imitated(name: str, student: Student) -> None:
-    imitates = student.imitates.of if isinstance(student.imitates, Subset) else student.imitates
-    if isinstance(imitates, str):
-        require(
-            imitates in ("aux", "classes", "all"),
-            f"students: {name} imitates {imitates!r}; choose one of aux, classes, all, or give a mask of all logits.",
-        )
-    else:
-        numbers = numbers_of(imitates, 0, 0)
-        require(len(numbers) > 0, f"students: {name} imitates no logits; name at least one.")
-        whole = all(isinstance(number, int) for number in numbers) and len(set(numbers)) == len(numbers)
-        require(
-            whole, f"students: {name} imitates {list(imitates)}; give truths for all logits, or numbers, each once."
-        )

@@ -437,9 +437,9 @@ def test_generations_do_not_share_their_noise():
 
 BAD = {
     "a network that needs what is not there": (
-        {"students": {"a": subsim.Student(teacher="b")}}, "students: a needs b, which no network before it is"),
+        {"students": {"a": subsim.Student(teacher="b")}}, "^a needs b, which no network before it is"),
     "a circle": (
-        {"students": {"a": subsim.Student(teacher="b"), "b": subsim.Student(teacher="a")}}, "students: a needs b"),
+        {"students": {"a": subsim.Student(teacher="b"), "b": subsim.Student(teacher="a")}}, "^a needs b"),
     "an unknown option": ({"students": {"a": subsim.Student(tempreature=2.0)}}, "a has its own tempreature"),
     "an unknown target": ({"students": {"a": subsim.Student(targets="hard")}}, "a.targets is 'hard'; choose one of"),
     "targets that no loss takes": (
