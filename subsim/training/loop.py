@@ -44,6 +44,40 @@ def make_index(
     return order, index
 
 
+def mean_loss(losses: Callable[[Params, Any], Array], examples: Any, counts: Array) -> Callable[[Params], Array]:
+    """Return the mean of `losses(params, examples)` over those that count, as a function of the parameters; 0 where
+    none does."""
+
+    def mean(params: Params) -> Array:
+        each = losses(params, examples)
+        return jnp.sum(each, where=counts) / jnp.maximum(jnp.sum(counts, dtype=each.dtype), 1)
+
+    return mean
+
+
+def first_update(
+    key: Key[Array, ""],
+    params: Params,
+    losses: Callable[[Params, Any], Float[Array, " batch"]],
+    examples: Callable[[Int[Array, " batch"], Int[Array, ""]], Any],
+    n_examples: int,
+    optimiser: optax.GradientTransformation,
+    *,
+    batch: int,
+    endless: bool = False,
+    mask: Bool[Array, " n"] | None = None,
+    state: Any = None,
+    first_step: int = 0,
+) -> tuple[Any, Params]:
+    """Return the examples of the first step of `train`, called alike, and what that step adds to the parameters."""
+    order, index_of = make_index(key, n_examples, batch, endless)
+    step = jnp.asarray(first_step)
+    index, counts = index_of(order(step // -(-n_examples // batch)), step)
+    chosen = examples(index, step)
+    gradient = jax.grad(mean_loss(losses, chosen, counts if mask is None else counts & mask[index]))(params)
+    return chosen, optimiser.update(gradient, optimiser.init(params) if state is None else state, params)[0]
+
+
 def train(
     key: Key[Array, ""],
     params: Params,
@@ -81,13 +115,7 @@ def train(
         order = jax.lax.cond(number % steps_per_epoch == 0, lambda: order_of(number // steps_per_epoch), lambda: order)
         index, counts = index_of(order, number)
         counts = counts if mask is None else counts & mask[index]
-        chosen = examples(index, number)
-
-        def mean_loss(params: Params) -> Array:
-            each = losses(params, chosen)
-            return jnp.sum(each, where=counts) / jnp.maximum(jnp.sum(counts, dtype=each.dtype), 1)
-
-        loss, gradient = jax.value_and_grad(mean_loss)(params)
+        loss, gradient = jax.value_and_grad(mean_loss(losses, examples(index, number), counts))(params)
         updates, state = optimiser.update(gradient, state, params)
         return (optax.apply_updates(params, updates), state, order), loss
 

@@ -1,5 +1,6 @@
 """One seed of the experiment: reference, teachers, students, and every measure of them."""
 
+import functools
 import operator
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -10,7 +11,7 @@ from jaxtyping import Array, Key
 
 from subsim.networks.network import Network, Params, linearised
 from subsim.options import overridden, require
-from subsim.training.loop import Trained, make_index
+from subsim.training.loop import Trained, first_update
 from subsim.transfer import imitation, state, students
 from subsim.transfer.graph import mask_of, numbers_of, stages
 from subsim.transfer.imitation import Imitation, stack
@@ -215,17 +216,11 @@ def measured(spec: Spec, config: Config, seed: Seed, group: Group) -> dict[str, 
             return of_example(z, y, logits, data.key, data.key)
 
         def first() -> Any:
-            step = jnp.asarray(group.first_step)
-            order, index = make_index(group.order, data.n, group.config.batch, data.endless)
-            here, counts = index(order(step // -(-data.n // group.config.batch)), step)
-            batch, counts = examples(here, step), counts if mask is None else counts & mask[here]
-
-            def mean(params: Params) -> Array:
-                each = losses_of(network, logits, params, batch)
-                return jnp.sum(each, where=counts) / jnp.maximum(jnp.sum(counts, dtype=each.dtype), 1)
-
-            state = optimiser.init(start) if before is None else before
-            return batch[:2], optimiser.update(jax.grad(mean)(start), state, start)[0]
+            batch, update = first_update(
+                group.order, start, functools.partial(losses_of, network, logits), examples, data.n, optimiser,
+                batch=group.config.batch, endless=data.endless, mask=mask, state=before, first_step=group.first_step,
+            )  # fmt: skip
+            return batch[:2], update
 
         its_state = seed.state_of(
             net, one.teacher, network, data=data, mask=logits, loss=loss, optimiser=optimiser, first=first

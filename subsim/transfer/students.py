@@ -52,6 +52,22 @@ def optimiser_of(
     return frozen_in(optimiser, still)
 
 
+def labelled(
+    network: Network, task: Task, n_class: int, loss: Callable[[Array, Array], Array]
+) -> tuple[Callable[[Array, Array], Any], Callable[[Params, Any], Array]]:
+    """Return `examples(index, step)`, the images and labels at an index, and `losses(params, examples)`, the loss of
+    each."""
+
+    def examples(index: Array, _step: Array) -> Any:
+        return inputs.examples(task.images, index), task.labels[index]
+
+    def losses(params: Params, examples: Any) -> Array:
+        images, labels = examples
+        return jax.vmap(loss)(networks.logits(network, params, images)[:, :n_class], labels)
+
+    return examples, losses
+
+
 def train_teacher(
     key: Key[Array, ""],
     network: Network,
@@ -70,16 +86,13 @@ def train_teacher(
 ) -> Trained:
     """Train `reference` on the labels of `task` by `loss(class_logits, label)`; no loss sees the other logits."""
 
-    def losses(params: Params, examples: tuple[Array, Array]) -> Array:
-        images, labels = examples
-        return jax.vmap(loss)(networks.logits(network, params, images)[:, :n_class], labels)
-
+    examples, losses = labelled(network, task, n_class, loss)
     n_examples = task.labels.shape[0]
     return train(
         key,
         reference,
         losses,
-        lambda index, _step: (inputs.examples(task.images, index), task.labels[index]),
+        examples,
         n_examples,
         optimiser_of(network, reference, config, hyper, optimiser, frozen),
         batch=config.batch,

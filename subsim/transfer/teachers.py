@@ -8,12 +8,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from subsim.data import inputs
-from subsim.networks import network as networks
 from subsim.networks.network import Network, Params
 from subsim.networks.parameters import rescaled
 from subsim.options import overridden
-from subsim.training.loop import Trained, make_index
+from subsim.training.loop import Trained, first_update
 from subsim.transfer import students
 from subsim.transfer.graph import ordered
 from subsim.transfer.imitation import Task
@@ -87,15 +85,11 @@ def state_of_teacher(spec: Spec, config: Config, seed: Seed, name: str) -> State
     )
 
     def first() -> Any:
-        n = task.labels.shape[0]
-        order, index = make_index(seed.keys["teacher"], n, min(its_config.batch, n))
-        here, _ = index(order(jnp.asarray(0)), jnp.asarray(0))
-        x, labels = inputs.examples(task.images, here), task.labels[here]
-
-        def mean(params: Params) -> Array:
-            class_logits = networks.logits(seed.network, params, x)[:, : seed.task.n_class]
-            return jnp.mean(jax.vmap(loss)(class_logits, labels))
-
-        return (x, labels), optimiser.update(jax.grad(mean)(net.start), optimiser.init(net.start), net.start)[0]
+        examples, losses = students.labelled(seed.network, task, seed.task.n_class, loss)
+        n, batch = len(task.labels), its_config.batch
+        return first_update(
+            seed.keys["teacher"], net.start, losses, examples, n, optimiser, batch=batch,
+            state=state_before(teacher, seed), first_step=first_step(teacher, seed, batch, n),
+        )  # fmt: skip
 
     return seed.state_of(net, next(iter(spec.teachers)), optimiser=optimiser, first=first)

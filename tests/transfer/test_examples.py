@@ -383,6 +383,11 @@ def test_measures_see_the_first_update_and_the_rest():
     np.testing.assert_allclose(found.seen.isel(what=2), 0, atol=1e-6)
 
 
+def moved_off(state):
+    moved = optax.tree.sub(state.parameters, state.start)
+    return optax.tree.norm(optax.tree.sub(moved, state.first_update))
+
+
 def test_the_first_update_is_what_one_step_does():
     students = {
         "soft": subsim.Student(steps=1),
@@ -396,10 +401,12 @@ def test_the_first_update_is_what_one_step_does():
     }
 
     def off(state):
-        moved = optax.tree.sub(state.parameters, state.start)
-        return optax.tree.norm(optax.tree.sub(moved, state.first_update)) / optax.tree.norm(moved)
+        return moved_off(state) / optax.tree.norm(optax.tree.sub(state.parameters, state.start))
 
     found = simulate(students=students, measures={"off": (off, subsim.Variable("error", ("student",)))}).off
+    teachers = {"teacher": subsim.Teacher(steps=3), "later": subsim.Teacher("teacher", state="teacher", steps=1)}
+    of_all = simulate(students={"student": subsim.Student()}, teacher=teachers, measures={"off": moved_off}).off
+    np.testing.assert_allclose(of_all.sel(condition=["reference", "later"]), 0, atol=1e-4)
     one_step = [name for name in students if name != "longer"]
     np.testing.assert_allclose(found.sel(student=one_step), 0, atol=1e-4)
     assert (found.sel(student="longer") > 0.1).all()  # control
