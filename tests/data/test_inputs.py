@@ -217,3 +217,21 @@ def test_labels_explain_their_share_of_the_inputs(structure):
     np.testing.assert_allclose(np.mean(means**2), structure**2, atol=0.25 * structure**2 + 1e-3)
     within = np.mean((values - means[np.asarray(labels)]) ** 2)
     np.testing.assert_allclose(within, 1 - structure**2, atol=0.01)
+
+
+@pytest.mark.parametrize("kind", ["white", "coloured", "mixture"])
+def test_a_shift_is_added_to_every_pixel_and_a_permutation_is_one_for_all(kind):
+    bank = inputs.uniform_noise(jax.random.key(0), 40, 9)
+    if kind == "coloured":
+        bank = bank._replace(colour=inputs.blur(1.0, 9))
+    if kind == "mixture":
+        bank = inputs.mixture(jax.random.key(1), bank, inputs.image_bank(np.full((3, 9), 7, np.uint8)), 0.5)
+    index = jnp.arange(40)
+    plain = np.asarray(inputs.examples(bank, index))
+    np.testing.assert_allclose(inputs.examples(inputs.shifted(bank, 0.3), index), plain + 0.3, atol=1e-6)
+    twice = inputs.scaled(inputs.shifted(bank, 0.3), 2.0)
+    np.testing.assert_allclose(inputs.examples(twice, index), 2 * plain + 0.6, atol=1e-6)
+    permuted = inputs.permuted(jax.random.key(2), bank)
+    np.testing.assert_array_equal(inputs.examples(permuted, index), plain[:, permuted.order])
+    assert sorted(permuted.order.tolist()) == list(range(9))
+    assert permuted.order.tolist() != list(range(9))

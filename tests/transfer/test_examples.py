@@ -182,7 +182,8 @@ def head_of(state):
 
 
 def test_frozen_groups_and_heads_of_ones_own():
-    students = {"student": subsim.Student(imitates="all"), "still": subsim.Student(frozen="all"),
+    decaying = {"optimiser": "adamw", "weight_decay": 0.1}
+    students = {"student": subsim.Student(imitates="all"), "still": subsim.Student(frozen="all", **decaying),
                 "free": subsim.Student(imitates="all", frozen=("hidden",))}  # fmt: skip
     found = simulate(teacher=subsim.Teacher(frozen="class_head"), students=students, measures={"moved": head_of})
     assert (found.moved.sel(condition=["reference", "teacher", "still"]) == 0).all()
@@ -308,6 +309,8 @@ def test_sampled_labels_give_the_soft_gradient_in_the_mean(samples, x64):
     drawn = jax.vmap(gradient)(jax.random.split(jax.random.key(1), 20_000))
     exact = jax.grad(imitation_cross_entropy)(z, y, mask)
     np.testing.assert_allclose(exact[mask], jax.nn.softmax(z[mask]) - jax.nn.softmax(y[mask]), atol=1e-12)
+    p = jnp.where(mask, jax.nn.softmax(jnp.where(mask, y, -jnp.inf)), 0.0)
+    np.testing.assert_allclose(drawn.var(axis=0), p * (1 - p) / samples, rtol=0.1, atol=1e-12)
     error = drawn.std(axis=0) / len(drawn) ** 0.5
     assert (abs(drawn.mean(axis=0) - exact) <= 4 * error + 1e-12).all()
     assert scipy.special.logsumexp(sampled(jax.random.key(2), y, mask, samples)) == pytest.approx(0)
