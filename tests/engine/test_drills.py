@@ -98,6 +98,15 @@ def begun(out: Path) -> int:
     return sum(file.suffix != ".partial" for file in (out / "run.zarr" / "status").glob("c.*"))
 
 
+def held_seeds(out: Path) -> int:
+    """Finished seeds of a store; its first chunk may be the one that a signal cut."""
+    try:
+        return subsim.load_results(out).sizes["seed"]
+    except UserError as error:
+        assert "holds no finished seed" in str(error)
+        return 0
+
+
 def ended(child: int) -> bool:
     """Whether a command of the nursery has ended."""
     return not os.path.exists(f"/proc/{child}")
@@ -226,10 +235,10 @@ def test_a_signal_ends_a_run_at_once(nursery, tmp_path, tried, number, status):
         complaint = (tmp_path / "log").read_text()
         assert "Repeat the command to go on." in " ".join(complaint.split())
         assert "Traceback" not in complaint
-        held = subsim.load_results("r").sizes["seed"]
+        held = held_seeds(tmp_path / "r")
         assert 4 * begun(tmp_path / "r") - 4 <= held <= 4 * begun(tmp_path / "r")
     assert slowest < 5
-    some = subsim.load_results("r").sizes["seed"]
+    some = held_seeds(tmp_path / "r")
     assert nursery.run(*RUN, "--seeds", some + 1, "--out", "r") == 0
     assert not list((tmp_path / "r").rglob("*.partial"))
     assert nursery.run(*RUN, "--seeds", some + 1, "--out", "quiet") == 0
