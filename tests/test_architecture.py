@@ -20,7 +20,7 @@ BELOW = {
     "claims": ["options", "networks", "data", "training", "theory", "transfer", "engine", "analysis"],
 }
 # These know the engine or the command line, because they make a study; or the machine, because they read files.
-STUDIES = ["transfer/study.py", "transfer/options.py", "transfer/filtering.py", "data/datasets.py"]
+STUDIES = ["transfer/study.py", "transfer/options.py", "data/datasets.py"]
 HOST_ONLY = ["os", "pathlib", "xarray", "zarr", "matplotlib", "rich", "tyro", "subsim.engine", "subsim.analysis"]
 INTERNALS = ["jax.extend", "jax._src", "jax.core", "jax.interpreters", "jax.experimental"]
 # File -> those of them that it may use, with the reason.

@@ -4,7 +4,7 @@ The factors are the dimensions of the values beside the seed.
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import xarray as xr
@@ -52,3 +52,16 @@ def variance_shares(values: xr.DataArray) -> xr.DataArray:
     coords = {"seed": values.seed, "explained_by": list(map(named, shares))}
     about = {"description": "share of a seed's variance over the factorial"}
     return xr.DataArray(np.stack(list(shares.values()), axis=1), coords, ("seed", "explained_by"), attrs=about)
+
+
+def split(values: xr.DataArray, dim: str, levels: Mapping[str, Sequence[str]]) -> xr.DataArray:
+    """Take the labels of `dim` that name a cell of a factorial, one level of each factor, with commas between them, and
+    give every factor a dimension of its own, in the place of `dim`."""
+    cells = [", ".join(cell) for cell in itertools.product(*levels.values())]
+    at = values.dims.index(dim)
+    found = values.sel({dim: cells}).values
+    sizes = map(len, levels.values())
+    dims = (*values.dims[:at], *levels, *values.dims[at + 1 :])
+    coords = {name: coord for name, coord in values.coords.items() if coord.dims != (dim,)} | dict(levels)
+    shape = (*found.shape[:at], *sizes, *found.shape[at + 1 :])
+    return xr.DataArray(found.reshape(shape), coords, dims, attrs=values.attrs)

@@ -10,6 +10,7 @@ from jaxtyping import Array
 from subsim.networks import parameters
 from subsim.networks.network import Network, Params
 from subsim.options import require
+from subsim.transfer.filters import Filter
 from subsim.transfer.traits import Trait
 
 Start = str | Callable[[Params, Params], Params]
@@ -109,7 +110,8 @@ class Student(Role):
             training images, floats of shape (n_images, pixels).
         optimiser: its name, or any gradient transformation of optax.
         frozen: groups of parameters that stay as they start, or "all".
-        mask: f(logits), the teacher's on all inputs, shape (n, logits), which gives the inputs that it learns from.
+        mask: f(logits), the teacher's on all inputs, shape (n, logits), which gives the inputs that it learns from; or
+            f(logits, seen), which sees more of them: see `filters`.
         linear: whether it is the network's first-order expansion at its own start.
         state: the optimiser state that it goes on from, see `State`; it then goes on in the data where `start` ended.
         stream: students of one number share all that they draw: inputs, noise, order of batches.
@@ -124,7 +126,7 @@ class Student(Role):
         imitates: Imitated = "aux",
         targets: str | Callable[[Array, Array], Array] | None = None,
         inputs: str | Callable[..., Array] | None = None,
-        mask: Callable[[Array], Array] | None = None,
+        mask: Filter | None = None,
         linear: bool = False,
         stream: int = 0,
         **options: Any,

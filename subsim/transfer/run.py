@@ -13,6 +13,7 @@ from subsim.networks.network import Network, Params, linearised
 from subsim.options import overridden, require
 from subsim.training.loop import Trained, first_update
 from subsim.transfer import imitation, state, students
+from subsim.transfer.filters import Seen, kept_by
 from subsim.transfer.graph import mask_of, numbers_of, stages
 from subsim.transfer.imitation import Imitation, stack
 from subsim.transfer.options import Config, Hyper, StudentConfig, StudentHyper, with_own
@@ -150,7 +151,12 @@ def trained(names: Sequence[str], spec: Spec, config: Config, seed: Seed, drawn:
     mask = None
     if one.mask is not None:
         assert data.logits is not None
-        mask = jnp.stack([each.mask(data.logits) for each in these])  # type: ignore[misc]
+        images = its_config.inputs == "images" and "inputs" not in one.own
+        seen = Seen(
+            jnp.ones(data.n, bool), n_class, jax.random.fold_in(of_inputs, 6),
+            seed.task.train.labels if images else None,
+        )  # fmt: skip
+        mask = jnp.stack([kept_by(each.mask, data.logits, seen) for each in these if each.mask is not None])
 
     def record(network: Network, params: Params) -> Array:
         return state.accuracy(seed.state_of(Net(params, params), one.teacher, network))
@@ -223,8 +229,9 @@ def measured(spec: Spec, config: Config, seed: Seed, group: Group) -> dict[str, 
             return batch[:2], update
 
         its_state = seed.state_of(
-            net, one.teacher, network, data=data, mask=logits, loss=loss, optimiser=optimiser, first=first
-        )
+            net, one.teacher, network, data=data, kept=jnp.ones(data.n, bool) if mask is None else mask, mask=logits,
+            loss=loss, optimiser=optimiser, first=first,
+        )  # fmt: skip
         return {name: of(its_state) for name, of in (*spec.measures.items(), *spec.of_students.items())}
 
     return values | jax.vmap(measure)(

@@ -30,8 +30,9 @@ class State(NamedTuple):
     `network` has the functions of the network itself, `parameters` its own at the end and `start` at its start.
     `reference` and `independent` are the two initialisations, `teacher` the parameters of the network that it imitates
     and `teacher_start` their start; of a reference or a teacher, `teacher` is the study's first teacher. Of students
-    alone: `data`, what it imitates; `mask`, the logits that it imitates, shape (logits,); and `loss(z, y)`, the
-    imitation loss of one example of its own and its teacher's logits. Of trained networks alone: the `optimiser`, its
+    alone: `data`, what it imitates; `kept`, the inputs of them that it learns from, shape (n,); `mask`, the logits that
+    it imitates, shape (logits,); and `loss(z, y)`, the imitation loss of one example of its own and its teacher's
+    logits. Of trained networks alone: the `optimiser`, its
     last state, and `first`, which gives the first batch (inputs, targets) and the first update; see `first_batch`.
     """
 
@@ -44,6 +45,7 @@ class State(NamedTuple):
     teacher_start: Params
     task: Labelled
     data: Imitation | None = None
+    kept: Bool[Array, " n"] | None = None
     mask: Bool[Array, " logits"] | None = None
     loss: Callable[[Array, Array], Array] | None = None
     optimiser: optax.GradientTransformation | None = None
