@@ -1,7 +1,8 @@
 """Independent init: how often does an independent student's step still follow its teacher's, and what decides it?"""
 
 import functools
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,7 @@ from subsim.data.inputs import labelled_clusters, pixels, uniform_noise
 from subsim.engine.study import Run
 from subsim.networks.mlp import make_mlp
 from subsim.networks.network import Params
-from subsim.options import hyper, require_range
+from subsim.options import require_range
 from subsim.theory.problems import ProblemConfig
 from subsim.theory.single_step import descent, imitation_directions
 from subsim.training.losses import IMITATION_LOSSES, imitated_logits, task_cross_entropy
@@ -28,17 +29,18 @@ PARTS = ["weights", "biases"]
 TERMS = ["labels", "shrinking"]
 
 
-@hyper
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
 class Hyper:
     """Numbers that are traced: they may differ within one compiled program."""
 
-    eps: float = 1e-3
+    eps: float | Array = 1e-3
     """The teacher's step size."""
-    structure: float = 0.0
+    structure: float | Array = 0.0
     """How much of an input its label explains: 0 random labels, 1 the label alone."""
-    output_scale: float = 1.0
+    output_scale: float | Array = 1.0
     """Factor on both heads at initialisation, of teacher and student."""
-    bias_scale: float = 0.0
+    bias_scale: float | Array = 0.0
     """Standard deviation of the initial biases, of teacher and student."""
 
 
@@ -53,7 +55,7 @@ class Record(NamedTuple):
 def adjusted(key: Array, init: Params, numbers: Hyper) -> Params:
     """`init` with biases N(0, bias_scale^2) added, and then its heads scaled."""
 
-    def adjust(path: tuple, leaf: Array, noise: Array) -> Array:
+    def adjust(path: tuple[Any, ...], leaf: Array, noise: Array) -> Array:
         name = jax.tree_util.keystr(path)
         leaf = leaf + numbers.bias_scale * noise if "bias" in name else leaf
         return leaf * numbers.output_scale if "head" in name else leaf

@@ -17,7 +17,7 @@ from subsim.engine.study import Run
 from subsim.networks import parameters
 from subsim.networks.mlp import MLPConfig, make_mlp
 from subsim.networks.network import Network, Params, linearised
-from subsim.options import hyper, require_choice, require_range
+from subsim.options import require_choice, require_range
 from subsim.theory.linearised import Solution, limit_by_cg, recovered_fraction, sharpness
 from subsim.training.losses import imitated_logits, task_cross_entropy
 from subsim.training.optimisers import OptimiserName
@@ -54,19 +54,20 @@ class Config(MLPConfig):
         require_choice("data", self.data, datasets.NAMES)
 
 
-@hyper
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
 class Hyper:
     """Numbers that are traced. A share is one of the largest step at which the linearised network is stable."""
 
-    teacher_share: float = 0.1
+    teacher_share: float | Array = 0.1
     """Step size of the teacher that is trained with momentum, a share."""
-    adam_rate: float = 3e-4
+    adam_rate: float | Array = 3e-4
     """Step size of the teacher that is trained with Adam."""
-    student_share: float = 0.5
+    student_share: float | Array = 0.5
     """Step size of the students, a share."""
-    momentum: float = 0.9
+    momentum: float | Array = 0.9
     """Of the students, and of the teacher that has it; 0 is plain gradient descent."""
-    teacher_scale: float = 1.0
+    teacher_scale: float | Array = 1.0
     """Factor on both teachers' displacements before a student sees them: small ones are nearly linear."""
 
 

@@ -3,6 +3,7 @@
 import functools
 import itertools
 import math
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
@@ -19,7 +20,7 @@ from subsim.networks.initial import initial_variances
 from subsim.networks.mlp import LAYER_GROUPS, make_mlp
 from subsim.networks.network import Params
 from subsim.networks.parameters import mixed, rotated
-from subsim.options import hyper, require_range
+from subsim.options import require_range
 from subsim.theory.problems import Data, ProblemConfig, trait_on
 from subsim.theory.rates import conditional_sign_rate, sign_rate
 from subsim.theory.sharedness import against_offset, small_angle_spread
@@ -33,15 +34,16 @@ NAMES = ["none", *(" + ".join(group.replace("_", " ") for group in groups) for g
 EDGE = {"angle": np.argmax, "eps": np.argmin}
 
 
-@hyper
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
 class Hyper:
     """Numbers that are traced: they may differ within one compiled program."""
 
-    angle: float = float(np.pi / 2)
+    angle: float | Array = float(np.pi / 2)
     """Angle phi between the student's and the teacher's init, in radians: 0 is shared, pi/2 independent."""
-    eps: float = 1e-3
+    eps: float | Array = 1e-3
     """The teacher's step size."""
-    alpha: float = 0.1
+    alpha: float | Array = 0.1
     """The student's step size."""
 
 

@@ -1,6 +1,7 @@
 """Lemma 1 and Theorem 1 at one gradient step: does imitation pull the student toward its teacher, and how hard?"""
 
 import functools
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
@@ -14,7 +15,7 @@ from subsim.analysis.summary import positive_rate
 from subsim.engine.study import Run
 from subsim.networks.mlp import make_mlp
 from subsim.networks.network import Params
-from subsim.options import hyper, require_range
+from subsim.options import require_range
 from subsim.theory.problems import ProblemConfig, draw_problem
 from subsim.theory.single_step import SingleStep
 from subsim.training.losses import IMITATION_LOSSES, imitated_logits
@@ -23,13 +24,14 @@ INITS = ["shared", "independent"]
 LOSSES = list(IMITATION_LOSSES)
 
 
-@hyper
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
 class Hyper:
     """Numbers that are traced: they may differ within one compiled program."""
 
-    eps: float = 1e-3
+    eps: float | Array = 1e-3
     """The teacher's step size; the theorem speaks of all small enough ones."""
-    alpha: float = 1.0
+    alpha: float | Array = 1.0
     """The student's step size."""
 
 

@@ -18,7 +18,7 @@ from subsim.data.inputs import labelled_clusters, pixels, uniform_noise
 from subsim.engine.study import Run
 from subsim.networks.initial import InitScheme
 from subsim.networks.mlp import MLPConfig, make_mlp
-from subsim.options import hyper, require, require_range
+from subsim.options import require, require_range
 from subsim.theory.problems import Data, trait_on
 from subsim.theory.smallness import Smallness, critical_eps
 from subsim.training.losses import IMITATION_LOSSES, imitated_logits
@@ -54,15 +54,16 @@ class Config:
         return MLPConfig(widths=(self.width,) * self.depth, n_aux=self.n_aux, init=self.init)
 
 
-@hyper
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
 class Hyper:
     """Numbers that are traced: they may differ within one compiled program."""
 
-    alpha: float = 1.0
+    alpha: float | Array = 1.0
     """The student's step size."""
-    nearest: float = 1e-3
+    nearest: float | Array = 1e-3
     """Where the scan of eps begins."""
-    farthest: float = 1e3
+    farthest: float | Array = 1e3
     """Where the scan of eps ends; a critical eps beyond it is recorded as this."""
 
 

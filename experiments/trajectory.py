@@ -18,7 +18,7 @@ from subsim.engine.study import Run
 from subsim.networks import network as networks
 from subsim.networks.mlp import MLPConfig, make_mlp
 from subsim.networks.network import Network, Params
-from subsim.options import hyper, require, require_choice, require_range
+from subsim.options import require, require_choice, require_range
 from subsim.theory import trajectory
 from subsim.training.losses import imitated_logits, imitation_kl, task_cross_entropy
 from subsim.training.optimisers import OptimiserName, check_training, steps_of
@@ -52,7 +52,8 @@ class Config(MLPConfig):
         require(len(self.widths) == 2, f"widths is {self.widths}; this study watches two hidden layers.")
 
 
-@hyper
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
 class Hyper:
     """Numbers that are traced: they may differ within one compiled program."""
 
@@ -60,9 +61,9 @@ class Hyper:
     student: StudentHyper = field(default_factory=StudentHyper)
     sgd: StudentHyper = field(default_factory=lambda: StudentHyper(learning_rate=0.1))
     """Those of the students that SGD trains."""
-    liminal_weight: float = 1.0
+    liminal_weight: float | Array = 1.0
     """Weight of the pull to the student's own start: KL on all logits, on noise."""
-    liminal_steps: int = 59
+    liminal_steps: int | Array = 59
     """Steps that it lasts; the default is the first epoch."""
 
 

@@ -1,7 +1,9 @@
 """What breaks Lemma 1: how often the sign is wrong, for losses, steps and starts that the lemma does not cover."""
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import xarray as xr
 from jaxtyping import Array, Float
@@ -10,16 +12,17 @@ from subsim import Study, Table, Variable, mean_interval
 from subsim.analysis.summary import positive_rate
 from subsim.claims.edges import EPS, REASONS, products
 from subsim.engine.study import Run
-from subsim.options import hyper, require_range
+from subsim.options import require_range
 
 SETTINGS = ["KL", *REASONS]  # the lemma left whole is the control
 
 
-@hyper
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
 class Hyper:
     """Numbers that are traced: they may differ within one compiled program."""
 
-    eps: float = EPS
+    eps: float | Array = EPS
     """The teacher's step size; `a large eps` has its own."""
 
 

@@ -1,12 +1,11 @@
-"""What a user can set: options that refuse bad values in one sentence, and numbers that can be traced."""
+"""What a user can set: options that refuse bad values in one sentence."""
 
-import copy
 import dataclasses
 import math
 import operator
 from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
-from typing import Any, Literal, TypeVar, dataclass_transform
+from typing import Any, Literal, TypeVar
 
 T = TypeVar("T")
 Size = Literal["laptop", "paper"]  # of a study; the first is what a run takes unless it is told otherwise
@@ -16,7 +15,7 @@ class UserError(Exception):
     """A mistake that the user can mend: its text is one sentence naming the field or file and what to do."""
 
 
-def require(holds: bool, sentence: str) -> None:
+def require(holds: object, sentence: str) -> None:
     """Raise `UserError` with `sentence` unless `holds`."""
     if not holds:
         raise UserError(sentence)
@@ -107,33 +106,7 @@ def replaced(options: Any, name: str, value: Any) -> Any:
 
 
 def overridden(options: T, values: Mapping[str, Any]) -> T:
-    """A copy of a frozen dataclass with those of `values` that name its fields, unchecked: they may be traced."""
-    changed = copy.copy(options)
-    for name in set(field_names(options)) & set(values):
-        object.__setattr__(changed, name, values[name])
-    return changed
-
-
-@dataclass_transform(frozen_default=True)
-def hyper(cls: type[T]) -> type[T]:
-    """Make `cls` a frozen dataclass of numbers that is also a pytree, so that its values can be traced and swept.
-
-    Unlike with `jax.tree_util.register_dataclass`, a copy made by a transformation skips `__init__`: what checks there
-    that a number is a float sees the user's numbers, never a tracer.
-    """
-    import jax  # here, because the command line shows its help without jax
-
-    frozen = dataclasses.dataclass(frozen=True)(cls)
-    names = [field.name for field in dataclasses.fields(frozen)]  # type: ignore[arg-type]
-
-    def flatten(numbers: T) -> tuple[list[tuple[Any, Any]], None]:
-        return [(jax.tree_util.GetAttrKey(name), getattr(numbers, name)) for name in names], None
-
-    def unflatten(_: None, values: Any) -> T:
-        copy = object.__new__(frozen)
-        for name, value in zip(names, values, strict=True):
-            object.__setattr__(copy, name, value)
-        return copy
-
-    jax.tree_util.register_pytree_with_keys(frozen, flatten, unflatten)
-    return frozen
+    """A copy of a dataclass with those of `values` that name its fields."""
+    known: Any = options
+    named = {name: values[name] for name in field_names(options) if name in values}
+    return dataclasses.replace(known, **named) if named else options

@@ -2,11 +2,14 @@
 
 import contextlib
 import dataclasses
+import functools
 import io
+import operator
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import tyro
 
@@ -106,6 +109,21 @@ def parse_sweep(axes: Sequence[str]) -> dict[str, tuple[Any, ...]]:
     return sweep
 
 
+_REGISTRY = tyro.constructors.ConstructorRegistry()
+
+
+@_REGISTRY.primitive_rule
+def _without_arrays(info: tyro.constructors.PrimitiveTypeInfo) -> Any:
+    """A number that a run may trace is written as a number: a command line gives no arrays."""
+    from jax import Array
+
+    kinds = get_args(info.type) if get_origin(info.type) in (Union, UnionType) else ()
+    if Array not in kinds:
+        return None
+    written: Any = functools.reduce(operator.or_, (kind for kind in kinds if kind is not Array))
+    return _REGISTRY.get_primitive_spec(tyro.constructors.PrimitiveTypeInfo.make(written, info.markers))
+
+
 def _with_precisions(options: type, study: "Study") -> type:
     """The class `options` with the precisions that the study can be run in."""
     words = "bfloat16: matrix products only; sums stay float32." if "bfloat16" in study.precisions else ""
@@ -139,6 +157,11 @@ def parse_options(
     dotted = [re.sub(rf"^--({groups})-", r"--\1.", word) if groups else word for word in words]
     with one_sentence():
         parsed: Any = tyro.cli(
-            everything, default=everything(**defaults), prog=prog, description=study.title, args=dotted
+            everything,
+            default=everything(**defaults),
+            prog=prog,
+            description=study.title,
+            args=dotted,
+            registry=_REGISTRY,
         )
     return parsed.run, getattr(parsed, "config", None), getattr(parsed, "hyper", None)

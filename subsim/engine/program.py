@@ -90,11 +90,15 @@ def trace(
         run, hyper = jax.tree.map(jnp.asarray, (as_partial(run), hyper))
         # As jax.random.key(root_seed), whatever JAX_RANDOM_SEED_OFFSET says.
         root = jax.random.wrap_key_data(jnp.array([0, root_seed], np.uint32), impl=PRNG)
-        arguments = (run, hyper, axis_arrays(traced_axes, hyper), root)
+        # Arrays alone: where jax puts shapes in their places, a study's own dataclasses need not take these.
+        leaves, structure = jax.tree.flatten((run, hyper))
+        arguments = (leaves, axis_arrays(traced_axes, hyper), root)
         sizes = tuple(len(axis.values) for axis in joint)
 
         @jax.jit
-        def one(run: Any, hyper: Any, values: Any, root: jax.Array, seed: jax.Array) -> dict[str, jax.Array]:
+        def one(leaves: Any, values: Any, root: jax.Array, seed: jax.Array) -> dict[str, jax.Array]:
+            run, hyper = jax.tree.unflatten(structure, leaves)
+
             def record_of(hyper: Any) -> dict[str, jax.Array]:
                 record = named(study, called(run, jax.random.fold_in(root, seed), hyper))
                 outer = 1 if joint else 0  # the axis of configs becomes one for each joint axis
@@ -124,7 +128,7 @@ def named(study: Study, record: Any) -> dict[str, jax.Array]:
         except (TypeError, ValueError):
             study.require(False, f"the record's {name!r} is {type(value).__name__}, not an array of numbers")
         study.require(
-            not jax.dtypes.issubdtype(found[name].dtype, jax.dtypes.extended),
+            not jnp.issubdtype(found[name].dtype, jax.dtypes.extended),
             f"the record's {name!r} is an array of {found[name].dtype}, not of numbers",
         )
     return found

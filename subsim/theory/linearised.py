@@ -34,7 +34,8 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Key, Num
 
 from subsim.data.factorisations import eigh
-from subsim.theory.single_step import Model, Number, Params
+from subsim.networks.network import Params
+from subsim.theory.single_step import Model, Number
 
 
 def _outputs(f: Model, theta: Params, inputs: Num[Array, "n ..."]) -> Float[Array, "n m"]:

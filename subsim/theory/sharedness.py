@@ -11,11 +11,11 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Num
 
+from subsim.networks.network import Params
 from subsim.theory.single_step import (
     Model,
     Number,
     OutputLoss,
-    Params,
     TraitLoss,
     descent,
     imitation_directions,

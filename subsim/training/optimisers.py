@@ -4,9 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+import jax
 import optax
+from jaxtyping import Array
 
-from subsim.options import hyper, require, require_choice, require_range
+from subsim.options import require, require_choice, require_range
 
 OptimiserName = Literal["sgd", "momentum", "adam", "adam_l2", "adamw"]
 
@@ -26,15 +28,16 @@ class TrainingConfig:
 adamw: Adam with decoupled weight decay."""
 
 
-@hyper
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
 class TrainingHyper:
     """The numbers of the training rule."""
 
-    learning_rate: float = 3e-4
+    learning_rate: float | Array = 3e-4
     """Step size."""
-    momentum: float = 0.9
+    momentum: float | Array = 0.9
     """Decay of the velocity (momentum only)."""
-    weight_decay: float = 0.0
+    weight_decay: float | Array = 0.0
     """adamw, decoupled: the fraction of a weight that decays for each unit of learning rate. sgd, momentum, adam_l2, \
 coupled: this times the weight is added to its gradient. adam has none."""
 
@@ -54,13 +57,18 @@ _OPTIMISERS: dict[str, Callable[[TrainingHyper], optax.GradientTransformation]] 
 }
 
 
-def check_training(name: str, config: TrainingConfig, numbers: TrainingHyper) -> None:
-    """Raise `UserError` where an option of the training called `name` is out of range or would silently do nothing."""
+def check_training_ranges(name: str, config: TrainingConfig, numbers: TrainingHyper) -> None:
+    """Raise `UserError` where an option of the training called `name` is out of range."""
     require_range(config, "epochs", "steps", "batch", least=1, whole=True, of=name)
     require_choice(f"{name}.optimiser", config.optimiser, _OPTIMISERS)
     require_range(numbers, "learning_rate", above=0, of=name)
     require_range(numbers, "momentum", least=0, below=1, of=name)
     require_range(numbers, "weight_decay", least=0, of=name)
+
+
+def check_training(name: str, config: TrainingConfig, numbers: TrainingHyper) -> None:
+    """Raise `UserError` where an option of the training called `name` is out of range or would silently do nothing."""
+    check_training_ranges(name, config, numbers)
     momentum, decay = numbers.momentum, numbers.weight_decay
     require(
         decay == 0 or config.optimiser != "adam",

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from subsim.options import field_names, require, require_range
+from subsim.options import field_names, require, require_choice, require_range
 from subsim.training.optimisers import check_training, steps_of
 from subsim.transfer.graph import numbers_of, stages
-from subsim.transfer.options import Config, Hyper, check_student, with_own
+from subsim.transfer.options import CHOICES, Config, Hyper, check_student, check_student_ranges, with_own
 from subsim.transfer.roles import Student, Subset, Teacher
 from subsim.transfer.seed import NAMES, Spec
 
@@ -71,12 +71,15 @@ def _check_names(spec: Spec) -> None:
 
 
 def _check_students(spec: Spec, defaults: tuple[Config, Hyper], config: Config, hyper: Hyper) -> None:
+    check_student_ranges("student", config.student, hyper.student)
     moments = set()
     for name, student in spec.students.items():
         unknown = set(student.options) - {*field_names(config.student), *field_names(hyper.student)}
         require(
             not unknown, f"students: {name} has its own {min(unknown, default='')}, which is no option of a student."
         )
+        for option in CHOICES.keys() & student.options.keys():
+            require_choice(f"{name}.{option}", student.options[option], CHOICES[option])
         its_config, its_hyper = with_own(config.student, hyper.student, student.options)
         where = "student" if not student.options and not student.own else name
         check_student(where, its_config, its_hyper, config.n_aux, student.own)

@@ -4,14 +4,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, get_args
 
+import jax
 import tyro
+from jaxtyping import Array
 
 from subsim.data import datasets
 from subsim.data.inputs import InputName
 from subsim.networks.named import NetworkConfig
-from subsim.options import field_names, hyper, overridden, require, require_choice, require_range
+from subsim.options import field_names, overridden, require, require_choice, require_range
 from subsim.training.losses import IMITATION_LOSSES, LossName
-from subsim.training.optimisers import TrainingConfig, TrainingHyper, check_training
+from subsim.training.optimisers import (
+    OptimiserName,
+    TrainingConfig,
+    TrainingHyper,
+    check_training,
+    check_training_ranges,
+)
 from subsim.transfer.targets import TargetName
 
 
@@ -44,25 +52,26 @@ labels drawn from their softmax. argmax: the largest. top_k: the k largest. quan
     """Bits of a logit, between an input's least and largest (quantised only)."""
 
 
-@hyper
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
 class StudentHyper(TrainingHyper):
     """The numbers of the student's training."""
 
-    temperature: float = 1.0
+    temperature: float | Array = 1.0
     """Both networks' imitated logits are divided by it before the loss; no T^2 factor."""
-    input_scale: float = 1.0
+    input_scale: float | Array = 1.0
     """Factor on every pixel that the student sees."""
-    input_shift: float = 0.0
+    input_shift: float | Array = 0.0
     """Number added to every pixel that the student sees, after the factor."""
-    blur: float = 1.0
+    blur: float | Array = 1.0
     """Standard deviation of the blur in pixels (blurred only)."""
-    rank: int = 100
+    rank: int | Array = 100
     """Dimensions of the subspace (subspace only)."""
-    real_share: float = 0.5
+    real_share: float | Array = 0.5
     """Probability that an input is a real image (mixture only)."""
-    logit_noise: float = 0.0
+    logit_noise: float | Array = 0.0
     """Standard deviation of Gaussian noise on the teacher's logits; an input that comes again comes with the same."""
-    n_imitated: int | None = None
+    n_imitated: int | Array | None = None
     """Auxiliary logits that the student imitates, the first ones; None: all."""
 
 
@@ -93,11 +102,12 @@ class Config(NetworkConfig):
         require_range(self, "every", least=1, whole=True)
 
 
-@hyper
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
 class Hyper:
     """Numbers that are traced: they may differ within one compiled program."""
 
-    init_scale: float = 1.0
+    init_scale: float | Array = 1.0
     """Factor on every initial weight and bias."""
     base: TrainingHyper = field(default_factory=TrainingHyper)
     teacher: TrainingHyper = field(default_factory=TrainingHyper)
@@ -116,6 +126,29 @@ _USED_BY = {
 }
 
 
+CHOICES: dict[str, Any] = {
+    "inputs": get_args(InputName),
+    "loss": tuple(IMITATION_LOSSES),
+    "targets": get_args(TargetName),
+    "optimiser": get_args(OptimiserName),
+}
+"""What a student's words may be."""
+
+
+def check_student_ranges(name: str, config: StudentConfig, numbers: StudentHyper) -> None:
+    """Raise `UserError` where an option of the student called `name` is out of range."""
+    check_training_ranges(name, config, numbers)
+    for option, choices in CHOICES.items():
+        require_choice(f"{name}.{option}", getattr(config, option), choices)
+    require_range(config, "n_inputs", "samples", "k", least=1, whole=True, of=name)
+    require_range(config, "bits", least=1, most=24, whole=True, of=name)
+    require_range(numbers, "temperature", "input_scale", above=0, of=name)
+    require_range(numbers, "blur", "logit_noise", least=0, of=name)
+    require_range(numbers, "input_shift", of=name)
+    require_range(numbers, "rank", "n_imitated", least=1, whole=True, of=name)
+    require_range(numbers, "real_share", least=0, most=1, of=name)
+
+
 def check_student(
     name: str, config: StudentConfig, numbers: StudentHyper, n_aux: int, own: Mapping[str, Any] | None = None
 ) -> None:
@@ -124,17 +157,8 @@ def check_student(
     `own` has the student's values of loss, inputs, targets and optimiser that are no names but the user's own.
     """
     own = own or {}
+    check_student_ranges(name, config, numbers)
     check_training(name, config, numbers)
-    require_choice(f"{name}.inputs", config.inputs, get_args(InputName))
-    require_choice(f"{name}.loss", config.loss, IMITATION_LOSSES)
-    require_choice(f"{name}.targets", config.targets, get_args(TargetName))
-    require_range(config, "n_inputs", "samples", "k", least=1, whole=True, of=name)
-    require_range(config, "bits", least=1, most=24, whole=True, of=name)
-    require_range(numbers, "temperature", "input_scale", above=0, of=name)
-    require_range(numbers, "blur", "logit_noise", least=0, of=name)
-    require_range(numbers, "input_shift", of=name)
-    require_range(numbers, "rank", "n_imitated", least=1, whole=True, of=name)
-    require_range(numbers, "real_share", least=0, most=1, of=name)
     images = config.inputs == "images" and "inputs" not in own
     require(
         config.n_inputs == StudentConfig.n_inputs or not images,
