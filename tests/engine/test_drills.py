@@ -93,9 +93,14 @@ def files(out: Path) -> dict[str, object]:
     return found | {"zarr.json": root}
 
 
+def chunks(array: Path) -> list[Path]:
+    """The files of an array's chunks, without what a killed process has left half written."""
+    return [file for file in array.glob("c.*") if file.suffix != ".partial"]
+
+
 def begun(out: Path) -> int:
     """Chunks with a status: those that are finished, and the one at work."""
-    return sum(file.suffix != ".partial" for file in (out / "run.zarr" / "status").glob("c.*"))
+    return len(chunks(out / "run.zarr" / "status"))
 
 
 def held_seeds(out: Path) -> int:
@@ -297,7 +302,7 @@ def test_a_shard_is_killed_and_the_other_finishes(nurseries, nursery, tmp_path, 
         asked = []
         for shard in range(1, total + 1):
             words = (*many, *(("--shard", f"{shard}/{total}") if total > 1 else ()), "--out", out)
-            before = {file: file.stat().st_mtime_ns for file in (out / "run.zarr" / "bits").glob("c.*")}
+            before = {file: file.stat().st_mtime_ns for file in chunks(out / "run.zarr" / "bits")}
             assert nursery.run(*words) == 0
             asked += [file for file, at in before.items() if file.stat().st_mtime_ns != at]
         assert len(asked) <= 1  # the chunk that it was killed at, at most
