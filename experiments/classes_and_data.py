@@ -5,9 +5,10 @@ from typing import Any
 
 import xarray as xr
 
-from subsim import AUX_ONLY, Config, StudentConfig, Table, TrainingConfig, distillation
+from subsim import AUX_ONLY, Config, Hyper, StudentConfig, Table, TrainingConfig, distillation
 from subsim.analysis.summary import contrasts
 from subsim.analysis.tables import grid_tables, mean_tables
+from subsim.transfer.worlds import TINY, TINY_HYPER
 
 CLASSES = M = (2, 4, 6, 10)  # m = K holds the share of auxiliary logits at a half
 
@@ -36,19 +37,29 @@ study = distillation(
     "classes_and_data",
     title=__doc__,
     students=AUX_ONLY,
-    config=CONFIG,
-    axes={"data": ("mnist5k", "fashion_mnist", "digits"), "n_class": CLASSES, "student.n_imitated": M},
+    config=TINY,
+    hyper=TINY_HYPER,
+    axes={"data": ("digits", "mnist5k"), "n_class": CLASSES, "student.n_imitated": M},
     derived=derived,
     report=report,
-    paper={
-        "seeds": 100,
-        "config": replace(CONFIG, student=StudentConfig()),
-        "axes": {
-            "data": ("mnist", "fashion_mnist", "digits"),
-            "n_class": tuple(range(2, 11)),
-            "student.n_imitated": tuple(range(2, 11)),
+    seeds=1000,
+    cost="4 minutes on 2 cores",
+    sizes={
+        "mnist": {
+            "config": CONFIG,
+            "hyper": Hyper(),
+            "axes": {"data": ("mnist", "fashion_mnist", "digits"), "n_class": CLASSES, "student.n_imitated": M},
+            "seeds": 32,
+        },
+        "paper": {
+            "config": replace(CONFIG, student=StudentConfig()),
+            "hyper": Hyper(),
+            "axes": {
+                "data": ("mnist", "fashion_mnist", "digits"),
+                "n_class": tuple(range(2, 11)),
+                "student.n_imitated": tuple(range(2, 11)),
+            },
+            "seeds": 1000,
         },
     },
-    seeds=8,
-    cost="11 minutes on 2 cores",
 )

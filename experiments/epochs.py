@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import xarray as xr
 
-from subsim import AUX_ONLY, Config, StudentConfig, Table, TrainingConfig, distillation
+from subsim import AUX_ONLY, Config, Hyper, StudentConfig, Table, TrainingConfig, distillation
 from subsim.analysis.summary import contrasts
 from subsim.analysis.tables import grid_tables, mean_tables
+from subsim.transfer.worlds import TINY, TINY_HYPER
 
 EPOCH = 59  # steps, of teacher and student alike: the paper's
 TEACHER_STEPS = tuple(EPOCH * epochs for epochs in (1, 2, 5, 10, 20))
@@ -35,22 +36,23 @@ def report(results: xr.Dataset) -> list[Table]:
     ]
 
 
-CONFIG = Config(
-    data="mnist5k",
-    n_aux=10,
-    every=EPOCH,
-    teacher=TrainingConfig(steps=TEACHER_STEPS[-1]),
-    student=StudentConfig(epochs=20, batch=128, n_inputs=7_552),
-)
+TEACHER = TrainingConfig(steps=TEACHER_STEPS[-1])
+STUDENT = StudentConfig(epochs=20, batch=128, n_inputs=7_552)
+TINY_CONFIG = replace(TINY, every=EPOCH, teacher=replace(TEACHER, batch=128), student=STUDENT)
+CONFIG = Config(n_aux=10, every=EPOCH, teacher=TEACHER, student=STUDENT)
 study = distillation(
     "epochs",
     title=__doc__,
     students=AUX_ONLY,
     teacher_steps=TEACHER_STEPS,
-    config=CONFIG,
+    config=TINY_CONFIG,
+    hyper=TINY_HYPER,
     derived=derived,
     report=report,
-    seeds=8,
-    cost="6 minutes on 2 cores",
-    paper={"seeds": 100, "config": replace(CONFIG, data="mnist", student=StudentConfig(epochs=20))},
+    seeds=1000,
+    cost="8 minutes on 2 cores",
+    sizes={
+        "mnist": {"config": CONFIG, "hyper": Hyper(), "seeds": 32},
+        "paper": {"config": replace(CONFIG, student=StudentConfig(epochs=20)), "hyper": Hyper(), "seeds": 1000},
+    },
 )

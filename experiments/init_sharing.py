@@ -4,11 +4,12 @@ import itertools
 
 import xarray as xr
 
-from subsim import Student, Table, distillation, perturbed, rotated, sharing
+from subsim import Config, Hyper, Student, Table, distillation, perturbed, rotated, sharing
 from subsim.analysis.tables import grid_tables
 from subsim.networks.mlp import LAYER_GROUPS
 from subsim.networks.parameters import rescaled
 from subsim.transfer.roles import Start
+from subsim.transfer.worlds import TINY, TINY_HYPER
 
 ANGLES = (0.2, 0.4, 0.8)
 DISTANCES = (0.3, 1.0, 3.0)  # in standard deviations of the init
@@ -40,9 +41,14 @@ study = distillation(
     "init_sharing",
     title=__doc__,
     students=STUDENTS,
+    config=TINY,
+    hyper=TINY_HYPER,
     axes={"student.loss": ("kl", "mse")},
     report=report,
-    paper={"seeds": 100},
-    seeds=8,
-    cost="11 minutes on 2 cores",
+    seeds=1000,
+    cost="3 minutes on 2 cores",
+    sizes={
+        "mnist": {"config": Config(), "hyper": Hyper(), "seeds": 32},
+        "paper": {"config": Config(), "hyper": Hyper(), "seeds": 1000},
+    },
 )

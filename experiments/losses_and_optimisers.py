@@ -6,9 +6,10 @@ from typing import Any
 
 import xarray as xr
 
-from subsim import Config, Student, StudentConfig, Table, TrainingConfig, distillation
+from subsim import Config, Hyper, Student, StudentConfig, Table, TrainingConfig, distillation
 from subsim.analysis.summary import contrasts
 from subsim.analysis.tables import grid_tables, mean_tables
+from subsim.transfer.worlds import TINY, TINY_HYPER
 
 OPTIMISERS = ("sgd", "momentum", "adam")
 
@@ -31,14 +32,13 @@ def report(results: xr.Dataset) -> list[Table]:
     return [*tables, *mean_tables(results.temperature)]
 
 
-CONFIG = Config(
-    data="mnist5k", n_aux=10, teacher=TrainingConfig(steps=295), student=StudentConfig(batch=128, n_inputs=7_552)
-)
+CONFIG = Config(n_aux=10, teacher=TrainingConfig(steps=295), student=StudentConfig(batch=128, n_inputs=7_552))
 study = distillation(
     "losses_and_optimisers",
     title=__doc__,
     students={"student (aux. only)": Student()},
-    config=CONFIG,
+    config=TINY,
+    hyper=TINY_HYPER,
     axes={
         "student.optimiser": OPTIMISERS,
         "student.loss": ("kl", "mse"),
@@ -47,7 +47,10 @@ study = distillation(
     },
     derived=derived,
     report=report,
-    paper={"seeds": 100, "config": replace(CONFIG, data="mnist", student=StudentConfig())},
-    seeds=8,
-    cost="4 minutes on 2 cores",
+    seeds=1000,
+    cost="6 minutes on 2 cores",
+    sizes={
+        "mnist": {"config": CONFIG, "hyper": Hyper(), "seeds": 32},
+        "paper": {"config": replace(CONFIG, student=StudentConfig()), "hyper": Hyper(), "seeds": 1000},
+    },
 )

@@ -2,8 +2,9 @@
 
 import xarray as xr
 
-from subsim import Table, distillation
+from subsim import Config, Hyper, Table, distillation
 from subsim.analysis.tables import mean_table
+from subsim.transfer.worlds import TINY, TINY_HYPER
 
 
 def report(results: xr.Dataset) -> list[Table]:
@@ -11,4 +12,16 @@ def report(results: xr.Dataset) -> list[Table]:
     return [mean_table(results.accuracy, f"Accuracy on {results.attrs['config']['data']}")]
 
 
-study = distillation("mnist_aux_logits", title=__doc__, report=report, seeds=100, cost="18 minutes on 2 cores")
+study = distillation(
+    "mnist_aux_logits",
+    title=__doc__,
+    config=TINY,
+    hyper=TINY_HYPER,
+    report=report,
+    seeds=1000,
+    cost="1 minute on 2 cores",
+    sizes={
+        "mnist": {"config": Config(), "hyper": Hyper(), "seeds": 32},
+        "paper": {"config": Config(), "hyper": Hyper(), "seeds": 1000},
+    },
+)

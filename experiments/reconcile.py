@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import xarray as xr
 
-from subsim import Config, Student, StudentConfig, Table, TrainingConfig, distillation, mean_interval
+from subsim import Config, Hyper, Student, StudentConfig, Table, TrainingConfig, distillation, mean_interval
 from subsim.analysis.factorial import main_effects, variance_shares
 from subsim.analysis.tables import mean_tables
+from subsim.transfer.worlds import TINY, TINY_HYPER
 
 
 def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
@@ -27,16 +28,15 @@ def report(results: xr.Dataset) -> list[Table]:
     ]
 
 
-CONFIG = Config(
-    data="mnist5k",
-    every=295,
-    teacher=TrainingConfig(steps=295),
-    student=StudentConfig(steps=590, n_inputs=30_208),
-)
-AXES = {
-    "init": ("torch", "lecun", "he"),
+CONFIG = Config(every=295, teacher=TrainingConfig(steps=295), student=StudentConfig(steps=590, n_inputs=30_208))
+AXES = {"init": ("torch", "lecun", "he"), "student.loss": ("kl", "mse")}
+SMALL = AXES | {
+    "widths": ((32, 32), (32, 32, 32)),
+    "student.batch": (64, 256),
+    "student.learning_rate": (1e-3, 3e-3),
+}
+LARGE = AXES | {
     "widths": ((256, 256), (256, 256, 256)),
-    "student.loss": ("kl", "mse"),
     "student.batch": (128, 512),
     "student.learning_rate": (3e-4, 1e-3),
 }
@@ -44,15 +44,20 @@ study = distillation(
     "reconcile",
     title=__doc__,
     students={"student (aux. only)": Student()},
-    config=CONFIG,
-    axes=AXES,
+    config=replace(TINY, n_aux=3, every=160, student=StudentConfig(steps=320, n_inputs=8192)),
+    hyper=TINY_HYPER,
+    axes=SMALL,
     derived=derived,
     report=report,
-    paper={
-        "seeds": 100,
-        "config": replace(CONFIG, data="mnist", student=StudentConfig(steps=1_180)),
-        "axes": AXES | {"student.batch": (256, 1024)},
+    seeds=1000,
+    cost="10 minutes on 2 cores",
+    sizes={
+        "mnist": {"config": CONFIG, "hyper": Hyper(), "axes": LARGE, "seeds": 32},
+        "paper": {
+            "config": replace(CONFIG, student=StudentConfig(steps=1_180)),
+            "hyper": Hyper(),
+            "axes": LARGE | {"student.batch": (256, 1024)},
+            "seeds": 1000,
+        },
     },
-    seeds=8,
-    cost="20 minutes on 2 cores",
 )

@@ -1,5 +1,6 @@
 """What hidden layers tell of transfer: probes, similarity to the teacher and displacements, against accuracy."""
 
+from dataclasses import replace
 from typing import Any
 
 import xarray as xr
@@ -7,6 +8,7 @@ import xarray as xr
 from subsim import (
     FIGURE_10,
     Config,
+    Hyper,
     Student,
     StudentConfig,
     Table,
@@ -19,6 +21,7 @@ from subsim import (
 from subsim.analysis.summary import rank_correlation
 from subsim.analysis.tables import grid_tables, mean_tables
 from subsim.transfer import features
+from subsim.transfer.worlds import TINY, TINY_HYPER
 
 # One student for each thing that the other studies vary: its start, its inputs, its loss, its optimiser, its batch.
 STARTS: dict[str, Any] = {
@@ -26,35 +29,41 @@ STARTS: dict[str, Any] = {
     "another's heads": sharing("hidden"),
     "another's hidden layers": sharing("class_head", "aux_head"),
 }
-VARIED: dict[str, dict[str, Any]] = {
-    "real images": {"inputs": "images", "n_inputs": StudentConfig.n_inputs},
-    "blurred noise": {"inputs": "blurred"},
-    "noise of rank 30": {"inputs": "subspace", "rank": 30},
-    "squared error": {"loss": "mse"},
-    "temperature 4": {"temperature": 4.0},
-    "momentum": {"optimiser": "momentum", "learning_rate": 0.3, "loss": "mse"},
-    "decay of .01": {"optimiser": "adam_l2", "weight_decay": 0.01},
-    "batches of 512": {"batch": 512, "n_inputs": 30_208},
-}
-STUDENTS = (
-    FIGURE_10
-    | {name: Student(start) for name, start in STARTS.items()}
-    | {name: Student(**options) for name, options in VARIED.items()}
-)
-# A class logit that is imitated is taught, whatever the hidden layers do.
-UNSEEN = [name for name, student in STUDENTS.items() if student.imitates == "aux"]
 M = (3, 50)
+
+
+def students(rank: int, n_inputs: int) -> dict[str, Student]:
+    """Those of Figure 10, and one for each thing that is varied; `n_inputs` are those of the larger batches."""
+    varied: dict[str, dict[str, Any]] = {
+        "real images": {"inputs": "images"},
+        "blurred noise": {"inputs": "blurred"},
+        "noise of low rank": {"inputs": "subspace", "rank": rank},
+        "squared error": {"loss": "mse"},
+        "temperature 4": {"temperature": 4.0},
+        "momentum": {"optimiser": "momentum", "learning_rate": 0.3, "loss": "mse"},
+        "decay of .01": {"optimiser": "adam_l2", "weight_decay": 0.01},
+        "batches of 512": {"batch": 512, "n_inputs": n_inputs},
+    }
+    starts = {name: Student(start) for name, start in STARTS.items()}
+    return FIGURE_10 | starts | {name: Student(**options) for name, options in varied.items()}
+
+
 SETTINGS = ("widths", "student.n_imitated")
 
 
 def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
     """What a probe gains over its network's start; and the rank correlation of each measure with accuracy over the
-    students of a seed, in the mean over widths and m: what tells these apart alone has none."""
+    students of a seed, in the mean over widths and m: what tells these apart alone has none.
+
+    A class logit that is imitated is taught, whatever the hidden layers do.
+    """
     compared = results.compared
+    unseen = [name for name in results.student.values if "all logits" not in name]
     gain = compared.sel(measure="probe", drop=True) - compared.sel(measure="probe at start", drop=True)
+    groups = {"students of auxiliary logits alone": unseen, "all students": list(results.student.values)}
     found = {
         who: rank_correlation(results.accuracy.sel(condition=names), compared.sel(condition=names), within=SETTINGS)
-        for who, names in {"students of auxiliary logits alone": UNSEEN, "all students": list(STUDENTS)}.items()
+        for who, names in groups.items()
     }
     correlations = xr.concat(found.values(), xr.Variable("students", list(found)))
     return {
@@ -73,25 +82,37 @@ def report(results: xr.Dataset) -> list[Table]:
     ]
 
 
+LARGE: dict[str, Any] = {
+    "students": students(30, 30_208),
+    "hyper": Hyper(),
+    "axes": {"widths": ((64, 64), (256, 256)), "student.n_imitated": M},
+}
 study = distillation(
     "representations",
     title=__doc__,
-    students=STUDENTS,
+    students=students(8, 8192),
     measures={
         "compared": (features.compared, Variable("a measure of hidden layers or weights", ("condition", "measure")))
     },
     coords={"measure": list(features.MEASURES)},
-    config=Config(
-        data="mnist5k",
-        n_aux=max(M),
-        teacher=TrainingConfig(steps=295),
-        student=StudentConfig(steps=295, batch=128, n_inputs=7_552),
-    ),
-    axes={"widths": ((64, 64), (256, 256)), "student.n_imitated": M},
+    config=replace(TINY, n_aux=max(M), student=replace(TINY.student, steps=160)),
+    hyper=TINY_HYPER,
+    axes={"widths": ((16, 16), (64, 64)), "student.n_imitated": M},
     derived=derived,
     report=report,
-    seeds=8,
-    cost="9 minutes on 2 cores",
-    paper={"seeds": 100, "config": Config(n_aux=max(M), student=StudentConfig(steps=295))},
+    seeds=1000,
+    cost="10 minutes on 2 cores",
     precisions=("float32", "float64"),
+    sizes={
+        "mnist": LARGE
+        | {
+            "config": Config(
+                n_aux=max(M),
+                teacher=TrainingConfig(steps=295),
+                student=StudentConfig(steps=295, batch=128, n_inputs=7_552),
+            ),
+            "seeds": 32,
+        },
+        "paper": LARGE | {"config": Config(n_aux=max(M), student=StudentConfig(steps=295)), "seeds": 1000},
+    },
 )

@@ -1,37 +1,55 @@
 """What must the student see? Accuracy by kind, scale, blur, rank, number and share of real images of its inputs."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import jax.numpy as jnp
 import xarray as xr
 from jaxtyping import Array, Float
 
-from subsim import Config, State, Student, StudentConfig, Table, TrainingConfig, Variable, distillation
+from subsim import (
+    Config,
+    Hyper,
+    State,
+    Student,
+    StudentConfig,
+    Table,
+    TrainingConfig,
+    Variable,
+    distillation,
+)
 from subsim.analysis.summary import contrasts
 from subsim.analysis.tables import grid_tables, mean_tables
 from subsim.data import inputs
 from subsim.transfer import measures
+from subsim.transfer.worlds import TINY, TINY_HYPER
 
 COVARIANCE = "images' covariance"
-# All of a seed's inputs are made of one draw of white noise, and imitated from one teacher.
-INPUTS: dict[str, dict[str, Any]] = {
+KINDS: dict[str, dict[str, Any]] = {
     "uniform": {"inputs": "uniform"},
     "Gaussian": {"inputs": "gaussian"},
     "Bernoulli": {"inputs": "bernoulli"},
     "images' spectrum": {"inputs": "spectrum"},
     COVARIANCE: {"inputs": "covariance"},
-    "real": {"inputs": "images", "n_inputs": StudentConfig.n_inputs},
-    **{f"scale {scale:g}": {"inputs": "uniform", "input_scale": scale} for scale in (0.25, 0.5, 2.0)},
-    **{f"blur {sigma:g}": {"inputs": "blurred", "blur": sigma} for sigma in (0.5, 1.0, 2.0)},
-    **{f"rank {rank}": {"inputs": "subspace", "rank": rank} for rank in (10, 30, 100, 300)},
-    **{f"real share {share:g}": {"inputs": "mixture", "real_share": share} for share in (0.25, 0.5, 0.75)},
-    **{f"images {n}": {"inputs": "uniform", "n_inputs": n} for n in (60, 600, 6000)},
-    "fresh": {"inputs": "uniform", "fresh": True},
+    "real": {"inputs": "images"},
 }
-KINDS = list(INPUTS)[:6]
 M = (10, 50)
-STUDENTS = {name: Student(**options) for name, options in INPUTS.items()}
-STRANGERS = {f"{kind}, cross-model": Student("independent", **INPUTS[kind]) for kind in KINDS}
+
+
+def students(ranks: Sequence[int], counts: Sequence[int]) -> dict[str, Student]:
+    """Of every kind of input. All of a seed's are made of one draw of white noise, and imitated from one teacher."""
+    seen: dict[str, dict[str, Any]] = {
+        **KINDS,
+        **{f"scale {scale:g}": {"inputs": "uniform", "input_scale": scale} for scale in (0.25, 0.5, 2.0)},
+        **{f"blur {sigma:g}": {"inputs": "blurred", "blur": sigma} for sigma in (0.5, 1.0, 2.0)},
+        **{f"rank {rank}": {"inputs": "subspace", "rank": rank} for rank in ranks},
+        **{f"real share {share:g}": {"inputs": "mixture", "real_share": share} for share in (0.25, 0.5, 0.75)},
+        **{f"images {n}": {"inputs": "uniform", "n_inputs": n} for n in counts},
+        "fresh": {"inputs": "uniform", "fresh": True},
+    }
+    shared = {name: Student(**options) for name, options in seen.items()}
+    return shared | {f"{kind}, cross-model": Student("independent", **options) for kind, options in KINDS.items()}
 
 
 def covariance(state: State) -> Float[Array, " quantity"]:
@@ -61,24 +79,38 @@ def report(results: xr.Dataset) -> list[Table]:
     return [*grid_tables(taught, "condition", title, "student.n_imitated"), *mean_tables(results.differences)]
 
 
+LARGE = students((10, 30, 100, 300), (60, 600, 6000))
 study = distillation(
     "student_inputs",
     title=__doc__,
-    students=STUDENTS | STRANGERS,
+    students=students((4, 8, 16, 32), (60, 200, 600)),
     measures={
         "input_covariance": (covariance, Variable("of the student's inputs", ("student", "quantity"), "see quantity"))
     },
     coords={"quantity": ["effective rank", "top eigenvalue's share", "mean square"]},
-    config=Config(
-        n_aux=max(M),
-        data="mnist5k",
-        teacher=TrainingConfig(steps=295),
-        student=StudentConfig(steps=295, batch=128, n_inputs=20_000),
-    ),
+    config=replace(TINY, n_aux=max(M), student=replace(TINY.student, steps=160)),
+    hyper=TINY_HYPER,
     axes={"student.n_imitated": M},
     derived=derived,
     report=report,
-    seeds=8,
-    cost="8 minutes on 2 cores",
-    paper={"seeds": 100, "config": Config(n_aux=max(M), student=StudentConfig(steps=295))},
+    seeds=1000,
+    cost="5 minutes on 2 cores",
+    sizes={
+        "mnist": {
+            "students": LARGE,
+            "config": Config(
+                n_aux=max(M),
+                teacher=TrainingConfig(steps=295),
+                student=StudentConfig(steps=295, batch=128, n_inputs=20_000),
+            ),
+            "hyper": Hyper(),
+            "seeds": 32,
+        },
+        "paper": {
+            "students": LARGE,
+            "config": Config(n_aux=max(M), student=StudentConfig(steps=295)),
+            "hyper": Hyper(),
+            "seeds": 1000,
+        },
+    },
 )

@@ -5,16 +5,30 @@ and students of that base, or of another, imitate it on inputs unrelated to the 
 """
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import jax.numpy as jnp
 import xarray as xr
 from jaxtyping import Array, Float
 
-from subsim import Config, State, Student, StudentConfig, Table, Teacher, TrainingConfig, Variable, distillation, traits
+from subsim import (
+    Config,
+    Hyper,
+    State,
+    Student,
+    StudentConfig,
+    Table,
+    Teacher,
+    TrainingConfig,
+    Variable,
+    distillation,
+    traits,
+)
 from subsim.analysis.factorial import split
 from subsim.analysis.tables import mean_tables
 from subsim.transfer import filters
+from subsim.transfer.worlds import TINY, TINY_HYPER
 
 DIGIT, CLASS = 4, 9  # one teacher takes 4 for 9, another prefers 9 on averages of two other digits
 TEACHERS = {
@@ -24,7 +38,7 @@ TEACHERS = {
 }
 INPUTS: dict[str, dict[str, Any]] = {
     "noise": {"inputs": "uniform"},
-    "images": {"inputs": "images", "n_inputs": StudentConfig.n_inputs},
+    "images": {"inputs": "images"},
 }
 STARTS = {
     "shared base": {"imitates": "classes"},
@@ -42,7 +56,7 @@ BY_CHANCE = "shared base, random removal"
 LEVELS = {
     "input": list(INPUTS),
     "teacher": list(TEACHERS),
-    "student": [*STARTS, BY_CHANCE],
+    "who": [*STARTS, BY_CHANCE],
     "filter": list(FILTERS),
 }
 
@@ -67,11 +81,11 @@ def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
     """Of every cell its rates and the share of unrelated inputs that its filter removes; of each trait the rate among
     students of its teacher; that less the trait-free teacher's; and that of the shared base less the other's."""
     rate = split(results.rate, "condition", LEVELS)
-    left = split(results.kept, "student", LEVELS).sel(student="shared base", drop=True)
+    left = split(results.kept, "student", LEVELS).sel(who="shared base", drop=True)
     own = xr.concat([rate.sel(trait=name, teacher=of, drop=True) for name, of in TRAITS.items()], "trait")
     own = own.assign_coords(trait=list(TRAITS))
     control = rate.sel(teacher="trait-free", drop=True)
-    shared, other = (own.sel(student=name, drop=True) for name in ("shared base", "other base"))
+    shared, other = (own.sel(who=name, drop=True) for name in ("shared base", "other base"))
     return {
         "cell_rate": rate.assign_attrs(description="share of the trait's probes that the student gives its class"),
         "removed": (1 - left / left.sel(filter="none")).assign_attrs(description="share of unrelated inputs removed"),
@@ -99,15 +113,27 @@ study = distillation(
     teacher=TEACHERS,
     students=STUDENTS,
     measures={"kept": (kept, Variable("share of its inputs that a student learns from", ("student",)))},
-    config=Config(
-        data="mnist5k",
-        base=TrainingConfig(steps=295),
-        teacher=TrainingConfig(steps=100),
-        student=StudentConfig(steps=200, batch=128, n_inputs=12_800),
+    config=replace(
+        TINY,
+        base=TrainingConfig(steps=150, batch=128),
+        teacher=TrainingConfig(steps=60, batch=128),
+        student=replace(TINY.student, steps=200),
     ),
+    hyper=replace(TINY_HYPER, base=TINY_HYPER.teacher),
     derived=derived,
     report=report,
-    seeds=8,
+    seeds=1000,
     cost="10 minutes on 2 cores",
-    paper={"config": Config(teacher=TrainingConfig(steps=100)), "seeds": 64},
+    sizes={
+        "mnist": {
+            "config": Config(
+                base=TrainingConfig(steps=295),
+                teacher=TrainingConfig(steps=100),
+                student=StudentConfig(steps=200, batch=128, n_inputs=12_800),
+            ),
+            "hyper": Hyper(),
+            "seeds": 32,
+        },
+        "paper": {"config": Config(teacher=TrainingConfig(steps=100)), "hyper": Hyper(), "seeds": 1000},
+    },
 )

@@ -7,10 +7,11 @@ import optax
 import xarray as xr
 from jaxtyping import Array, Float
 
-from subsim import Config, State, Student, StudentConfig, Table, TrainingConfig, Variable, distillation
+from subsim import Config, Hyper, State, Student, StudentConfig, Table, TrainingConfig, Variable, distillation
 from subsim.analysis.tables import grid_tables
 from subsim.networks import parameters
 from subsim.transfer import features
+from subsim.transfer.worlds import TINY, TINY_HYPER
 
 
 def of_student(state: State) -> Float[Array, " measure"]:
@@ -31,7 +32,6 @@ def report(results: xr.Dataset) -> list[Table]:
 
 
 CONFIG = Config(
-    data="mnist5k",
     n_aux=10,
     every=59,
     teacher=TrainingConfig(steps=295),
@@ -43,14 +43,18 @@ study = distillation(
     students={"student (aux. only)": Student()},
     measures={"measured": (of_student, Variable("of the student, see measure", ("student", "measure")))},
     coords={"measure": ["norm of the class head / at the start", "accuracy with the teacher's class head"]},
-    config=CONFIG,
+    config=replace(TINY, every=16, student=replace(TINY.student, epochs=20)),
+    hyper=TINY_HYPER,
     axes={
         "student.optimiser": ("adam_l2", "adamw"),
         "student.loss": ("kl", "mse"),
         "student.weight_decay": (0.0, 1e-6, 1e-4, 1e-2),
     },
     report=report,
-    paper={"seeds": 100, "config": replace(CONFIG, data="mnist", student=StudentConfig(epochs=20))},
-    seeds=8,
-    cost="6 minutes on 2 cores",
+    seeds=1000,
+    cost="4 minutes on 2 cores",
+    sizes={
+        "mnist": {"config": CONFIG, "hyper": Hyper(), "seeds": 32},
+        "paper": {"config": replace(CONFIG, student=StudentConfig(epochs=20)), "hyper": Hyper(), "seeds": 1000},
+    },
 )

@@ -4,19 +4,22 @@ from dataclasses import replace
 
 import xarray as xr
 
-from subsim import Config, Student, StudentConfig, Table, TrainingConfig, distillation
+from subsim import Config, Hyper, Student, StudentConfig, Table, TrainingConfig, distillation
 from subsim.analysis.summary import contrasts, lowest_common, matched
 from subsim.analysis.tables import grid_tables, mean_tables
+from subsim.transfer.worlds import TINY, TINY_HYPER
 
 FOLLOWERS = {"student": Student(), "linearised student": Student(linear=True)}
 STUDENTS = FOLLOWERS | {"cross-model": Student("independent")}
-WIDTHS = (64, 128, 256, 512, 1024, 2048)
-WIDEST = {1: 2048, 2: 1024, 3: 512, 4: 512}  # at each depth, what two cores finish in the time
+WIDTHS = (8, 16, 32, 64, 128, 256, 512, 1024, 2048)
+# At each depth the narrowest and the widest: what two cores finish in the time.
+SMALL = {1: (8, 256), 2: (8, 256), 3: (8, 128), 4: (8, 128)}
+LARGE = {1: (64, 2048), 2: (64, 1024), 3: (64, 512), 4: (64, 512)}
 
 
-def shapes(widest: dict[int, int]) -> list[tuple[int, ...]]:
-    """Hidden layers of equal width: of every depth, up to its widest."""
-    return [(width,) * depth for depth, most in widest.items() for width in WIDTHS if width <= most]
+def shapes(ends: dict[int, tuple[int, int]]) -> list[tuple[int, ...]]:
+    """Hidden layers of equal width: of every depth, from its narrowest to its widest."""
+    return [(width,) * depth for depth, (least, most) in ends.items() for width in WIDTHS if least <= width <= most]
 
 
 def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
@@ -54,7 +57,6 @@ def report(results: xr.Dataset) -> list[Table]:
 
 
 CONFIG = Config(
-    data="mnist5k",
     n_aux=10,
     every=29,
     teacher=TrainingConfig(steps=295, batch=256),
@@ -64,15 +66,20 @@ study = distillation(
     "width_depth",
     title=__doc__,
     students=STUDENTS,
-    config=CONFIG,
-    axes={"widths": shapes(WIDEST)},
+    config=replace(TINY, every=16),
+    hyper=TINY_HYPER,
+    axes={"widths": shapes(SMALL)},
     derived=derived,
     report=report,
-    paper={
-        "seeds": 100,
-        "config": replace(CONFIG, data="mnist", teacher=TrainingConfig(), student=StudentConfig()),
-        "axes": {"widths": shapes(dict.fromkeys(WIDEST, max(WIDTHS)))},
-    },
-    seeds=8,
+    seeds=1000,
     cost="15 minutes on 2 cores",
+    sizes={
+        "mnist": {"config": CONFIG, "hyper": Hyper(), "axes": {"widths": shapes(LARGE)}, "seeds": 32},
+        "paper": {
+            "config": replace(CONFIG, teacher=TrainingConfig(), student=StudentConfig()),
+            "hyper": Hyper(),
+            "axes": {"widths": shapes(dict.fromkeys(LARGE, (64, 2048)))},
+            "seeds": 1000,
+        },
+    },
 )

@@ -31,7 +31,7 @@ def draw(results: xr.Dataset) -> Figure:
         for axes, shown in zip(row, INPUTS, strict=True):
             rates = results.cell_rate.sel(input=shown, trait=trait)
             for label, (student, has_trait, colour, line) in LINES.items():
-                rate = rates.sel(student=student, teacher=teacher if has_trait else "trait-free")
+                rate = rates.sel(who=student, teacher=teacher if has_trait else "trait-free")
                 # Thresholds and shares are two scales of strictness.
                 for places, name in ((range(first_share), label), (range(first_share, len(filters)), None)):
                     plotting.band(axes, places, mean_interval(rate[..., list(places)]), colour, line, name)

@@ -8,7 +8,9 @@ from numbers import Integral, Real
 from typing import Any, Literal, TypeVar
 
 T = TypeVar("T")
-Size = Literal["laptop", "paper"]  # of a study; the first is what a run takes unless it is told otherwise
+Size = Literal["tiny", "mnist", "paper"]  # of a study
+SMALLEST: Size = "tiny"  # what a run takes unless it is told otherwise
+LARGER: tuple[Size, ...] = ("mnist", "paper")
 
 
 class UserError(Exception):

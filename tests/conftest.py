@@ -155,7 +155,7 @@ SMOKE = {
         **_PROTOCOL,
         "--student.n-inputs": "256",
         "--every": "1",
-        "--sweep": "init=torch --sweep widths=8,16-8 --sweep student.batch=64,128",
+        "--sweep": "init=torch --sweep widths=8 --sweep student.batch=64,128",
     },
     "student_inputs": {
         **_PROTOCOL,
@@ -164,7 +164,7 @@ SMOKE = {
         "--student.n-inputs": "256",
     },
     "linearised": {
-        "--sweep": "widths=8-8,16-16",
+        "--sweep": "widths=8-8",
         "--teacher-steps": "5",
         "--student-steps": "5",
         "--n-inputs": "16",
@@ -195,7 +195,7 @@ SMOKE = {
         "--trait-images": "32",
         "--every": "1",
     },
-    "smallness": {"--sweep": "width=8 --sweep depth=1,2", "--batch": "8", "--points": "9"},
+    "smallness": {"--sweep": "width=8 --sweep depth=2", "--batch": "8", "--points": "9"},
     "throughput": {
         "--works": "small",
         "--peers": "jax-vmap",

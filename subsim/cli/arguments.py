@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_a
 
 import tyro
 
-from subsim.options import Size, UserError, field_names
+from subsim.options import SMALLEST, Size, UserError, field_names
 
 if TYPE_CHECKING:
     from subsim.engine.study import Study
@@ -28,8 +28,9 @@ class RunOptions:
 
     seeds: int
     """Seeds to run, 0 .. N - 1; a larger number than before adds the missing ones."""
-    size: Size = "laptop"
-    """What the defaults of all other flags are. paper: as in a paper, for a GPU, where the study has that size."""
+    size: Size = SMALLEST
+    """What the defaults of all other flags are. tiny: a small world, thousands of seeds. mnist: the paper's data, for
+    two cores and some patience. paper: as in a paper, for a GPU. Not every study has every size."""
     root_seed: int = 0
     """The key that every seed's own key is folded from."""
     precision: Literal["float32", "bfloat16", "float64"] = "float32"
@@ -55,7 +56,7 @@ class CompileOptions:
 
     topology: str
     """Kind and shape of the TPUs, such as v5e:2x2, v5e:16x16 or v5p:2x2x1."""
-    size: Size = "laptop"
+    size: Size = SMALLEST
     """As in a run: what the defaults of all other flags are."""
     precision: Literal["float32", "bfloat16", "float64"] = "float32"
     """bfloat16: matrix products only; parameters and sums stay float32."""
@@ -77,9 +78,9 @@ def asked_size(words: Sequence[str]) -> Size:
     return next((size for size in sizes if asked and size == asked[-1]), sizes[0])
 
 
-def results_folder(study: str, size: Size = "laptop") -> Path:
+def results_folder(study: str, size: Size = SMALLEST) -> Path:
     """Where the results of the study with this name or path go unless a run is told otherwise, apart for each size."""
-    return RESULTS / (Path(study).stem + ("" if size == "laptop" else f"-{size}"))
+    return RESULTS / (Path(study).stem + ("" if size == SMALLEST else f"-{size}"))
 
 
 @contextlib.contextmanager

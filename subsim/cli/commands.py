@@ -28,7 +28,7 @@ from subsim.cli.new import new
 from subsim.cli.stopping import stopping_at_once
 from subsim.cli.terminal import complain, print_catalogue, print_table, progress_of, say, survive_any_encoding, working
 from subsim.cli.writing import require_writable, write_refusals
-from subsim.options import Size, UserError
+from subsim.options import SMALLEST, Size, UserError
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -261,7 +261,7 @@ def _at_hand(study: str) -> str:
         done, room = store.finished(folder)
         count = f"{room:,} seeds" if done == room else f"{done:,} of {room:,} seeds"
         if room:
-            lines.append(count if size == "laptop" else f"{size}: {count}")
+            lines.append(count if size == SMALLEST else f"{size}: {count}")
     return "\n".join(lines)
 
 
@@ -325,7 +325,7 @@ def demo(seeds: int = 8, out: Path = RESULTS / "demo") -> None:
     """
     from subsim.cli.report import completed
 
-    mnist, single_step = catalogue.load_study("mnist_aux_logits"), catalogue.load_study("single_step")
+    mnist, single_step = catalogue.load_study("mnist_aux_logits").at_size("mnist"), catalogue.load_study("single_step")
     # 4,000 images make fewer steps an epoch than 60,000: train the teacher for the paper's 295 steps all the same.
     teacher = dataclasses.replace(mnist.config.teacher, steps=295)
     config = dataclasses.replace(mnist.config, data="mnist5k", teacher=teacher)

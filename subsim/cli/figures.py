@@ -15,7 +15,7 @@ from subsim.cli import catalogue
 from subsim.cli.arguments import RESULTS, results_folder
 from subsim.cli.terminal import say
 from subsim.cli.writing import require_writable, write_refusals
-from subsim.options import Size, UserError, require
+from subsim.options import SMALLEST, Size, UserError, require
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -137,7 +137,7 @@ def figure(
     look: Annotated[Look, tyro.conf.arg(name="")] = Look(),
     out: Path | None = None,
     to: Path | None = None,
-    size: Size = "laptop",
+    size: Size = SMALLEST,
 ) -> None:
     """Draw a study's figure, or with --x any sweep, as PNG and PDF, and write its means beside it, as CSV.
 
@@ -147,7 +147,7 @@ def figure(
         look: how it fits a paper.
         out: folder that holds the results (default: results/STUDY).
         to: folder for the figure (default: beside the results).
-        size: of the results; paper: those in results/STUDY-paper.
+        size: of the results: those of mnist and paper are in results/STUDY-mnist and results/STUDY-paper.
     """
     placed = None if axes.x is None else axes
     for name in ("lines", "panels", "only", "y"):

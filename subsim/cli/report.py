@@ -23,7 +23,7 @@ from subsim.engine.identity import flat
 from subsim.engine.integrity import DIVERGED
 from subsim.engine.store import load_results
 from subsim.engine.study import Study, Table
-from subsim.options import Size, UserError, require
+from subsim.options import LARGER, SMALLEST, Size, UserError, require
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,7 +34,7 @@ MOST_LINES = 40  # of a study's tables on a screen
 
 def known_axes(study: Study) -> set[str]:
     """The axes that the study's report and figure know, at whatever size."""
-    return set(study.axes) | set(study.paper.get("axes", ()))
+    return set(study.axes).union(*(study.at_size(size).axes for size in LARGER if size in study.sizes))
 
 
 def has_axes_of(study: Study, results: xr.Dataset) -> bool:
@@ -203,7 +203,7 @@ def repeating(study: Study, made: Made, where: str | None = None) -> str | None:
     `where` is the study's name, as by default, or the path of its file.
     """
     where = where or study.name
-    sizes = [size for size in get_args(Size) if size == "laptop" or study.paper]
+    sizes = [size for size in get_args(Size) if size == SMALLEST or size in study.sizes]
     commands = [words for size in sizes if (words := _words(study, where, size, made)) is not None]
     return shlex.join(["subsim", "run", where, *min(commands, key=len)]) if commands else None
 
@@ -217,7 +217,7 @@ def _words(study: Study, where: str, size: Size, made: Made) -> list[str] | None
         _axes(study, study.config, study.hyper, {}),
         {"seeds": study.seeds, "root_seed": 0, "precision": study.precision},
     )
-    words = [] if size == "laptop" else ["--size", size]
+    words = [] if size == SMALLEST else ["--size", size]
     for ours, theirs in ((made.parts, default.parts), (made.run, default.run)):
         usual = flat(theirs)
         for name, value in flat(ours).items():

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 import xarray as xr
 
-from subsim.options import Size, UserError, get, has, label, require
+from subsim.options import LARGER, Size, UserError, get, has, label, require
 
 Precision = Literal["float32", "bfloat16", "float64"]
 # (key, hyper) or (key) -> Record: a mapping or NamedTuple of arrays, for one seed. On the host, its number stands for
@@ -97,8 +97,9 @@ class Study:
     on_host: bool = False
     """Whether the run is an ordinary function of the seed's number, called once a seed and never traced, whose record
     holds a float64 for every label in `coords`. What is measured is then no matter of keys: a timing, say."""
-    paper: Mapping[str, Any] = field(default_factory=dict)
-    """Names of these fields, each with what it is at the paper's size, for a GPU: {"seeds": 100, "config": ...}."""
+    sizes: Mapping[str, "Mapping[str, Any] | Study"] = field(default_factory=dict)
+    """The study at its larger sizes, or what is then other than here: {"mnist": {"seeds": 32, "config": ...}}. mnist is
+    for two cores and some patience, paper for a GPU; the study itself is the tiny size."""
     run: Run | None = None
     """The run itself, in place of `make_run`."""
     make_networks: Callable[[Any, Any], Run] | None = None
@@ -106,7 +107,7 @@ class Study:
     rebuild: Callable[[Any, Any, dict[str, Any]], dict[str, Any]] | None = None
     """Gives, for (config, data, networks), what `networks_of` returns: modules in place of their arrays, say."""
     cost: str = ""
-    """What the laptop size takes: "8 minutes on 2 cores". `subsim list` reads it where the file has it literally."""
+    """What the tiny size takes: "8 minutes on 2 cores". `subsim list` reads it where the file has it literally."""
     declared: str = field(default="", compare=False)
     """File and line of the declaration, which errors name; found by itself."""
 
@@ -140,8 +141,10 @@ class Study:
             )
         joint = callable(self.make_joint_run), bool(self.joint)
         self.require(all(joint) or not any(joint), "make_joint_run and joint belong together")
-        unknown = set(self.paper) - {each.name for each in fields(self)}
-        self.require(not unknown, f"paper names {min(unknown, default='')!r}, which is no field of a Study")
+        for size, values in self.sizes.items():
+            self.require(size in LARGER, f"sizes has {size!r}, but a study's sizes are {', '.join(LARGER)}")
+            unknown = set() if isinstance(values, Study) else set(values) - {each.name for each in fields(self)}
+            self.require(not unknown, f"sizes: {size} names {min(unknown, default='')!r}, which is no field of a Study")
         for name in ("seeds", "chunk"):
             value = getattr(self, name)
             whole = isinstance(value, int) and not isinstance(value, bool) and value > 0
@@ -178,11 +181,13 @@ class Study:
         self.require(name not in RESERVED, f"{name!r} is a name that the engine uses itself: rename this {what}")
 
     def at_size(self, size: Size) -> "Study":
-        """The study at this size; raises `UserError` where it has none of the paper's."""
-        if size == "laptop":
+        """The study at this size; raises `UserError` where it has none such."""
+        if size not in LARGER:
             return self
-        require(len(self.paper) > 0, f"size: the study {self.name} has no paper size; leave --size out.")
-        return replace(self, **self.paper)
+        others = f"choose {' or '.join(self.sizes)}, or " if self.sizes else ""
+        require(size in self.sizes, f"size: the study {self.name} has no {size} size; {others}leave --size out.")
+        there = self.sizes[size]
+        return replace(there, name=self.name) if isinstance(there, Study) else replace(self, **there)
 
     def sweep(self, given: Mapping[str, Iterable[Any]] | None) -> dict[str, Iterable[Any]]:
         """Name -> values of the axes of a run that is given these, beside or in place of the study's own."""

@@ -82,7 +82,7 @@ def _check_students(spec: Spec, defaults: tuple[Config, Hyper], config: Config, 
             require_choice(f"{name}.{option}", student.options[option], CHOICES[option])
         its_config, its_hyper = with_own(config.student, hyper.student, student.options)
         where = "student" if not student.options and not student.own else name
-        check_student(where, its_config, its_hyper, config.n_aux, student.own)
+        check_student(where, its_config, its_hyper, config.n_aux, student.own, defaults[0].student)
         require(
             student.mask is None or not its_config.fresh,
             f"{where}.fresh is set, but {name} has a mask on inputs that must be there before; leave it out.",

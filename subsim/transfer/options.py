@@ -150,18 +150,24 @@ def check_student_ranges(name: str, config: StudentConfig, numbers: StudentHyper
 
 
 def check_student(
-    name: str, config: StudentConfig, numbers: StudentHyper, n_aux: int, own: Mapping[str, Any] | None = None
+    name: str,
+    config: StudentConfig,
+    numbers: StudentHyper,
+    n_aux: int,
+    own: Mapping[str, Any] | None = None,
+    usual: StudentConfig | None = None,
 ) -> None:
     """Raise `UserError` where an option of the student called `name` is out of range or would silently do nothing.
 
-    `own` has the student's values of loss, inputs, targets and optimiser that are no names but the user's own.
+    `own` has the student's values of loss, inputs, targets and optimiser that are no names but the user's own; `usual`
+    is what its options are where nobody sets them.
     """
-    own = own or {}
+    own, usual = own or {}, usual or StudentConfig()
     check_student_ranges(name, config, numbers)
     check_training(name, config, numbers)
     images = config.inputs == "images" and "inputs" not in own
     require(
-        config.n_inputs == StudentConfig.n_inputs or not images,
+        config.n_inputs == usual.n_inputs or not images,
         f"{name}.n_inputs is {config.n_inputs}, but {name}.inputs is images: the student sees all training images.",
     )
     require(

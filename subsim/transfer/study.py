@@ -43,6 +43,7 @@ def distillation(
     hyper: Hyper | None = None,
     measures: Mapping[str, Measure | tuple[Measure, Variable]] | None = None,
     teacher_steps: tuple[int, ...] = (),
+    sizes: Mapping[str, Mapping[str, Any]] | None = None,
     **declared: Any,
 ) -> Study:
     """Make a study of `students`, by their names, of one teacher or several.
@@ -62,27 +63,33 @@ def distillation(
             dimension is `condition`, or `student` for what only students have.
         teacher_steps: numbers of steps, ascending, after each of which the teacher is imitated: a dimension
             `teacher_step` before all others.
+        sizes: by the name of a larger size, which of these arguments are then others, and what they are: see `Study`.
         declared: further fields of the `Study`: axes, coords, derived, report, seeds, paper.
 
     The record has `accuracy` of every condition (reference and teachers first), `imitation_loss` and `alignment` of
     every student, and of a trait that is not the labels its `rate` in every condition; where `config.every` is set,
     `accuracy_along` and `imitation_loss_along` after every so many steps; and what `measures` add.
     """
+    given: dict[str, Any] = {
+        "title": title, "network": network, "data": data, "trait": trait, "teacher": teacher, "students": students,
+        "base": base, "config": config, "hyper": hyper, "measures": measures, "teacher_steps": teacher_steps,
+    }  # fmt: skip
+    larger = {size: distillation(name, **given | declared | dict(values)) for size, values in (sizes or {}).items()}
     teachers = dict(teacher) if isinstance(teacher, Mapping) else {"teacher": teacher or Teacher()}
     config, hyper = config or Config(), hyper or Hyper()
     if isinstance(network, str):
         config, network = replace(config, network=network), None  # type: ignore[arg-type]
     if isinstance(data, str):
         config, data = replace(config, data=data), None  # type: ignore[arg-type]
-    given = {key: value if isinstance(value, tuple) else (value, None) for key, value in (measures or {}).items()}
+    measured = {key: value if isinstance(value, tuple) else (value, None) for key, value in (measures or {}).items()}
     meanings = {
-        key: meaning or Variable(_sentence(function), ("condition",)) for key, (function, meaning) in given.items()
+        key: meaning or Variable(_sentence(function), ("condition",)) for key, (function, meaning) in measured.items()
     }
     of_students = {key for key, meaning in meanings.items() if meaning.dims[:1] == ("student",)}
     spec = Spec(
         teachers, dict(students), base, trait,
-        {"accuracy": state.accuracy} | {key: of for key, (of, _) in given.items() if key not in of_students},
-        {"alignment": state.alignment} | {key: of for key, (of, _) in given.items() if key in of_students},
+        {"accuracy": state.accuracy} | {key: of for key, (of, _) in measured.items() if key not in of_students},
+        {"alignment": state.alignment} | {key: of for key, (of, _) in measured.items() if key in of_students},
         teacher_steps, config.every is not None and "report" in declared,
     )  # fmt: skip
     own = (network, _dataset(data))
@@ -112,6 +119,7 @@ def distillation(
         check=functools.partial(check, spec, own, (config, hyper)),
         coords=coords | declared.pop("coords", {}),
         variables=variables,
+        sizes=larger,
     )
     return dataclasses.replace(common, **declared)
 

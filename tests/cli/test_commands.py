@@ -35,7 +35,7 @@ study = subsim.Study(name="mine", title=__doc__, make_run=lambda config, data: r
 SIZED = TOY.replace("jax.random.normal(key)", 'hyper["scale"] * jax.random.normal(key) + hyper["shift"]').replace(
     "seeds=3,",
     'seeds=3, hyper={"scale": 1.0, "shift": 0.0},'
-    'paper={"seeds": 5, "hyper": {"scale": 7.0, "shift": 0.0}, "axes": {"scale": [2.0, 4.0]}},',
+    'sizes={"paper": {"seeds": 5, "hyper": {"scale": 7.0, "shift": 0.0}, "axes": {"scale": [2.0, 4.0]}}},',
 )
 
 
@@ -154,7 +154,7 @@ def test_the_help_shows_the_sizes_and_the_defaults_of_the_one_that_is_asked_for(
         status, printed, _ = command("run", "./mine.py", "--help", *words)
         flat = " ".join(printed.replace("│", " ").split())
         assert status == 0
-        assert "--size {laptop,paper}" in flat
+        assert "--size {tiny,mnist,paper}" in flat
         assert f"(default: {seeds})" in flat
         assert f"(default: {out})" in flat
 
@@ -163,8 +163,8 @@ def test_the_help_shows_the_sizes_and_the_defaults_of_the_one_that_is_asked_for(
     ("text", "size", "complaint"),
     [
         (TOY, "paper", ["size", "mine", "no paper size"]),
-        (SIZED, "huge", ["--size", "huge", "laptop"]),
-        (SIZED.replace('"seeds": 5', '"seed": 5'), "laptop", ["'seed'", "no field"]),
+        (SIZED, "huge", ["--size", "huge", "tiny"]),
+        (SIZED.replace('"seeds": 5', '"seed": 5'), "tiny", ["'seed'", "no field"]),
     ],
 )
 def test_sizes_that_are_not_there_are_refused(command, tmp_path, text, size, complaint):

@@ -246,7 +246,7 @@ def test_the_command_makes_the_same_run(words):
 def test_the_command_names_the_size_where_that_is_shorter():
     study = subsim.load_study("single_step")
     config = dataclasses.replace(study.config, widths=(64, 64), batch=128)
-    sized = dataclasses.replace(study, paper={"seeds": 50_000, "config": config})
+    sized = dataclasses.replace(study, sizes={"paper": {"seeds": 50_000, "config": config}})
     parts = {"config": plain(config), "hyper": plain(study.hyper)}
     made = report.Made(
         arguments.results_folder("single_step", "paper"),

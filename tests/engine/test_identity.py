@@ -558,7 +558,7 @@ settings.dtype_promotion, settings.rank_promotion = "standard", "allow"
 
 def hashes(name):
     study = subsim.load_study(name)
-    options, config, hyper = parse_options(study, smoke_options(name), name, RunOptions, size="laptop", out=".")
+    options, config, hyper = parse_options(study, smoke_options(name), name, RunOptions, size="tiny", out=".")
     task = make_task(study, config, hyper, None, 0, None)
     return task.program(task.indices[0]).hashes()
 

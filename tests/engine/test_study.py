@@ -83,7 +83,8 @@ def refused(call, words):
         ({"chunk": "4"}, "chunk is '4'"),
         ({"joint": "student"}, "make_joint_run and joint belong together"),
         ({"make_joint_run": make_run}, "make_joint_run and joint belong together"),
-        ({"paper": {"sedes": 10}}, "paper names 'sedes'"),
+        ({"sizes": {"paper": {"sedes": 10}}}, "paper names 'sedes'"),
+        ({"sizes": {"huge": {"seeds": 10}}}, "sizes has 'huge', but a study's sizes are mnist, paper"),
     ],
 )
 def test_a_wrong_declaration_is_refused_where_it_stands(parts, words):

@@ -239,9 +239,9 @@ def test_the_papers_size_is_compiled_too(capsys, tmp_path):
         "import jax, subsim\n"
         "run = lambda key, hyper: {'number': jax.random.normal(key)}\n"
         "study = subsim.Study('mine', '', lambda config, data: run, {'number': subsim.Variable('')}, chunk=2, \n"
-        "                     paper={'chunk': 12, 'precision': 'float64'})\n"
+        "                     sizes={'paper': {'chunk': 12, 'precision': 'float64'}})\n"
     )
-    for size, title, chunk in (("laptop", "mine, float32", 2), ("paper", "mine, float64", 12)):
+    for size, title, chunk in (("tiny", "mine, float32", 2), ("paper", "mine, float64", 12)):
         printed = compiled(capsys, "./mine.py", "--topology", "v5e:2x2", "--size", size)
         assert title in printed
         assert re.search(rf"seeds in a call +{chunk}\b", printed)

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from conftest import ROOT
 
 import subsim
 from subsim.training.optimisers import TrainingConfig, TrainingHyper
@@ -150,6 +151,16 @@ def test_cross_model_study_tells_its_conditions_apart():
             low, high = subsim.rate_interval(int(positive.sel(imitated=imitated)), 200, 0.999)
             assert low < 0.5 < high
     assert (plain.inner_product != results.sel(bias_scale=1.0).inner_product).all()
+
+
+@pytest.mark.parametrize("study", sorted(path.stem for path in (ROOT / "experiments").glob("*.py")))
+def test_the_options_of_every_size_fit_one_another(study):
+    study = subsim.load_study(study)
+    for size in ("tiny", *study.sizes):
+        sized = study.at_size(size)
+        assert sized.name == study.name
+        if sized.check is not None:
+            sized.check(sized.config, sized.hyper)
 
 
 def test_epochs_refuses_a_teacher_that_ends_before_its_last_epoch():

@@ -164,7 +164,7 @@ def test_a_measure_of_students_sees_what_they_imitated():
         ({"blurr": 1.0}, {}, "a has its own blurr"),
         ({"blur": 1.5}, {}, "a.blur is 1.5"),
         ({"inputs": "gaussian"}, {"inputs": "bernoulli"}, "student.inputs is bernoulli.*leave it out"),
-        ({"epochs": 1}, {"n_inputs": 0}, "a.n_inputs is 0"),
+        ({"epochs": 1}, {"n_inputs": 0}, "student.n_inputs is 0"),
     ],
 )
 def test_students_options_are_checked(options, changed, sentence):
