@@ -188,6 +188,7 @@ SMOKE = {
         **{f"--{who}.steps": "5" for who in ("base", "teacher", "student")},
         "--student.n-inputs": "256",
     },
+    "which_seeds": {**_PROTOCOL, "--student.n-inputs": "256"},
     "trajectory": {
         **_PROTOCOL,
         "--widths": "16 8",

@@ -1,0 +1,133 @@
+"""Which seeds transfer? What is known of reference and teacher before the student is trained, against its accuracy."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import xarray as xr
+from jaxtyping import Array, Float
+
+from subsim import AUX_ONLY, Config, Hyper, State, Table, Variable, distillation
+from subsim.analysis.prediction import cross_fitted, over_seeds
+from subsim.analysis.tables import mean_table, mean_tables
+from subsim.data.factorisations import inverse
+from subsim.networks import network as networks
+from subsim.networks import parameters
+from subsim.theory import linearised
+from subsim.transfer import imitation, measures
+from subsim.transfer.worlds import TINY, TINY_HYPER
+
+PREDICTORS = (
+    "coverage: cosine of first update and teacher",
+    "cosine of first gradient and teacher",
+    "A, the pull of the lemma",
+    "share of the teacher that the kernel recovers",
+    "accuracy with features projected on the auxiliary head",
+    "accuracy of the reference's head on the teacher's features",
+    "share of the class head in the auxiliary head's rows",
+    "norm of the class head",
+    "norm of the auxiliary head",
+    "accuracy of the reference",
+    "accuracy of the teacher",
+    "teacher's displacement",
+)
+KERNEL_INPUTS = 64  # of the first batch
+
+
+def known_before(state: State) -> Float[Array, " predictor"]:
+    """Return what can be known of a student of auxiliary logits before its first step."""
+    network, start, n_class = state.network, state.start, state.task.n_class
+    moved = parameters.displacement(state.teacher, state.teacher_start)
+    size = jnp.sqrt(sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(moved)))
+    x, y = state.first_batch
+    loss = state.loss
+    assert loss is not None
+
+    def imitation_loss(params: networks.Params) -> Array:
+        return jnp.mean(jax.vmap(loss)(networks.logits(network, params, x), y))
+
+    def imitated(params: networks.Params, one: Array) -> Array:
+        return network.apply(params, one)[n_class:]
+
+    gradient = jax.grad(imitation_loss)(start)
+    z, v = jax.jvp(lambda params: jax.vmap(imitated, (None, 0))(params, x), (start,), (moved,))
+    p = jax.nn.softmax(z)
+    pull = jnp.mean(jnp.sum(p * jnp.square(v), axis=1) - jnp.square(jnp.sum(p * v, axis=1)))
+    kernel = linearised.tangent_kernel(imitated, start, x[:KERNEL_INPUTS])
+    recovered = linearised.project(imitated, start, x[:KERNEL_INPUTS], moved, kernel=kernel)
+
+    test = state.task.test
+    before, after = (imitation.features(network, params, test.images) for params in (start, state.teacher))
+    heads = {name: parameters.layers(start)[f"{name}_head"] for name in ("class", "aux")}
+    (class_bias, class_weight), (_, aux_weight) = (sorted(heads[name], key=jnp.ndim) for name in ("class", "aux"))
+    gram = aux_weight @ aux_weight.T
+    onto = aux_weight.T @ inverse(gram + 1e-6 * jnp.trace(gram) * jnp.eye(len(gram), dtype=gram.dtype)) @ aux_weight
+
+    def read(features: Array) -> Array:
+        return measures.accuracy(features @ class_weight.T + class_bias[None], test.labels)
+
+    def classified(params: networks.Params) -> Array:
+        return measures.accuracy(imitation.logits(network, params, test.images)[:, :n_class], test.labels)
+
+    return jnp.stack(
+        [
+            parameters.alignment(state.first_update, moved),
+            -parameters.alignment(gradient, moved),
+            pull,
+            linearised.recovered_fraction(recovered, moved),
+            read(before + (after - before) @ onto),
+            read(after),
+            jnp.sum(jnp.square(class_weight @ onto)) / jnp.sum(jnp.square(class_weight)),
+            jnp.linalg.norm(class_weight),
+            jnp.linalg.norm(aux_weight),
+            classified(start),
+            classified(state.teacher),
+            size,
+        ]
+    )
+
+
+STUDENT = "student (aux. only)"
+
+
+def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
+    """What a linear fit of all predictors, made of the other half of the seeds, says of every seed; and the rank
+    correlation of each predictor, and of that fit, with accuracy over seeds."""
+    accuracy = results.accuracy.sel(condition=STUDENT, drop=True)
+    known = results.known.sel(student=STUDENT, drop=True)
+    fit = cross_fitted(known, accuracy, "predictor")
+    every = xr.concat([known, fit.expand_dims(predictor=["all of them, on seeds not fitted"])], "predictor")
+    return {
+        "fit": fit.assign_attrs(description="accuracy that a fit on the other half of the seeds predicts"),
+        "correlation": over_seeds(every, accuracy).assign_attrs(
+            description="Spearman's rank correlation with accuracy over seeds"
+        ),
+    }
+
+
+def report(results: xr.Dataset) -> list[Table]:
+    """Every condition's accuracy, and the correlation of each predictor with the student's."""
+    return [
+        mean_table(results.accuracy, "Accuracy"),
+        *mean_tables(results.correlation, "Rank correlation with accuracy"),
+    ]
+
+
+study = distillation(
+    "which_seeds",
+    title=__doc__,
+    students=AUX_ONLY,
+    measures={"known": (known_before, Variable("what is known beforehand", ("student", "predictor"), "see predictor"))},
+    coords={"predictor": list(PREDICTORS)},
+    config=TINY,
+    hyper=TINY_HYPER,
+    derived=derived,
+    report=report,
+    seeds=2000,
+    cost="5 minutes on 2 cores",
+    precisions=("float32", "float64"),
+    sizes={
+        "mnist": {"config": replace(Config(), n_aux=10), "hyper": Hyper(), "seeds": 64},
+        "paper": {"config": replace(Config(), n_aux=10), "hyper": Hyper(), "seeds": 2000},
+    },
+)
