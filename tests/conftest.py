@@ -189,6 +189,7 @@ SMOKE = {
         "--student.n-inputs": "256",
     },
     "which_seeds": {**_PROTOCOL, "--student.n-inputs": "256"},
+    "worlds": {**_PROTOCOL, "--student.n-inputs": "256", "--sweep": "widths=8 --sweep data=digits"},
     "trajectory": {
         **_PROTOCOL,
         "--widths": "16 8",
