@@ -10,7 +10,7 @@ UNKNOWN_ROUNDS = 100  # of a loop whose number is known only when it runs: a sea
 
 class Cost(NamedTuple):
     """The FLOPs of matrix products and convolutions of one seed, the bytes of all values that it computes, and the
-    FLOPs of its largest product.
+    FLOPs of its largest product: of one of a batch of them, which XLA computes one after the other on a CPU.
 
     A loop counts its FLOPs as often as it runs, which XLA's own count does not, and its bytes once: they measure what
     a seed keeps in a cache while it runs.
@@ -42,9 +42,10 @@ def _of_equation(equation: Any) -> Cost:
     flops, size, product = _sum(parts)
     match equation.primitive.name:
         case "dot_general":
-            (contracted, _), _ = equation.params["dimension_numbers"]
-            depth = math.prod(equation.invars[0].aval.shape[dim] for dim in contracted)
-            flops = product = 2 * depth * equation.outvars[0].aval.size
+            (contracted, _), (batch, _) = equation.params["dimension_numbers"]
+            shape = equation.invars[0].aval.shape
+            flops = 2 * math.prod(shape[dim] for dim in contracted) * equation.outvars[0].aval.size
+            product = flops // max(1, math.prod(shape[dim] for dim in batch))
         case "conv_general_dilated":
             kernel = equation.invars[1].aval
             outputs = kernel.shape[equation.params["dimension_numbers"].rhs_spec[0]]

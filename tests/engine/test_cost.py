@@ -69,6 +69,9 @@ def test_the_largest_product_is_that_of_one_step():
     assert cost(loop, A, B).product == ONCE
     assert cost(lambda a, b: loop(a, b) + jnp.sum(b @ (b.T @ b)), A, B).product == 2 * 5 * 4 * 5
     assert cost(jax.vmap(loop, (0, None)), np.stack([A, A]), B).product == 2 * ONCE
+    # Two products that have no operand in common are made one after the other.
+    assert cost(jax.vmap(loop), np.stack([A, A]), np.stack([B, B])).product == ONCE
+    assert cost(jax.vmap(loop), np.stack([A, A]), np.stack([B, B])).flops == 2 * cost(loop, A, B).flops
     assert cost(jnp.sin, A).product == 0
 
 
