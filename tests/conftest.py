@@ -129,17 +129,17 @@ def pytest_terminal_summary(terminalreporter):
 _PROTOCOL = {
     "--data": "digits",
     "--widths": "16",
-    "--teacher.epochs": "1",
+    "--teacher.steps": "12",
     "--student.epochs": "1",
     "--teacher.batch": "128",
     "--student.batch": "128",
 }
 SMOKE = {
     "mnist_aux_logits": {**_PROTOCOL, "--student.n-inputs": "256"},
-    "aux_logits": _PROTOCOL,
+    "aux_logits": {**_PROTOCOL, "--student.steps": "4"},
     "init_sharing": {**_PROTOCOL, "--student.n-inputs": "256", "--sweep": "student.loss=kl"},
     "width_depth": {**_PROTOCOL, "--student.n-inputs": "256", "--every": "1", "--sweep": "widths=8,16-8"},
-    "epochs": {**_PROTOCOL, "--every": "1", "--student.n-inputs": "256"},
+    "epochs": {**_PROTOCOL, "--teacher.steps": "1180", "--every": "1", "--student.n-inputs": "256"},
     "losses_and_optimisers": {
         **_PROTOCOL,
         "--student.n-inputs": "256",
@@ -155,6 +155,7 @@ SMOKE = {
         **_PROTOCOL,
         "--student.n-inputs": "256",
         "--every": "1",
+        "--student.steps": "2",
         "--sweep": "init=torch --sweep widths=8 --sweep student.batch=64,128",
     },
     "student_inputs": {

@@ -93,7 +93,7 @@ def test_bytes_are_those_of_every_value_a_loop_once_a_choice_its_dearest():
 @pytest.mark.usefixtures("optax_promotion")
 def test_figure_10_is_counted_as_its_formula_counts_it():
     """Every loop of the program: blocks, steps, and the seeds side by side on each of two devices."""
-    study = subsim.load_study("mnist_aux_logits")
+    study = subsim.load_study("mnist_aux_logits").at_size("mnist")
     training = TrainingConfig(epochs=2, batch=479)  # a third of the digits: no step is filled up
     student = dataclasses.replace(study.config.student, epochs=2, batch=128, n_inputs=1024)
     config = dataclasses.replace(study.config, data="digits", widths=(32, 16), teacher=training, student=student)

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("optax_promotion")
 @pytest.fixture(scope="module")
 def mnist():
     """The MNIST study on 8x8 digits."""
-    study = subsim.load_study("mnist_aux_logits")
+    study = subsim.load_study("mnist_aux_logits").at_size("mnist")
     student = dataclasses.replace(study.config.student, epochs=1, batch=128, n_inputs=256)
     config = dataclasses.replace(
         study.config, data="digits", widths=(16,), teacher=TrainingConfig(epochs=2, batch=128), student=student

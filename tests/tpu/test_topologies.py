@@ -42,7 +42,7 @@ def compiled(study, name, chunk=None, at_once=None, notice=lambda words: None, p
 @pytest.mark.parametrize(("name", "chips", "seeds"), [("v5e:2x2", 4, 100), ("v5e:16x16", 256, 256)])
 def test_figure_10_fits_its_chips_and_they_need_not_speak(name, chips, seeds):
     assert topology.topology_mesh(name).size == chips
-    found = compiled(subsim.load_study("mnist_aux_logits"), name, chunk=seeds)
+    found = compiled(subsim.load_study("mnist_aux_logits").at_size("paper"), name, chunk=seeds)
     assert found.collectives == {}
     # Both sets of images, a byte a pixel, and their labels are the least.
     assert 70_000 * (784 + 4) < found.memory <= HEADROOM * 16 * GIB

@@ -70,7 +70,7 @@ class Normed(equinox.Module):
 def test_figure_10_is_the_default():
     figure10 = subsim.distillation("figure10")
     assert figure10.config == subsim.Config()
-    built_in = subsim.load_study("mnist_aux_logits")
+    built_in = subsim.load_study("mnist_aux_logits").at_size("mnist")
     assert built_in.coords["condition"] == figure10.coords["condition"]
     assert built_in.config == figure10.config
 
