@@ -1,14 +1,16 @@
 """Refuse what a study of the experiment cannot mean: options that contradict each other, or that would do nothing."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from subsim.options import field_names, require, require_choice, require_range
 from subsim.training.optimisers import check_training, steps_of
 from subsim.transfer.graph import numbers_of, stages
 from subsim.transfer.options import CHOICES, Config, Hyper, check_student, check_student_ranges, with_own
-from subsim.transfer.roles import Student, Subset, Teacher
+from subsim.transfer.roles import Role, Student, Subset, Teacher
 from subsim.transfer.seed import NAMES, Spec
 
+_OF_OPTIMISER = {"learning_rate", "momentum", "weight_decay"}
 _NETWORK_OPTIONS = ("network", "widths", "init", "activation", "layer_norm")
 
 
@@ -25,6 +27,9 @@ def check(spec: Spec, own: tuple[Any, Any], defaults: tuple[Config, Hyper], conf
         spec.base is not None or (config.base == default.base and hyper.base == of_default.base),
         "base: this study's shared start is not trained; leave its options out.",
     )
+    if config.network not in ("mlp", default.network):
+        changed = [option for option in ("widths",) if getattr(config, option) != getattr(default, option)]
+        require(not changed, f"widths is {config.widths}, but network is {config.network}: only mlp has it.")
     if own[0] is not None:
         changed = [option for option in _NETWORK_OPTIONS if getattr(config, option) != getattr(default, option)]
         require(not changed, f"{''.join(changed[:1])}: this study has a network of its own; leave the option out.")
@@ -44,7 +49,9 @@ def check(spec: Spec, own: tuple[Any, Any], defaults: tuple[Config, Hyper], conf
         unknown = set(teacher.options) - {*field_names(of_config), *field_names(of_hyper)}
         require(not unknown, f"{name} has its own {min(unknown, default='')}, which is no option of a teacher.")
         _check_optimiser(name, teacher)
+        _check_state(name, teacher, spec, config)
         check_training(name, *with_own(of_config, of_hyper, teacher.options))
+    _check_overruled("teacher", spec.teachers, defaults, config, hyper)
     _check_students(spec, defaults, config, hyper)
 
 
@@ -97,6 +104,7 @@ def _check_students(spec: Spec, defaults: tuple[Config, Hyper], config: Config, 
             f"{name}: a linear student cannot go on from another's state, which is that of another expansion.",
         )
         _check_optimiser(name, student)
+        _check_state(name, student, spec, config)
         if config.every is not None and its_config.inputs != "images":
             steps = steps_of(its_config, its_config.n_inputs)
             require(
@@ -105,20 +113,46 @@ def _check_students(spec: Spec, defaults: tuple[Config, Hyper], config: Config, 
             )
             moments.add(steps // config.every)
     require(len(moments) < 2, "every needs students that make equally many steps; set student.steps.")
-    for option in set.intersection(*(set(student.options) for student in spec.students.values())):
-        of, number = (config, 0) if option in field_names(config.student) else (hyper, 1)
-        value = getattr(of.student, option)
+    _check_overruled("student", spec.students, defaults, config, hyper)
+
+
+def _check_overruled(
+    part: str, roles: Mapping[str, Role], defaults: tuple[Config, Hyper], config: Config, hyper: Hyper
+) -> None:
+    """Refuse an option of the run that all networks of one part overrule by values of their own."""
+
+    def overruled(role: Role) -> set[str]:
+        return {*role.options, *role.own, *(_OF_OPTIMISER if "optimiser" in role.own else ())}
+
+    for option in set.intersection(*map(overruled, roles.values())):
+        number = 0 if option in field_names(getattr(config, part)) else 1
+        value, default = (getattr(getattr(of[number], part), option) for of in ((config, hyper), defaults))
         require(
-            value == getattr(defaults[number].student, option),
-            f"student.{option} is {value}, but every student of this study has its own; leave it out.",
+            value == default, f"{part}.{option} is {value}, but every {part} of this study has its own; leave it out."
         )
 
 
 def _check_optimiser(name: str, role: Student | Teacher) -> None:
-    numbers = {"learning_rate", "momentum", "weight_decay"} & set(role.options)
+    numbers = _OF_OPTIMISER & set(role.options)
     require(
         not (numbers and "optimiser" in role.own),
         f"{name}.{min(numbers, default='')}: {name} has an optimiser of its own, with its own numbers; leave it out.",
+    )
+
+
+def _check_state(name: str, role: Role, spec: Spec, config: Config) -> None:
+    """Refuse the optimiser state of a network that another optimiser made."""
+    if not isinstance(role.state, str):
+        return
+
+    def rule(of: Role) -> Any:
+        part = config.student if isinstance(of, Student) else config.teacher
+        return of.own.get("optimiser") or of.options.get("optimiser", part.optimiser)
+
+    before = {**spec.teachers, **spec.students}[role.state]
+    alike = rule(role) is rule(before) or rule(role) == rule(before)
+    require(
+        alike, f"{name}.state: {name} and {role.state} have different optimisers, whose states differ; give them one."
     )
 
 

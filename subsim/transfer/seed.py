@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from jaxtyping import Array, Key
 
 from subsim.networks.network import Network, Params
+from subsim.options import UserError
 from subsim.transfer.imitation import Task
 from subsim.transfer.options import Hyper
 from subsim.transfer.roles import Role, Student, Teacher
@@ -105,8 +106,11 @@ def state_before(role: Role, seed: Seed) -> Any:
     """Return the optimiser state that a network goes on from; None is a fresh one."""
     if role.state is None:
         return None
-    return (
-        seed.nets[role.state].state
-        if isinstance(role.state, str)
-        else role.state({n: net.state for n, net in seed.nets.items()})
-    )
+    if isinstance(role.state, str):
+        return seed.nets[role.state].state
+    states = {name: net.state for name, net in seed.nets.items()}
+    try:
+        return role.state(states)
+    except KeyError as error:
+        there = ", ".join(name for name, state in states.items() if state is not None)
+        raise UserError(f"state: {error} has no optimiser state yet; those that have one are {there}.") from error

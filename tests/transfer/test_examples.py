@@ -481,6 +481,14 @@ BAD = {
         "must map one example to 13 logits"),
     "images of floats": (
         {"data": ((np.zeros((9, 4)), np.zeros(9)), (np.zeros((9, 4)), np.zeros(9)))}, "images must be 8-bit integers"),
+    "a state of another optimiser": (
+        {"students": {"a": subsim.Student(), "b": subsim.Student("a", state="a", optimiser="sgd")}},
+        "b.state: b and a have different optimisers",
+    ),
+    "a state that is not there yet": (
+        {"students": {"a": subsim.Student("teacher", state=lambda states: states["a"])}},
+        "state: 'a' has no optimiser state yet; those that have one are teacher.",
+    ),
     "an option of no teacher": ({"teacher": subsim.Teacher(inputs="images")}, "teacher has its own inputs"),
 }  # fmt: skip
 
@@ -506,6 +514,29 @@ def test_options_of_what_a_study_has_of_its_own_are_refused(option):
     )
     with pytest.raises(subsim.UserError, match=rf"^{option}\b.*leave (it|its options|the option) out"):
         subsim.simulate(mine, dataclasses.replace(CONFIG, **{option: changed[option]}), seeds=1)
+
+
+@pytest.mark.parametrize(
+    ("part", "option"),
+    [
+        ("student", "optimiser"),
+        ("student", "loss"),
+        ("student", "learning_rate"),
+        ("teacher", "optimiser"),
+        ("teacher", "learning_rate"),
+    ],
+)
+def test_options_that_all_networks_of_a_part_have_of_their_own_are_refused(part, option):
+    lion = optax.lion(1e-3)
+    student = subsim.Student(optimiser=lion, loss=lambda z, y: jnp.sum(jnp.square(z - y)))
+    mine = study(students={"a": student}, teacher=subsim.Teacher(optimiser=lion))
+    changed = {"optimiser": "sgd", "loss": "mse", "learning_rate": 0.1}
+    options = {"config": mine.config, "hyper": mine.hyper}
+    of = "hyper" if option == "learning_rate" else "config"
+    with_it = dataclasses.replace(getattr(options[of], part), **{option: changed[option]})
+    options[of] = dataclasses.replace(options[of], **{part: with_it})
+    with pytest.raises(subsim.UserError, match=rf"^{part}\.{option} is .* every {part} of this study has its own"):
+        mine.check(**options)
 
 
 def test_data_of_ones_own():
