@@ -78,9 +78,14 @@ def asked_size(words: Sequence[str]) -> Size:
     return next((size for size in sizes if asked and size == asked[-1]), sizes[0])
 
 
+def stem_of(study: str, size: Size) -> str:
+    """The name of results and figures of the study with this name or path, apart for each size."""
+    return Path(study).stem + ("" if size == SMALLEST else f"-{size}")
+
+
 def results_folder(study: str, size: Size = SMALLEST) -> Path:
-    """Where the results of the study with this name or path go unless a run is told otherwise, apart for each size."""
-    return RESULTS / (Path(study).stem + ("" if size == SMALLEST else f"-{size}"))
+    """Where the results of a study go unless a run is told otherwise."""
+    return RESULTS / stem_of(study, size)
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from subsim.cli import catalogue
-from subsim.cli.arguments import RESULTS, results_folder
+from subsim.cli.arguments import RESULTS, results_folder, stem_of
 from subsim.cli.terminal import say
 from subsim.cli.writing import require_writable, write_refusals
 from subsim.options import SMALLEST, Size, UserError, require
@@ -84,12 +84,19 @@ def import_plotting() -> ModuleType:
     return plotting
 
 
-def draw(study: str, results: "xr.Dataset", folder: Path, axes: Axes | None = None, look: Look | None = None) -> None:
+def draw(
+    study: str,
+    results: "xr.Dataset",
+    folder: Path,
+    axes: Axes | None = None,
+    look: Look | None = None,
+    size: Size = SMALLEST,
+) -> None:
     """Draw the study's figure, or what `axes` name, and its table of means into `folder`, and say where they are."""
     from subsim.analysis import tidy
 
     plotting, look = import_plotting(), look or Look()
-    name = Path(study).stem
+    name = stem_of(study, size)
     with plotting.changed(look.settings(plotting)):
         if axes is None:
             figure = plotting.styled(catalogue.load_figure(study))(results)
@@ -147,7 +154,8 @@ def figure(
         look: how it fits a paper.
         out: folder that holds the results (default: results/STUDY).
         to: folder for the figure (default: beside the results).
-        size: of the results: those of mnist and paper are in results/STUDY-mnist and results/STUDY-paper.
+        size: of the results: those of mnist and paper are in results/STUDY-mnist and results/STUDY-paper, and so are
+            the names of their figures.
     """
     placed = None if axes.x is None else axes
     for name in ("lines", "panels", "only", "y"):
@@ -157,21 +165,28 @@ def figure(
     if to is not None:
         require_writable("to", to, folder=True)
     if study != "all":
-        figure_of(study, out or results_folder(study, size), to, placed, look)
+        figure_of(study, out or results_folder(study, size), to, placed, look, size)
         return
     require(out is None, "out: it names the results of one study; leave it out to draw all.")
     require(placed is None, "x: it names a dimension of one study's results; leave it out to draw all.")
     drawn = 0
     for name in catalogue.available():
         try:
-            figure_of(name, results_folder(name, size), to, look=look)
+            figure_of(name, results_folder(name, size), to, look=look, size=size)
             drawn += 1
         except UserError as reason:
             say(f"Passed over {name}: {reason}")
     require(drawn > 0, f"There is nothing to draw in {RESULTS}; run a study first.")
 
 
-def figure_of(study: str, folder: Path, to: Path | None, axes: Axes | None = None, look: Look | None = None) -> None:
+def figure_of(
+    study: str,
+    folder: Path,
+    to: Path | None,
+    axes: Axes | None = None,
+    look: Look | None = None,
+    size: Size = SMALLEST,
+) -> None:
     """Draw the results of the study in `folder` into the folder `to`, or beside them.
 
     Raises `UserError` where there are none, or none that the figure of the study draws.
@@ -195,7 +210,7 @@ def figure_of(study: str, folder: Path, to: Path | None, axes: Axes | None = Non
             f"{folder} holds a sweep over {', '.join(swept)}, and the figure of {its_study.name} draws "
             f"{drawn}; draw it with {drawing_flags(results)}, or choose other results with --out."
         )
-    draw(study, completed(its_study, results), to or folder, axes, look)
+    draw(study, completed(its_study, results), to or folder, axes, look, size)
 
 
 def drawing_flags(results: "xr.Dataset") -> str:

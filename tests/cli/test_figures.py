@@ -46,6 +46,15 @@ def test_any_sweep_is_drawn_under_a_name_that_tells_what_it_is(command, swept):
     assert "mine-number-over-scale-only-shift=5.png" in os.listdir("r")
 
 
+@pytest.mark.usefixtures("swept")
+def test_a_larger_size_has_a_figure_of_its_own_name(command):
+    assert command("run", "./mine.py", "--size", "paper")[0] == 0
+    for words, name in (([], "mine"), (["--size", "paper"], "mine-paper")):
+        assert command("figure", "./mine.py", *words, "--to", "drawn")[0] == 0
+        assert Path(f"drawn/{name}.png").exists()
+    assert {file.stem for file in Path("drawn").iterdir()} == {"mine", "mine-paper"}
+
+
 def test_a_run_says_how_its_sweep_is_drawn_and_so_does_the_refusal_of_its_figure(command, swept):
     flags = "--x scale --lines shift"
     assert f"Draw them: subsim figure ./mine.py {flags} --out r" in swept
