@@ -96,7 +96,8 @@ def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
     accuracy = results.accuracy.sel(condition=STUDENT, drop=True)
     known = results.known.sel(student=STUDENT, drop=True)
     fit = cross_fitted(known, accuracy, "predictor")
-    every = xr.concat([known, fit.expand_dims(predictor=["all of them, on seeds not fitted"])], "predictor")
+    together = fit.expand_dims(predictor=["all of them, on seeds not fitted"])
+    every = xr.concat([known, together], "predictor").rename(predictor="what")
     return {
         "fit": fit.assign_attrs(description="accuracy that a fit on the other half of the seeds predicts"),
         "correlation": over_seeds(every, accuracy).assign_attrs(
