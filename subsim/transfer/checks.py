@@ -79,6 +79,8 @@ def _check_names(spec: Spec) -> None:
 
 def _check_students(spec: Spec, defaults: tuple[Config, Hyper], config: Config, hyper: Hyper) -> None:
     check_student_ranges("student", config.student, hyper.student)
+    kinds = [student.options.get("inputs", config.student.inputs) for student in spec.students.values()]
+    noise = any(kind != "images" for kind in kinds)
     moments = set()
     for name, student in spec.students.items():
         unknown = set(student.options) - {*field_names(config.student), *field_names(hyper.student)}
@@ -89,7 +91,9 @@ def _check_students(spec: Spec, defaults: tuple[Config, Hyper], config: Config, 
             require_choice(f"{name}.{option}", student.options[option], CHOICES[option])
         its_config, its_hyper = with_own(config.student, hyper.student, student.options)
         where = "student" if not student.options and not student.own else name
-        check_student(where, its_config, its_hyper, config.n_aux, student.own, defaults[0].student)
+        # Where others see noise, the run's number of inputs is theirs.
+        usual = its_config if "n_inputs" not in student.options and noise else defaults[0].student
+        check_student(where, its_config, its_hyper, config.n_aux, student.own, usual)
         require(
             student.mask is None or not its_config.fresh,
             f"{where}.fresh is set, but {name} has a mask on inputs that must be there before; leave it out.",

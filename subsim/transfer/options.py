@@ -167,7 +167,7 @@ def check_student(
     check_training(name, config, numbers)
     images = config.inputs == "images" and "inputs" not in own
     require(
-        config.n_inputs == usual.n_inputs or not images,
+        config.n_inputs in (usual.n_inputs, StudentConfig.n_inputs) or not images,
         f"{name}.n_inputs is {config.n_inputs}, but {name}.inputs is images: the student sees all training images.",
     )
     require(

@@ -225,7 +225,7 @@ def test_a_sweep_from_the_command_line(command):
     assert refused(command("figure", "mnist_aux_logits", "--out", "r"), "sweep over widths, student.n_imitated")
     for bad, complaint in (
         ("no_such=1", "no_such"),
-        ("student.n_imitated=9", "student.n_imitated is 9"),
+        ("student.n_imitated=19", "student.n_imitated is 19"),
         ("x", "'x'"),
         ("widths=a", "'a' is not a whole number"),
         ("widths=0", "widths"),
