@@ -11,13 +11,17 @@ from subsim.cli import catalogue, main
 from subsim.cli.arguments import CompileOptions, RunOptions, asked_size, parse_options, parse_sweep
 from subsim.engine.simulate import make_task
 
-README = (ROOT / "README.md").read_text()
+README, GUIDE = ((ROOT / name).read_text() for name in ("README.md", "experiments/README.md"))
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 FENCED = re.compile(r"```.*?```", re.DOTALL)
 # Lines of the fenced shell code, and what stands between backticks in the text.
 COMMANDS = [
-    *(line for block in FENCED.findall(README.replace("\\\n", " ")) for line in block.splitlines()),
-    *re.findall(r"`([^`]+)`", FENCED.sub("", README)),
+    command
+    for text in (README, GUIDE)
+    for command in (
+        *(line for block in FENCED.findall(text.replace("\\\n", " ")) for line in block.splitlines()),
+        *re.findall(r"`([^`]+)`", FENCED.sub("", text)),
+    )
 ]
 STUDY_COMMAND = re.compile(r"subsim (run|compile) ([a-z]\w+)([^\"#&]*)")
 OF_A_STUDY = sorted({" ".join(found[0].split()) for line in COMMANDS if (found := STUDY_COMMAND.search(line))})
@@ -63,8 +67,10 @@ def test_the_first_screen_has_the_two_commands():
     assert "pip install -e '.[dev]' && pytest" in first_screen
 
 
-def test_local_links_lead_somewhere():
-    targets = re.findall(r"\]\((?!https?:)([^)#]+)\)", README) + re.findall(r'(?:src|href)="([^"]+)"', README)
+@pytest.mark.parametrize("folder", [".", "experiments"])
+def test_local_links_lead_somewhere(folder):
+    text = (ROOT / folder / "README.md").read_text()
+    targets = re.findall(r"\]\((?!https?:)([^)#]+)\)", text) + re.findall(r'(?:src|href)="([^"]+)"', text)
     assert targets
     for target in targets:
-        assert (ROOT / target).exists(), target
+        assert (ROOT / folder / target).exists(), target
