@@ -165,7 +165,7 @@ SMOKE = {
         "--student.n-inputs": "256",
     },
     "linearised": {
-        "--sweep": "widths=8-8",
+        "--sweep": "widths=8-8,16-16",
         "--teacher-steps": "5",
         "--student-steps": "5",
         "--n-inputs": "16",
