@@ -40,6 +40,6 @@ study = distillation(
     derived=derived,
     report=report,
     seeds=1000,
-    cost="5 minutes on 2 cores",
+    cost="7 minutes on 2 cores",
     sizes={"mnist": {**MNIST, "seeds": 32}, "paper": {**MNIST, "seeds": 1000}},
 )

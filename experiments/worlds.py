@@ -58,7 +58,7 @@ study = distillation(
     derived=derived,
     report=report,
     seeds=128,
-    cost="10 minutes on 2 cores",
+    cost="3 minutes on 2 cores",
     sizes={
         "mnist": {
             "students": students(128, 7_552, 5),
