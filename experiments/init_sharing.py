@@ -46,7 +46,7 @@ study = distillation(
     axes={"student.loss": ("kl", "mse")},
     report=report,
     seeds=1000,
-    cost="3 minutes on 2 cores",
+    cost="90 seconds on 2 cores",
     sizes={
         "mnist": {"config": Config(), "hyper": Hyper(), "seeds": 32},
         "paper": {"config": Config(), "hyper": Hyper(), "seeds": 1000},

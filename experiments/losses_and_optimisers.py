@@ -48,7 +48,7 @@ study = distillation(
     derived=derived,
     report=report,
     seeds=1000,
-    cost="6 minutes on 2 cores",
+    cost="4 minutes on 2 cores",
     sizes={
         "mnist": {"config": CONFIG, "hyper": Hyper(), "seeds": 32},
         "paper": {"config": replace(CONFIG, student=StudentConfig()), "hyper": Hyper(), "seeds": 1000},

@@ -19,7 +19,7 @@ study = distillation(
     hyper=TINY_HYPER,
     report=report,
     seeds=1000,
-    cost="1 minute on 2 cores",
+    cost="20 seconds on 2 cores",
     sizes={
         "mnist": {"config": Config(), "hyper": Hyper(), "seeds": 32},
         "paper": {"config": Config(), "hyper": Hyper(), "seeds": 1000},

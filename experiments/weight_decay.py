@@ -52,7 +52,7 @@ study = distillation(
     },
     report=report,
     seeds=1000,
-    cost="4 minutes on 2 cores",
+    cost="3 minutes on 2 cores",
     sizes={
         "mnist": {"config": CONFIG, "hyper": Hyper(), "seeds": 32},
         "paper": {"config": replace(CONFIG, student=StudentConfig(epochs=20)), "hyper": Hyper(), "seeds": 1000},

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
+import optax
 import xarray as xr
 from jaxtyping import Array, Float
 
@@ -14,7 +15,9 @@ from subsim.data.factorisations import inverse
 from subsim.networks import network as networks
 from subsim.networks import parameters
 from subsim.theory import linearised
+from subsim.theory.single_step import leading_coefficient
 from subsim.transfer import imitation, measures
+from subsim.transfer.state import accuracy, coverage
 from subsim.transfer.worlds import TINY, TINY_HYPER
 
 PREDICTORS = (
@@ -38,7 +41,6 @@ def known_before(state: State) -> Float[Array, " predictor"]:
     """Return what can be known of a student of auxiliary logits before its first step."""
     network, start, n_class = state.network, state.start, state.task.n_class
     moved = parameters.displacement(state.teacher, state.teacher_start)
-    size = jnp.sqrt(sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(moved)))
     x, y = state.first_batch
     loss = state.loss
     assert loss is not None
@@ -50,11 +52,7 @@ def known_before(state: State) -> Float[Array, " predictor"]:
         return network.apply(params, one)[n_class:]
 
     gradient = jax.grad(imitation_loss)(start)
-    z, v = jax.jvp(lambda params: jax.vmap(imitated, (None, 0))(params, x), (start,), (moved,))
-    p = jax.nn.softmax(z)
-    pull = jnp.mean(jnp.sum(p * jnp.square(v), axis=1) - jnp.square(jnp.sum(p * v, axis=1)))
-    kernel = linearised.tangent_kernel(imitated, start, x[:KERNEL_INPUTS])
-    recovered = linearised.project(imitated, start, x[:KERNEL_INPUTS], moved, kernel=kernel)
+    recovered = linearised.project(imitated, start, x[:KERNEL_INPUTS], moved)
 
     test = state.task.test
     before, after = (imitation.features(network, params, test.images) for params in (start, state.teacher))
@@ -66,23 +64,20 @@ def known_before(state: State) -> Float[Array, " predictor"]:
     def read(features: Array) -> Array:
         return measures.accuracy(features @ class_weight.T + class_bias[None], test.labels)
 
-    def classified(params: networks.Params) -> Array:
-        return measures.accuracy(imitation.logits(network, params, test.images)[:, :n_class], test.labels)
-
     return jnp.stack(
         [
-            parameters.alignment(state.first_update, moved),
+            coverage(state),
             -parameters.alignment(gradient, moved),
-            pull,
+            leading_coefficient(network.apply, start, moved, loss, x),
             linearised.recovered_fraction(recovered, moved),
             read(before + (after - before) @ onto),
             read(after),
             jnp.sum(jnp.square(class_weight @ onto)) / jnp.sum(jnp.square(class_weight)),
             jnp.linalg.norm(class_weight),
             jnp.linalg.norm(aux_weight),
-            classified(start),
-            classified(state.teacher),
-            size,
+            accuracy(state._replace(parameters=start)),
+            accuracy(state._replace(parameters=state.teacher)),
+            optax.tree.norm(moved),
         ]
     )
 
@@ -93,14 +88,14 @@ STUDENT = "student (aux. only)"
 def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
     """What a linear fit of all predictors, made of the other half of the seeds, says of every seed; and the rank
     correlation of each predictor, and of that fit, with accuracy over seeds."""
-    accuracy = results.accuracy.sel(condition=STUDENT, drop=True)
+    reached = results.accuracy.sel(condition=STUDENT, drop=True)
     known = results.known.sel(student=STUDENT, drop=True)
-    fit = cross_fitted(known, accuracy, "predictor")
+    fit = cross_fitted(known, reached, "predictor")
     together = fit.expand_dims(predictor=["all of them, on seeds not fitted"])
     every = xr.concat([known, together], "predictor").rename(predictor="what")
     return {
         "fit": fit.assign_attrs(description="accuracy that a fit on the other half of the seeds predicts"),
-        "correlation": over_seeds(every, accuracy).assign_attrs(
+        "correlation": over_seeds(every, reached).assign_attrs(
             description="Spearman's rank correlation with accuracy over seeds"
         ),
     }

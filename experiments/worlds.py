@@ -12,7 +12,7 @@ BASE = "student (aux. only)"
 
 
 def students(batch: int, n_inputs: int, epochs: int) -> dict[str, Student]:
-    """One for each law, and a stranger. Those of four times the `batch` make as many steps, or as many epochs."""
+    """One for each option that is varied. Those of four times the `batch` make as many steps, or as many epochs."""
     varied: dict[str, dict[str, Any]] = {
         "m = 1": {"n_imitated": 1},
         "m = 3": {"n_imitated": 3},

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from subsim.options import field_names, require, require_choice, require_range
-from subsim.training.optimisers import check_training, steps_of
+from subsim.training.optimisers import check_training, check_training_ranges, steps_of
 from subsim.transfer.graph import numbers_of, stages
 from subsim.transfer.options import CHOICES, Config, Hyper, check_student, check_student_ranges, with_own
 from subsim.transfer.roles import Role, Student, Subset, Teacher
@@ -78,6 +78,7 @@ def _check_names(spec: Spec) -> None:
 
 
 def _check_students(spec: Spec, defaults: tuple[Config, Hyper], config: Config, hyper: Hyper) -> None:
+    check_training_ranges("student", config.student, hyper.student)
     check_student_ranges("student", config.student, hyper.student)
     kinds = [student.options.get("inputs", config.student.inputs) for student in spec.students.values()]
     noise = any(kind != "images" for kind in kinds)

@@ -18,7 +18,6 @@ from subsim.training.optimisers import (
     TrainingConfig,
     TrainingHyper,
     check_training,
-    check_training_ranges,
 )
 from subsim.transfer.targets import TargetName
 
@@ -136,8 +135,7 @@ CHOICES: dict[str, Any] = {
 
 
 def check_student_ranges(name: str, config: StudentConfig, numbers: StudentHyper) -> None:
-    """Raise `UserError` where an option of the student called `name` is out of range."""
-    check_training_ranges(name, config, numbers)
+    """Raise `UserError` where an option of the student called `name`, beside those of any training, is out of range."""
     for option, choices in CHOICES.items():
         require_choice(f"{name}.{option}", getattr(config, option), choices)
     require_range(config, "n_inputs", "samples", "k", least=1, whole=True, of=name)

@@ -1,10 +1,12 @@
 """Main effects, interactions and matched values against what they are made of."""
 
+import itertools
+
 import numpy as np
 import pytest
 import xarray as xr
 
-from subsim.analysis.factorial import main_effects, variance_shares
+from subsim.analysis.factorial import main_effects, split, variance_shares
 from subsim.analysis.summary import mean_interval
 
 
@@ -53,3 +55,21 @@ def test_a_seed_that_diverged_is_left_out_of_shares(made):
     values = made.copy()
     values[0, 0, 0, 0] = np.nan
     assert int(mean_interval(variance_shares(values)).n.min()) == 3
+
+
+def test_the_cells_of_a_factorial_get_a_dimension_for_each_factor():
+    labels = ["b, z", "other", "a, y", "a, z", "b, y"]
+    values = xr.DataArray(
+        np.arange(20.0).reshape(2, 5, 2),
+        {"seed": [0, 1], "cell": labels, "trait": ["t", "u"]},
+        ("seed", "cell", "trait"),
+        attrs={"description": "numbers"},
+    )
+    found = split(values, "cell", {"first": ["a", "b"], "second": ["y", "z"]})
+    assert found.dims == ("seed", "first", "second", "trait")
+    assert found.attrs == values.attrs
+    for first, second in itertools.product("ab", "yz"):
+        cell = found.sel(first=first, second=second, drop=True)
+        np.testing.assert_array_equal(cell, values.sel(cell=f"{first}, {second}"))
+    with pytest.raises(KeyError, match="not all values found"):
+        split(values, "cell", {"first": ["c"], "second": ["y"]})

@@ -539,6 +539,19 @@ def test_options_that_all_networks_of_a_part_have_of_their_own_are_refused(part,
         mine.check(**options)
 
 
+def test_the_number_of_inputs_is_that_of_students_who_see_noise():
+    """Of use to one student it may be set; to none it would silently do nothing."""
+    config = dataclasses.replace(CONFIG, student=dataclasses.replace(CONFIG.student, n_inputs=77))
+    images, noise = subsim.Student(inputs="images"), subsim.Student(inputs="gaussian")
+    both, alone = study(students={"a": images, "b": noise}), study(students={"a": images})
+    both.check(config, both.hyper)
+    with pytest.raises(subsim.UserError, match=r"^a\.n_inputs is 77, but a\.inputs is images"):
+        alone.check(config, alone.hyper)
+    own = study(students={"a": subsim.Student(inputs="images", n_inputs=77), "b": noise})
+    with pytest.raises(subsim.UserError, match=r"^a\.n_inputs is 77, but a\.inputs is images"):
+        own.check(own.config, own.hyper)
+
+
 def test_data_of_ones_own():
     digits = study().load(CONFIG)
     pairs = (digits.train_images * 15, digits.train_labels), (digits.test_images * 15, digits.test_labels)
