@@ -131,6 +131,16 @@ def test_a_record_of_keys_is_refused():
     refused(lambda: subsim.simulate(study, seeds=2), "'x' is an array of key<.*>, not of numbers")
 
 
+def test_a_larger_size_is_what_differs_or_a_whole_study_under_this_ones_name():
+    study = declare(seeds=9, sizes={"mnist": {"seeds": 3}, "paper": declare(name="other", seeds=5, title="Larger.")})
+    found = {size: study.at_size(size) for size in ("tiny", "mnist", "paper")}
+    assert {size: (each.name, each.seeds, each.title) for size, each in found.items()} == {
+        "tiny": ("mine", 9, "Mine."),
+        "mnist": ("mine", 3, "Mine."),
+        "paper": ("mine", 5, "Larger."),
+    }
+
+
 def test_an_axis_has_a_name_of_its_own():
     @dataclasses.dataclass(frozen=True)
     class Config:
