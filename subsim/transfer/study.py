@@ -64,7 +64,7 @@ def distillation(
         teacher_steps: numbers of steps, ascending, after each of which the teacher is imitated: a dimension
             `teacher_step` before all others.
         sizes: by the name of a larger size, which of these arguments are then others, and what they are: see `Study`.
-        declared: further fields of the `Study`: axes, coords, derived, report, seeds, paper.
+        declared: further fields of the `Study`: axes, coords, derived, report, seeds.
 
     The record has `accuracy` of every condition (reference and teachers first), `imitation_loss` and `alignment` of
     every student, and of a trait that is not the labels its `rate` in every condition; where `config.every` is set,
