@@ -19,11 +19,13 @@ from subsim.networks.mlp import MLPConfig, make_mlp
 from subsim.networks.network import Network, Params, linearised
 from subsim.options import require_choice, require_range
 from subsim.theory.linearised import Solution, limit_by_cg, recovered_fraction, sharpness
+from subsim.training import loop
 from subsim.training.losses import imitated_logits, task_cross_entropy
 from subsim.training.optimisers import OptimiserName
 from subsim.transfer import imitation, measures
 from subsim.transfer.imitation import Task, logits
-from subsim.transfer.students import Choice, train_students, train_teacher
+from subsim.transfer.rule import Rule
+from subsim.transfer.students import Lesson, Students, on_labels, train_students
 
 TEACHERS: list[OptimiserName] = ["momentum", "adam"]
 STUDENTS = ["student", "linearised student", "limit", "projection"]
@@ -86,15 +88,6 @@ class Record(NamedTuple):
     residual: Float[Array, " teacher"]
 
 
-def traced(numbers: Any, **given: Any) -> Any:
-    """`numbers` with some of them replaced by traced ones, which only a copy made by a transformation may hold."""
-
-    def choose(path: Any, leaf: Any) -> Any:
-        return given.get(jax.tree_util.keystr(path, simple=True), leaf)
-
-    return jax.tree_util.tree_map_with_path(choose, numbers)
-
-
 def run(config: Config, network: Network, n_class: int, train: Task, test: Task, key: Array, numbers: Hyper) -> Record:
     """Two teachers of one reference, and for each a student, its linearised twin, and where that ends."""
     keys = dict(zip(("own", "teacher", "inputs", "student", "power"), jax.random.split(key, 5), strict=True))
@@ -113,17 +106,23 @@ def run(config: Config, network: Network, n_class: int, train: Task, test: Task,
         return 2 / sharpness(loss, reference, keys["power"])
 
     def teach(optimiser: OptimiserName, rate: Any) -> Params:
-        rule = TrainingConfig(steps=config.teacher_steps, batch=config.teacher_batch, optimiser=optimiser)
-        size = traced(TrainingHyper(), learning_rate=rate, momentum=numbers.momentum)
-        taught = train_teacher(keys["teacher"], network, reference, train, n_class, rule, size).params
+        rule = Rule(
+            TrainingConfig(batch=config.teacher_batch, optimiser=optimiser),
+            TrainingHyper(learning_rate=rate, momentum=numbers.momentum),
+        )
+        training = on_labels(keys["teacher"], network, reference, train, n_class, rule)
+        taught = loop.train(training, config.teacher_steps).params
         return optax.tree.add_scale(reference, numbers.teacher_scale, parameters.displacement(taught, reference))
 
     def imitate(student: Network, targets: Array) -> Params:
-        rule = StudentConfig(steps=config.student_steps, batch=config.n_inputs, optimiser="momentum", loss="mse")
-        size = traced(StudentHyper(), learning_rate=student_rate, momentum=numbers.momentum)
-        aux = Choice(imitated_logits(n_class, config.n_aux)[0][None])
+        rule = Rule(
+            StudentConfig(steps=config.student_steps, batch=config.n_inputs, optimiser="momentum", loss="mse"),
+            StudentHyper(learning_rate=student_rate, momentum=numbers.momentum),
+        )
         data = imitation.recorded(keys["student"], bank, targets)
-        trained = train_students(keys["student"], student, imitation.stack(reference), aux, data, rule, size)
+        aux = imitated_logits(n_class, config.n_aux)[0][None]
+        start = Students(imitation.stack(reference), aux)
+        trained = train_students(Lesson(keys["student"], student, data, rule), start)
         return jax.tree.map(lambda leaf: leaf[0], trained.params)
 
     def end(targets: Array) -> Solution:

@@ -11,6 +11,49 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from subsim.networks.network import Params
 
 
+class Training(NamedTuple):
+    """What is minimised, from where, on which examples in which order, and by which optimiser.
+
+    `losses(params, examples)` gives the loss of each example of a batch, shape (batch,), of what `examples(index,
+    step)` gives at an index of that shape; `make_index` says which of the `n_examples` a step takes, in an order drawn
+    from `key`. `mask`, which may be traced, picks the examples that count, None all of them: the others keep their
+    place in the order, and a step averages over those of its batch that count. Where none does, the loss is 0 and so is
+    the gradient. A mask goes with examples that come again, not with `endless` ones. A training goes on from another's
+    optimiser `state` and, with `first_step`, at the place in the data where that ended.
+    """
+
+    key: Key[Array, ""]
+    params: Params
+    losses: Callable[[Params, Any], Float[Array, " batch"]]
+    examples: Callable[[Int[Array, " batch"], Int[Array, ""]], Any]
+    n_examples: int
+    batch: int
+    optimiser: optax.GradientTransformation
+    endless: bool = False
+    mask: Bool[Array, " n"] | None = None
+    state: Any = None
+    first_step: int = 0
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps that take every example once."""
+        return -(-self.n_examples // self.batch)
+
+    def first_state(self) -> Any:
+        """Return the optimiser state before the first step."""
+        return self.optimiser.init(self.params) if self.state is None else self.state
+
+    def mean_loss(self, examples: Any, index: Array, counts: Array) -> Callable[[Params], Array]:
+        """Return the mean loss of a batch over those that count, as a function of the parameters; 0 where none does."""
+        counts = counts if self.mask is None else counts & self.mask[index]
+
+        def mean(params: Params) -> Array:
+            each = self.losses(params, examples)
+            return jnp.sum(each, where=counts) / jnp.maximum(jnp.sum(counts, dtype=each.dtype), 1)
+
+        return mean
+
+
 class Trained(NamedTuple):
     """Parameters after the last step, the mean loss of each step's batch, shape (steps,), before that step, the
     optimiser's last state, and what was recorded, with a leading axis of steps // every."""
@@ -44,86 +87,41 @@ def make_index(
     return order, index
 
 
-def mean_loss(losses: Callable[[Params, Any], Array], examples: Any, counts: Array) -> Callable[[Params], Array]:
-    """Return the mean of `losses(params, examples)` over those that count, as a function of the parameters; 0 where
-    none does."""
-
-    def mean(params: Params) -> Array:
-        each = losses(params, examples)
-        return jnp.sum(each, where=counts) / jnp.maximum(jnp.sum(counts, dtype=each.dtype), 1)
-
-    return mean
-
-
-def first_update(
-    key: Key[Array, ""],
-    params: Params,
-    losses: Callable[[Params, Any], Float[Array, " batch"]],
-    examples: Callable[[Int[Array, " batch"], Int[Array, ""]], Any],
-    n_examples: int,
-    optimiser: optax.GradientTransformation,
-    *,
-    batch: int,
-    endless: bool = False,
-    mask: Bool[Array, " n"] | None = None,
-    state: Any = None,
-    first_step: int = 0,
-) -> tuple[Any, Params]:
-    """Return the examples of the first step of `train`, called alike, and what that step adds to the parameters."""
-    order, index_of = make_index(key, n_examples, batch, endless)
-    step = jnp.asarray(first_step)
-    index, counts = index_of(order(step // -(-n_examples // batch)), step)
-    chosen = examples(index, step)
-    gradient = jax.grad(mean_loss(losses, chosen, counts if mask is None else counts & mask[index]))(params)
-    return chosen, optimiser.update(gradient, optimiser.init(params) if state is None else state, params)[0]
+def first_update(training: Training) -> tuple[Any, Params]:
+    """Return the examples of a training's first step, and what that step adds to the parameters."""
+    order, index_of = make_index(training.key, training.n_examples, training.batch, training.endless)
+    step = jnp.asarray(training.first_step)
+    index, counts = index_of(order(step // training.steps_per_epoch), step)
+    examples = training.examples(index, step)
+    gradient = jax.grad(training.mean_loss(examples, index, counts))(training.params)
+    return examples, training.optimiser.update(gradient, training.first_state(), training.params)[0]
 
 
 def train(
-    key: Key[Array, ""],
-    params: Params,
-    losses: Callable[[Params, Any], Float[Array, " batch"]],
-    examples: Callable[[Int[Array, " batch"], Int[Array, ""]], Any],
-    n_examples: int,
-    optimiser: optax.GradientTransformation,
-    *,
-    batch: int,
+    training: Training,
     steps: int,
-    endless: bool = False,
-    mask: Bool[Array, " n"] | None = None,
+    *,
     every: int | None = None,
     record: Callable[[Params], Any] = lambda params: params,
-    state: Any = None,
-    first_step: int = 0,
 ) -> Trained:
-    """Minimise the mean loss over `n_examples` examples.
-
-    `examples(index, step)` gives the examples at `index`, shape (batch,), in whatever form `losses(params, examples)`
-    takes them; that gives the loss of each, shape (batch,). `make_index` says which examples a step takes.
-
-    `mask`, which may be traced, picks the examples that count, None all of them: the others keep their place in the
-    order, and a step averages over those of its batch that count. Where none does, the loss is 0 and so is the
-    gradient. A mask goes with examples that come again, not with `endless` ones.
-
-    After every `every` steps `record(params)` is kept. A training goes on from another's optimiser `state` and, with
-    `first_step`, at the place in the data where that ended.
-    """
-    order_of, index_of = make_index(key, n_examples, batch, endless)
-    steps_per_epoch = -(-n_examples // batch)
+    """Make the steps of a training; after every `every` of them `record(params)` is kept."""
+    order_of, index_of = make_index(training.key, training.n_examples, training.batch, training.endless)
+    steps_per_epoch, first_step = training.steps_per_epoch, training.first_step
 
     def step(carry: Any, number: Array) -> tuple[Any, Array]:
         params, state, order = carry
         order = jax.lax.cond(number % steps_per_epoch == 0, lambda: order_of(number // steps_per_epoch), lambda: order)
         index, counts = index_of(order, number)
-        counts = counts if mask is None else counts & mask[index]
-        loss, gradient = jax.value_and_grad(mean_loss(losses, examples(index, number), counts))(params)
-        updates, state = optimiser.update(gradient, state, params)
+        mean_loss = training.mean_loss(training.examples(index, number), index, counts)
+        loss, gradient = jax.value_and_grad(mean_loss)(params)
+        updates, state = training.optimiser.update(gradient, state, params)
         return (optax.apply_updates(params, updates), state, order), loss
 
     if first_step % steps_per_epoch:
         order = order_of(jnp.asarray(first_step // steps_per_epoch))
     else:
-        order = jnp.zeros(steps_per_epoch * batch, jnp.result_type(int))  # an epoch begins, and draws its own
-    carry = params, optimiser.init(params) if state is None else state, order
+        order = jnp.zeros(steps_per_epoch * training.batch, jnp.result_type(int))  # an epoch begins, and draws its own
+    carry = training.params, training.first_state(), order
     numbers = first_step + jnp.arange(steps)
     if every is None:
         (params, state, _), history = jax.lax.scan(step, carry, numbers)

@@ -1,4 +1,4 @@
-"""The one training loop; a teacher and a student are two uses of it."""
+"""The optimisers, by name, and the options and numbers of a training."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

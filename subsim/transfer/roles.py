@@ -113,6 +113,8 @@ class Student(Role):
         mask: f(logits), the teacher's on all inputs, shape (n, logits), which gives the inputs that it learns from; or
             f(logits, seen), which sees more of them: see `filters`.
         linear: whether it is the network's first-order expansion at its own start.
+        around: f(optimiser, state), which gives what takes the optimiser's place and may see its gradients or change
+            them; `state` is the student at its start, as measures take it.
         state: the optimiser state that it goes on from, see `State`; it then goes on in the data where `start` ended.
         stream: students of one number share all that they draw: inputs, noise, order of batches.
         options: options of `StudentConfig` and `StudentHyper`, in place of the run's.
@@ -128,6 +130,7 @@ class Student(Role):
         inputs: str | Callable[..., Array] | None = None,
         mask: Filter | None = None,
         linear: bool = False,
+        around: Callable[[optax.GradientTransformation, Any], optax.GradientTransformation] | None = None,
         stream: int = 0,
         **options: Any,
     ):
@@ -135,7 +138,8 @@ class Student(Role):
         for what, value in named.items():
             _require_words_or_function(what, value)
         super().__init__(start, **options)
-        self.teacher, self.mask, self.linear, self.stream = teacher, mask, linear, stream
+        require(around is None or callable(around), f"around: give a function, and not {type(around).__name__}.")
+        self.teacher, self.mask, self.linear, self.around, self.stream = teacher, mask, linear, around, stream
         known = isinstance(imitates, str | Subset)
         self.imitates: Any = imitates if known else tuple(np.asarray(imitates).tolist())
         self.own |= {name: value for name, value in named.items() if callable(value)}

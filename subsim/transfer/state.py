@@ -31,8 +31,8 @@ class State(NamedTuple):
     `reference` and `independent` are the two initialisations, `teacher` the parameters of the network that it imitates
     and `teacher_start` their start; of a reference or a teacher, `teacher` is the study's first teacher. Of students
     alone: `data`, what it imitates; `kept`, the inputs of them that it learns from, shape (n,); `mask`, the logits that
-    it imitates, shape (logits,); and `loss(z, y)`, the imitation loss of one example of its own and its teacher's
-    logits. Of trained networks alone: the `optimiser`, its
+    it imitates, shape (logits,); `loss(z, y)`, the imitation loss of one example of its own and its teacher's
+    logits; and `steps`, how many it makes. Of trained networks alone: the `optimiser`, its
     last state, and `first`, which gives the first batch (inputs, targets) and the first update; see `first_batch`.
     """
 
@@ -48,6 +48,7 @@ class State(NamedTuple):
     kept: Bool[Array, " n"] | None = None
     mask: Bool[Array, " logits"] | None = None
     loss: Callable[[Array, Array], Array] | None = None
+    steps: int | None = None
     optimiser: optax.GradientTransformation | None = None
     optimiser_state: Any = None
     first: Callable[[], tuple[Batch, Params]] | None = None

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -10,13 +10,14 @@ from jaxtyping import Array
 
 from subsim.networks.network import Network, Params
 from subsim.networks.parameters import rescaled
-from subsim.options import overridden
-from subsim.training.loop import Trained, first_update
+from subsim.training.loop import Training, first_update, train
+from subsim.training.optimisers import steps_of
 from subsim.transfer import students
 from subsim.transfer.graph import ordered
 from subsim.transfer.imitation import Task
-from subsim.transfer.options import Config, Hyper, with_own
+from subsim.transfer.options import Config, Hyper
 from subsim.transfer.roles import Teacher, started
+from subsim.transfer.rule import rule_of
 from subsim.transfer.seed import NAMES, Data, Net, Seed, Spec, first_step, params_of, state_before
 from subsim.transfer.state import Labelled, State
 from subsim.transfer.traits import LABELS, Trait
@@ -36,17 +37,16 @@ def untaught(
         if spec.base is not None:
             of_base = {"teacher": jax.random.fold_in(keys[key_of], 1)}
             alone = Seed(of_base, network, task, data, hyper, dict.fromkeys(NAMES, nets[name]))
-            pretrained = teach(spec, config, alone, spec.base, "base").params
+            pretrained = train(*training_of(spec, config, alone, spec.base, "base")).params
             nets[name] = Net(pretrained, pretrained)
     seed = Seed(keys, network, task, data, hyper, nets)
     every = math.gcd(*spec.teacher_steps) or None
     stops: Params = ()
     for number, name in enumerate(ordered(spec.teachers, seed.nets)):
-        role = spec.teachers[name]
-        found = teach(spec, config, seed, role, "teacher", every if number == 0 else None)
-        batch, n = overridden(config.teacher, role.options).batch, len(trait_of(spec, role, "teacher", seed)[1].labels)
-        steps = first_step(role, seed, batch, n) + len(found.losses)
-        net = Net(found.params, started(role, network, params_of(seed)), found.state, steps, batch, n)
+        training, steps = training_of(spec, config, seed, spec.teachers[name], "teacher")
+        found = train(training, steps, every=every if number == 0 else None)
+        steps += training.first_step
+        net = Net(found.params, training.params, found.state, steps, training.batch, training.n_examples)
         seed = seed._replace(nets={**seed.nets, name: net})
         if every is not None and number == 0:
             places = jnp.array(spec.teacher_steps) // every - 1
@@ -54,18 +54,20 @@ def untaught(
     return seed, stops
 
 
-def teach(
-    spec: Spec, config: Config, seed: Seed, teacher: Teacher, part: Literal["base", "teacher"], every: int | None = None
-) -> Trained:
-    """Train a teacher, or the base of all, with the options of this part of the config."""
-    its_config, its_hyper = with_own(getattr(config, part), getattr(seed.hyper, part), teacher.options)
+def training_of(
+    spec: Spec, config: Config, seed: Seed, teacher: Teacher, part: Literal["base", "teacher"]
+) -> tuple[Training, int]:
+    """Return the training of a teacher, or of the base of all, with the options of this part of the config; and the
+    number of its steps."""
+    rule = rule_of(teacher, getattr(config, part), getattr(seed.hyper, part))
     trait, task = trait_of(spec, teacher, part, seed)
-    return students.train_teacher(
+    training = students.on_labels(
         seed.keys["teacher"], seed.network, started(teacher, seed.network, params_of(seed)), task, seed.task.n_class,
-        its_config, its_hyper, loss=teacher.own.get("loss", trait.loss), optimiser=teacher.own.get("optimiser"),
-        frozen=teacher.frozen, every=every, state=state_before(teacher, seed),
-        first_step=first_step(teacher, seed, its_config.batch, len(task.labels)),
+        rule, teacher.own.get("loss", trait.loss),
     )  # fmt: skip
+    first = first_step(teacher, seed, training.batch, training.n_examples)
+    training = training._replace(state=state_before(teacher, seed), first_step=first)
+    return training, steps_of(rule.config, training.n_examples)
 
 
 def trait_of(spec: Spec, teacher: Teacher, part: str, seed: Seed) -> tuple[Trait, Task]:
@@ -76,20 +78,6 @@ def trait_of(spec: Spec, teacher: Teacher, part: str, seed: Seed) -> tuple[Trait
 
 def state_of_teacher(spec: Spec, config: Config, seed: Seed, name: str) -> State:
     """Return a teacher as measures take it."""
-    teacher, net = spec.teachers[name], seed.nets[name]
-    its_config, its_hyper = with_own(config.teacher, seed.hyper.teacher, teacher.options)
-    trait, task = trait_of(spec, teacher, "teacher", seed)
-    loss = teacher.own.get("loss", trait.loss)
-    optimiser = students.optimiser_of(
-        seed.network, net.start, its_config, its_hyper, teacher.own.get("optimiser"), teacher.frozen
-    )
-
-    def first() -> Any:
-        examples, losses = students.labelled(seed.network, task, seed.task.n_class, loss)
-        n, batch = len(task.labels), its_config.batch
-        return first_update(
-            seed.keys["teacher"], net.start, losses, examples, n, optimiser, batch=batch,
-            state=state_before(teacher, seed), first_step=first_step(teacher, seed, batch, n),
-        )  # fmt: skip
-
-    return seed.state_of(net, next(iter(spec.teachers)), optimiser=optimiser, first=first)
+    training, _ = training_of(spec, config, seed, spec.teachers[name], "teacher")
+    first = functools.partial(first_update, training)
+    return seed.state_of(seed.nets[name], next(iter(spec.teachers)), optimiser=training.optimiser, first=first)

@@ -15,12 +15,14 @@ from subsim.data.inputs import Bank, image_bank, pixels
 from subsim.engine.store import load_results
 from subsim.networks.mlp import MLPConfig, make_mlp
 from subsim.theory.single_step import single_step
+from subsim.training.loop import train
 from subsim.training.losses import IMITATION_LOSSES, imitated_logits, task_cross_entropy
 from subsim.training.optimisers import TrainingConfig, TrainingHyper
 from subsim.transfer import imitation
 from subsim.transfer.imitation import Task
 from subsim.transfer.options import StudentConfig, StudentHyper
-from subsim.transfer.students import Choice, train_students, train_teacher
+from subsim.transfer.rule import Rule
+from subsim.transfer.students import Lesson, Students, on_labels, train_students
 
 pytestmark = [
     pytest.mark.usefixtures("x64", "optax_promotion"),
@@ -106,7 +108,8 @@ def test_teachers_are_trained_alike():
         stacked(*references), peers.teacher_loss(N_CLASS), inputs, tensor(labels).long(), epochs=5, size=N
     )
     for number, reference in enumerate(references):
-        ours = train_teacher(jax.random.key(2), NETWORK, reference, task, N_CLASS, config, TrainingHyper()).params
+        training = on_labels(jax.random.key(2), NETWORK, reference, task, N_CLASS, Rule(config, TrainingHyper()))
+        ours = train(training, 5).params
         same(layers(ours), [(weight[number], bias[number]) for weight, bias in theirs])
 
 
@@ -122,11 +125,9 @@ def test_students_are_trained_alike(imitated):
     for number, (start, teacher) in enumerate(zip(starts, teachers, strict=True)):
         bank = Bank(jnp.asarray(noise[number]), 1.0, 0.0)
         targets = imitation.logits(NETWORK, teacher, bank)
-        ours = train_students(
-            jax.random.key(4), NETWORK, imitation.stack(start), Choice(mask),
-            imitation.recorded(jax.random.key(5), bank, targets),
-            StudentConfig(epochs=5, batch=N, n_inputs=N), StudentHyper(),
-        ).params  # fmt: skip
+        rule = Rule(StudentConfig(epochs=5, batch=N, n_inputs=N), StudentHyper())
+        lesson = Lesson(jax.random.key(4), NETWORK, imitation.recorded(jax.random.key(5), bank, targets), rule)
+        ours = train_students(lesson, Students(imitation.stack(start), mask)).params
         student = jax.tree.map(lambda leaf: leaf[0], ours)
         same(layers(student), [(weight[number], bias[number]) for weight, bias in theirs])
 

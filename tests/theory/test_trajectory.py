@@ -12,7 +12,7 @@ from subsim.networks import network as networks
 from subsim.networks import parameters
 from subsim.networks.mlp import MLPConfig, make_mlp
 from subsim.theory import trajectory
-from subsim.training.loop import train
+from subsim.training.loop import Training, train
 
 pytestmark = pytest.mark.usefixtures("x64", "optax_promotion")
 STEPS = 12
@@ -39,7 +39,7 @@ class Setting:
         def examples(index, _step):
             return self.x[index], self.targets[index]
 
-        return train(self.key, self.start, losses, examples, 16, optimiser, batch=4, steps=steps)
+        return train(Training(self.key, self.start, losses, examples, 16, 4, optimiser), steps)
 
     def watched(self, optimiser, every=1, steps=STEPS):
         return self.train(trajectory.watched(optimiser, self.trait_loss, every, steps), steps)

@@ -5,7 +5,7 @@ import pytest
 
 from subsim.networks.mlp import MLPConfig, make_mlp
 from subsim.options import UserError
-from subsim.training.loop import train
+from subsim.training.loop import Training, train
 from subsim.training.optimisers import TrainingConfig, TrainingHyper, check_training, make_optimiser, steps_of
 
 
@@ -15,17 +15,17 @@ def square(params, rows):
 
 def descend(rows, optimiser="sgd", batch=4, steps=10, start=None, mask=None, **numbers):
     examples = jnp.asarray(rows)
-    return train(
+    training = Training(
         jax.random.key(0),
         jnp.zeros(examples.shape[1:], examples.dtype) if start is None else start,
         square,
         lambda index, _: examples[index],
         len(examples),
+        batch,
         make_optimiser(TrainingConfig(optimiser=optimiser), TrainingHyper(**numbers)),
-        batch=batch,
-        steps=steps,
         mask=mask,
     )
+    return train(training, steps)
 
 
 def numpy_optimiser(name, gradient, x, steps, rate, momentum=0.9, decay=0.0):
@@ -54,16 +54,16 @@ def test_optimisers_follow_their_papers(name, decay, x64, optax_promotion):
 
 def with_an_unused_weight(optimiser, decay):
     """Twenty steps of rate 0.01 from ones, of which one weight has no gradient."""
-    return train(
+    training = Training(
         jax.random.key(0),
         {"used": jnp.ones(()), "unused": jnp.ones(())},
         lambda params, examples: (params["used"][None] - examples) ** 2,
         lambda index, _: jnp.zeros(index.shape),
         4,
+        4,
         make_optimiser(TrainingConfig(optimiser=optimiser), TrainingHyper(learning_rate=0.01, weight_decay=decay)),
-        batch=4,
-        steps=20,
-    ).params
+    )
+    return train(training, 20).params
 
 
 @pytest.mark.parametrize("decay", [1e-5, 0.1])
@@ -80,17 +80,17 @@ def test_only_coupled_decay_under_adam_erases_an_unused_weight(name, decay, x64,
 
 def test_an_epoch_takes_every_example_once_and_averages_what_is_left():
     seen = jnp.zeros(10)
-    trained = train(
+    training = Training(
         jax.random.key(3),
         seen,
         # The gradient of this loss counts, per example, its weight in the step's mean.
         lambda params, examples: params[examples],
         lambda index, _: index,
         10,
+        4,
         make_optimiser(TrainingConfig(optimiser="sgd"), TrainingHyper(learning_rate=1.0)),
-        batch=4,
-        steps=3,
     )
+    trained = train(training, 3)
     weights = -np.asarray(trained.params)
     assert sorted(weights.round(6).tolist()) == [0.25] * 8 + [0.5] * 2
 
@@ -115,17 +115,17 @@ def test_in_one_batch_those_kept_are_all_there_is(x64, optax_promotion):
 def test_what_is_not_kept_holds_its_place_and_a_batch_of_none_holds_still():
     """The gradient of this loss counts, per example, its weight in the step's mean."""
     kept = jnp.arange(10) == 3
-    trained = train(
+    training = Training(
         jax.random.key(3),
         jnp.zeros(10),
         lambda params, examples: params[examples],
         lambda index, _: index,
         10,
+        4,
         make_optimiser(TrainingConfig(optimiser="sgd"), TrainingHyper(learning_rate=1.0)),
-        batch=4,
-        steps=6,
         mask=kept,
     )
+    trained = train(training, 6)
     np.testing.assert_array_equal(trained.params, jnp.where(kept, -2.0, 0.0))  # once an epoch, alone in its batch
     assert (trained.losses != 0).sum() == 1  # the second epoch's; before the first the loss is 0
 
@@ -153,16 +153,16 @@ def test_training_an_mlp_is_the_backward_pass_by_hand(x64):
     start = network.init(jax.random.key(0))
     x, target = random.normal(size=(8, 4)), random.normal(size=(8, 5))
     images, targets = jnp.asarray(x), jnp.asarray(target)
-    trained = train(
+    training = Training(
         jax.random.key(1),
         start,
         lambda params, examples: jnp.sum((network.batched(params, examples[0]) - examples[1]) ** 2, axis=1),
         lambda index, _: (images[index], targets[index]),
         8,
+        8,
         make_optimiser(TrainingConfig(optimiser="sgd"), TrainingHyper(learning_rate=0.05)),
-        batch=8,
-        steps=3,
     )
+    trained = train(training, 3)
 
     def layer(params, *names):
         for name in names:
@@ -215,16 +215,16 @@ def test_bad_numbers_are_refused_by_name(config, numbers, field):
 @pytest.mark.parametrize("endless", [False, True])
 def test_an_endless_run_sees_no_example_twice(endless, optax_promotion):
     """The mean loss of a batch is that of its numbers: ten examples in batches of four, three epochs."""
-    trained = train(
+    training = Training(
         jax.random.key(0),
         {"x": jnp.zeros(())},
         lambda params, index: params["x"] + index.astype(jnp.float32),
         lambda index, _: index,
         10,
+        4,
         make_optimiser(TrainingConfig(optimiser="sgd"), TrainingHyper(learning_rate=0.0)),
-        batch=4,
-        steps=9,
         endless=endless,
     )
+    trained = train(training, 9)
     sums = np.sum(np.asarray(trained.losses).reshape(3, 3) * [4, 4, 2], axis=1)
     np.testing.assert_allclose(sums, 45 + 100 * np.arange(3) * endless, rtol=1e-5)

@@ -12,7 +12,7 @@ from subsim.engine.simulate import make_task
 from subsim.networks.parameters import rotated
 from subsim.options import overridden
 from subsim.training.optimisers import TrainingConfig
-from subsim.transfer import imitation, students
+from subsim.transfer import imitation, students, teachers
 from subsim.transfer.options import Config, Hyper, StudentConfig
 from subsim.transfer.roles import AUX_ONLY, FIGURE_10, Student
 from subsim.transfer.study import distillation
@@ -177,7 +177,7 @@ def test_students_options_are_checked(options, changed, sentence):
 @pytest.fixture
 def traced(monkeypatch):
     """How often what a seed does is traced, by the name of the function."""
-    modules = {"train_teacher": students, "make_imitation": imitation, "train_students": students}
+    modules = {"train": teachers, "make_imitation": imitation, "train_students": students}
     counts = dict.fromkeys(modules, 0)
 
     def counted(name, function):
@@ -199,7 +199,7 @@ def test_an_axis_over_students_options_gives_the_numbers_of_runs_one_by_one(trac
     """One program, in which one teacher serves all, and distillation data that are drawn alike are drawn once."""
     study = distillation("s", students=AUX_ONLY, config=CONFIG)
     together = subsim.simulate(study, seeds=2, sweep=JOINT)
-    assert traced == {"train_teacher": 1, "make_imitation": 1, "train_students": 4}
+    assert traced == {"train": 1, "make_imitation": 1, "train_students": 4}
     assert together.imitation_loss.dims == ("seed", "student.loss", "student.batch", "student")
     assert together.status.dims == ("seed",)
     for loss, batch in zip(*JOINT.values(), strict=True):
@@ -232,7 +232,7 @@ def test_what_the_values_of_an_axis_share(traced, sweep, programs, teachers, les
     assert len(task.indices) == programs
     for index in task.indices:
         task.program(index)
-    assert traced == {"train_teacher": teachers, "make_imitation": lessons, "train_students": students}
+    assert traced == {"train": teachers, "make_imitation": lessons, "train_students": students}
 
 
 def test_no_value_of_an_axis_trains_the_teacher_again():

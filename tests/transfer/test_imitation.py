@@ -8,12 +8,14 @@ import pytest
 from subsim.data.inputs import Bank, columns, image_bank, uniform_noise
 from subsim.networks.mlp import MLPConfig, make_mlp
 from subsim.options import UserError
+from subsim.training.loop import train
 from subsim.training.losses import imitated_logits
 from subsim.training.optimisers import TrainingConfig, TrainingHyper
 from subsim.transfer import imitation
 from subsim.transfer.imitation import Task
 from subsim.transfer.options import StudentConfig, StudentHyper, check_student
-from subsim.transfer.students import Choice, train_students, train_teacher
+from subsim.transfer.rule import Rule
+from subsim.transfer.students import Lesson, Students, on_labels, train_students
 
 pytestmark = pytest.mark.usefixtures("optax_promotion")
 N_CLASS, N_AUX, N_PIXELS = 4, 5, 9
@@ -32,16 +34,9 @@ def make():
 
 
 def students(network, starts, masks, bank, targets, config=CONFIG, mask=None, **numbers):
-    return train_students(
-        jax.random.key(7),
-        network,
-        starts,
-        Choice(masks),
-        imitation.recorded(jax.random.key(8), bank, targets),
-        config,
-        StudentHyper(**numbers),
-        mask=mask,
-    )
+    data = imitation.recorded(jax.random.key(8), bank, targets)
+    lesson = Lesson(jax.random.key(7), network, data, Rule(config, StudentHyper(**numbers)))
+    return train_students(lesson, Students(starts, masks, mask))
 
 
 def test_a_teacher_learns_its_task_and_leaves_its_auxiliary_head_alone():
@@ -50,8 +45,8 @@ def test_a_teacher_learns_its_task_and_leaves_its_auxiliary_head_alone():
     images = np.clip(random.normal(size=(64, N_PIXELS)) * 20 + 60 * labels[:, None], 0, 255).astype(np.uint8)
     task = Task(image_bank(images), jnp.asarray(labels))
     reference = NETWORK.init(jax.random.key(0))
-    config, numbers = TrainingConfig(epochs=60, batch=16), TrainingHyper(learning_rate=1e-2)
-    trained = train_teacher(jax.random.key(1), NETWORK, reference, task, N_CLASS, config, numbers)
+    rule = Rule(TrainingConfig(batch=16), TrainingHyper(learning_rate=1e-2))
+    trained = train(on_labels(jax.random.key(1), NETWORK, reference, task, N_CLASS, rule), 60 * 4)
     outputs = imitation.logits(NETWORK, trained.params, task.images)
     assert (outputs[:, :N_CLASS].argmax(1) == task.labels).mean() > 0.9
     assert trained.losses[-1] < 0.5 * trained.losses[0]
@@ -219,14 +214,14 @@ def test_an_epoch_of_fresh_inputs_is_one_of_the_same_inputs_recorded():
     config = dataclasses.replace(CONFIG, fresh=True, epochs=1)
     _, fresh = lessons(fresh=True)
     seen, targets = fresh.at(jnp.arange(fresh.n))
-    numbers = StudentHyper()
-    taught = train_students(jax.random.key(7), network, starts, Choice(masks), fresh, config, numbers)
+    lesson = Lesson(jax.random.key(7), network, fresh, Rule(config, StudentHyper()))
+    taught = train_students(lesson, Students(starts, masks))
     trained = students(network, starts, masks, Bank(seen, 1.0, 0.0), targets, config)
     for a, b in zip(jax.tree.leaves(taught), jax.tree.leaves(trained), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
     # Control: a second epoch is not the first again.
     twice = dataclasses.replace(config, epochs=2)
-    taught = train_students(jax.random.key(7), network, starts, Choice(masks), fresh, twice, numbers)
+    taught = train_students(lesson._replace(rule=Rule(twice, StudentHyper())), Students(starts, masks))
     trained = students(network, starts, masks, Bank(seen, 1.0, 0.0), targets, twice)
     assert np.abs(taught.losses - trained.losses)[:, -3:].max() > 1e-6
 

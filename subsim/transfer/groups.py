@@ -1,0 +1,195 @@
+"""Students that are trained side by side, as one program: who they are, their training, and measures of them."""
+
+import functools
+import operator
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Key
+
+from subsim.networks.network import Network, Params, linearised
+from subsim.options import overridden, require
+from subsim.training.loop import Trained, first_update
+from subsim.training.optimisers import steps_of
+from subsim.transfer import imitation, state, students
+from subsim.transfer.filters import Seen, kept_by
+from subsim.transfer.graph import mask_of, numbers_of
+from subsim.transfer.imitation import Imitation, stack
+from subsim.transfer.options import Config
+from subsim.transfer.roles import Student, Subset, started
+from subsim.transfer.rule import Rule, rule_of
+from subsim.transfer.seed import Net, Seed, Spec, first_step, params_of, state_before
+from subsim.transfer.state import State
+from subsim.transfer.students import Lesson, Students
+
+
+class Group(NamedTuple):
+    """Students that were trained side by side: their names, the first one's role, what they have in common, what each
+    has of its own, and what came of it; and how many students taught one another down to them."""
+
+    names: Sequence[str]
+    role: Student
+    lesson: Lesson
+    students: Students
+    trained: Trained
+    depth: int
+
+    def nets(self) -> dict[str, Net]:
+        """Return the networks of the group by their names."""
+        found, lesson = self.trained, self.lesson
+        steps = lesson.first_step + found.losses.shape[1]
+
+        def at(tree: Any, place: int) -> Any:
+            return jax.tree.map(operator.itemgetter(place), tree)
+
+        of_data = (lesson.rule.config.batch, lesson.data.n, self.depth, lesson.linear)
+        return {
+            name: Net(at(found.params, place), at(self.students.start, place), at(found.state, place), steps, *of_data)
+            for place, name in enumerate(self.names)
+        }
+
+
+OF_DATA = ("input_scale", "input_shift", "blur", "rank", "real_share", "logit_noise")
+"""Numbers of a student that its data depend on."""
+Drawn = dict[Any, tuple[Net, Imitation]]  # with the network that is imitated, which lives as long as its data
+
+
+def groups_of(stage: Sequence[str], students: Mapping[str, Student], config: Config, seed: Seed) -> list[list[str]]:
+    """Return the names of a stage by groups of students that one program trains side by side: they differ in their
+    start, their mask and the logits that they imitate."""
+    found: dict[Any, list[str]] = {}
+    for name in stage:
+        one = students[name]
+        own = {what: id(value) for what, value in one.own.items()}
+        imitates = one.imitates if {"loss", "targets"} & own.keys() or isinstance(one.imitates, Subset) else None
+        alike = (
+            one.teacher, one.linear, one.stream, one.frozen, one.mask is None, one.state is None, id(one.around),
+            imitates, _first_step(one, config, seed), repr(sorted(one.options.items())), tuple(sorted(own.items())),
+        )  # fmt: skip
+        found.setdefault(alike, []).append(name)
+    return list(found.values())
+
+
+def trained(names: Sequence[str], spec: Spec, config: Config, seed: Seed, drawn: Drawn) -> Group:
+    """Train a group of students. `drawn` holds the data of earlier students: what is drawn alike is drawn once."""
+    these = [spec.students[name] for name in names]
+    one, n_class = these[0], seed.task.n_class
+    rule = rule_of(one, config.student, seed.hyper.student)
+    of_inputs, of_order = (_stream(seed.keys[name], one.stream) for name in ("inputs", "student"))
+    data = data_of(one, rule, seed, of_inputs, drawn)
+    subset = one.imitates.size if isinstance(one.imitates, Subset) else None
+    is_own = bool({"loss", "targets"} & one.own.keys()) and subset is None
+    logits = numbers_of(one.imitates, n_class, config.n_aux) if is_own else None
+    lesson = Lesson(
+        of_order, seed.network, data, rule, logits, subset, one.linear, first_step=_first_step(one, config, seed)
+    )
+    if one.around is not None:
+        lesson = lesson._replace(around=functools.partial(around, lesson, one, seed))
+    counted = None
+    if one.mask is not None:
+        assert data.logits is not None
+        images = rule.config.inputs == "images" and "inputs" not in one.own
+        seen = Seen(
+            jnp.ones(data.n, bool), n_class, jax.random.fold_in(of_inputs, 6),
+            seed.task.train.labels if images else None,
+        )  # fmt: skip
+        counted = jnp.stack([kept_by(each.mask, data.logits, seen) for each in these if each.mask is not None])
+    group = Students(
+        stack(*(started(each, seed.network, params_of(seed)) for each in these)),
+        jnp.stack([mask_of(each.imitates, n_class, config.n_aux, rule.hyper.n_imitated) for each in these]),
+        counted,
+        None if one.state is None else stack(*(state_before(each, seed) for each in these)),
+    )
+
+    def record(network: Network, params: Params) -> Array:
+        return state.accuracy(seed.state_of(Net(params, params), one.teacher, network))
+
+    found = students.train_students(lesson, group, every=config.every, record=record)
+    return Group(names, one, lesson, group, found, seed.nets[one.teacher].depth + 1)
+
+
+def data_of(one: Student, rule: Rule, seed: Seed, key: Key[Array, ""], drawn: Drawn) -> Imitation:
+    """Return what a student imitates; from `drawn` where an earlier one draws alike."""
+    # Drawn from one key whatever they are: students of different inputs share all the randomness that they can.
+    numbers = repr(sorted(item for item in one.options.items() if item[0] in OF_DATA))
+    teacher, its = seed.nets[one.teacher], rule.config
+    alike = (
+        id(teacher),
+        one.stream,
+        its.inputs,
+        its.n_inputs,
+        its.fresh,
+        its.permuted,
+        id(one.own.get("inputs")),
+        numbers,
+    )
+    if alike not in drawn:
+        network = linearised(seed.network, teacher.start) if teacher.linear else seed.network
+        data = imitation.make_imitation(
+            key, network, teacher.params, its, rule.hyper, seed.task.train.images, one.own.get("inputs"), teacher.depth
+        )
+        drawn[alike] = teacher, data
+    return drawn[alike][1]
+
+
+def state_of_student(lesson: Lesson, one: Student, seed: Seed, student: Students, net: Net, **more: Any) -> State:
+    """Return one student of a lesson as measures take it."""
+    data = lesson.data
+
+    def loss(z: Array, y: Array) -> Array:
+        return lesson.example_loss(z, y, student.imitated, data.key, data.key)
+
+    kept = jnp.ones(data.n, bool) if student.counted is None else student.counted
+    return seed.state_of(
+        net, one.teacher, lesson.network_of(student.start), data=data, kept=kept, mask=student.imitated, loss=loss,
+        steps=steps_of(lesson.rule.config, data.n), **more,
+    )  # fmt: skip
+
+
+def around(
+    lesson: Lesson, one: Student, seed: Seed, optimiser: optax.GradientTransformation, _: Network, student: Students
+) -> optax.GradientTransformation:
+    """Return what a student of the user's own takes in its optimiser's place, knowing the student at its start."""
+    net = Net(student.start, student.start)
+    assert one.around is not None
+    found = one.around(optimiser, state_of_student(lesson, one, seed, student, net, optimiser=optimiser))
+    require(hasattr(found, "update"), "around: give back a gradient transformation, such as optax.chain makes.")
+    return found
+
+
+def _first_step(one: Student, config: Config, seed: Seed) -> int:
+    its_config = overridden(config.student, one.options)
+    images = its_config.inputs == "images" and "inputs" not in one.own
+    return first_step(one, seed, its_config.batch, len(seed.task.train.labels) if images else its_config.n_inputs)
+
+
+def _stream(key: Key[Array, ""], stream: int) -> Key[Array, ""]:
+    return jax.random.fold_in(key, 1_000 + stream) if stream else key
+
+
+def measured(spec: Spec, config: Config, seed: Seed, group: Group) -> dict[str, Array]:
+    """Return every measure of a group of students, along a leading axis."""
+    found, lesson = group.trained, group.lesson
+    epoch = -(-lesson.data.n // lesson.rule.config.batch)
+    values = {"imitation_loss": jnp.mean(found.losses[:, -epoch:], axis=1)}
+    if config.every is not None:
+        moments = found.recorded.shape[1]
+        require(moments > 0, f"every is {config.every}, but {group.names[0]} makes fewer steps; choose a smaller one.")
+        losses = found.losses[:, : moments * config.every].reshape(-1, moments, config.every)
+        values |= {"accuracy_along": found.recorded, "imitation_loss_along": jnp.mean(losses, axis=2)}
+
+    def measure(params: Params, last: Any, student: Students) -> dict[str, Array]:
+        training = lesson.training_of(student)
+
+        def first() -> Any:
+            batch, update = first_update(training)
+            return batch[:2], update
+
+        net = Net(params, student.start, last)
+        its_state = state_of_student(lesson, group.role, seed, student, net, optimiser=training.optimiser, first=first)
+        return {name: of(its_state) for name, of in (*spec.measures.items(), *spec.of_students.items())}
+
+    return values | jax.vmap(measure)(found.params, found.state, group.students)
