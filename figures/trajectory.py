@@ -24,21 +24,25 @@ def draw(results: xr.Dataset) -> Figure:
     for row, optimiser in zip(panels, results.optimiser.values, strict=True):
         here = results.sel(optimiser=optimiser)
         for init, colour in COLOURS.items():
-            plain = here.sel(init=init, intervention="none")
+            plain = here.along.sel(init=init, intervention="none")
             for name, line in {"cosine": "-", "update_cosine": "--"}.items():
                 label = f"{init}, of the {COSINES[name]}"
-                plotting.band(row[0], results.step, mean_interval(plain[name]), colour, line, label)
-            measured = plain.trait_loss - plain.trait_loss.isel(step=0)
-            plotting.band(row[1], results.step, mean_interval(measured), colour, "-", f"{init}, measured")
-            plotting.band(row[1], results.step, mean_interval(plain.running_sum), colour, "--", f"{init}, running sum")
+                plotting.band(row[0], results.moment, mean_interval(plain.sel(quantity=name)), colour, line, label)
+            loss = plain.sel(quantity="trait_loss")
+            changes = {
+                "measured": (loss - loss.isel(moment=0), "-"),
+                "running sum": (plain.sel(quantity="running_sum"), "--"),
+            }
+            for name, (change, line) in changes.items():
+                plotting.band(row[1], results.moment, mean_interval(change), colour, line, f"{init}, {name}")
             for place, what in enumerate(results.intervention.values):
                 shift = place + (0.15 if init == "independent" else -0.15)
-                accuracy = here.accuracy.sel(init=init, intervention=what)
+                accuracy = here.cell_accuracy.sel(init=init, intervention=what)
                 plotting.scatter_of_seeds(row[2], shift, accuracy.values, colour)
                 plotting.interval(row[2], shift, mean_interval(accuracy), colour)
         for layer, (colour, line, label) in LAYERS.items():
-            cosines = here.cosines.sel(init="shared", intervention="none", layer=layer)
-            plotting.band(row[3], results.step, mean_interval(cosines), colour, line, label)
+            cosines = here.layer_cosine.sel(init="shared", layer=layer)
+            plotting.band(row[3], results.moment, mean_interval(cosines), colour, line, label)
         row[3].set_title("shared, of the gradient by layer")
         row[3].set_ylabel("cosine")
         for axes in (row[0], row[3]):

@@ -195,8 +195,6 @@ SMOKE = {
         **_PROTOCOL,
         "--widths": "16 8",
         "--student.n-inputs": "256",
-        "--trait-images": "32",
-        "--every": "1",
     },
     "smallness": {"--sweep": "width=8 --sweep depth=2", "--batch": "8", "--points": "9"},
     "throughput": {

@@ -46,7 +46,17 @@ def completed(study: Study, results: xr.Dataset) -> xr.Dataset:
     """The results with what the study derives of them, where it knows their axes."""
     if study.derived is None or not has_axes_of(study, results):
         return results
-    return results.assign(study.derived(results))
+    found = study.derived(results)
+    for name, values in found.items():
+        for dim in values.dims:  # xarray would keep the record's labels alone, and say nothing
+            labels = list(results.indexes.get(dim, values.indexes.get(dim, ())))
+            lost = [str(label) for label in values.indexes.get(dim, ()) if label not in labels]
+            require(
+                not lost,
+                f"derived: {name} has {', '.join(lost)} along {dim}, where the record has other labels; "
+                "give the dimension another name.",
+            )
+    return results.assign(found)
 
 
 def tables(study: Study, results: xr.Dataset) -> list[Table]:

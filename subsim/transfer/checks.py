@@ -152,10 +152,11 @@ def _check_state(name: str, role: Role, spec: Spec, config: Config) -> None:
 
     def rule(of: Role) -> Any:
         part = config.student if isinstance(of, Student) else config.teacher
-        return of.own.get("optimiser") or of.options.get("optimiser", part.optimiser)
+        optimiser = of.own.get("optimiser") or of.options.get("optimiser", part.optimiser)
+        return optimiser, of.around if isinstance(of, Student) else None
 
     before = {**spec.teachers, **spec.students}[role.state]
-    alike = rule(role) is rule(before) or rule(role) == rule(before)
+    alike = rule(role) == rule(before)
     require(
         alike, f"{name}.state: {name} and {role.state} have different optimisers, whose states differ; give them one."
     )

@@ -156,7 +156,10 @@ def around(
     net = Net(student.start, student.start)
     assert one.around is not None
     found = one.around(optimiser, state_of_student(lesson, one, seed, student, net, optimiser=optimiser))
-    require(hasattr(found, "update"), "around: give back a gradient transformation, such as optax.chain makes.")
+    require(
+        isinstance(found, optax.GradientTransformation),
+        "around: give back a gradient transformation, such as optax.chain makes.",
+    )
     return found
 
 

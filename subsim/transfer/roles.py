@@ -69,7 +69,7 @@ class Role:
         **options: Any,
     ):
         named = {"loss": loss, "optimiser": optimiser}
-        fits = optimiser is None or isinstance(optimiser, str) or hasattr(optimiser, "update")
+        fits = optimiser is None or isinstance(optimiser, str | optax.GradientTransformation)
         require(fits, "optimiser: give a name, or a gradient transformation such as optax.lion(1e-3).")
         _require_words_or_function("loss", loss)
         self.start, self.state = start, state

@@ -324,6 +324,19 @@ def figure_10(**axes):
     return xr.Dataset(data, attrs={"sweep": coords})
 
 
+def test_derived_values_whose_labels_would_be_lost_are_refused():
+    labels, other = xr.DataArray([1.0, 2.0], {"kind": ["a", "b"]}, "kind"), xr.DataArray([3.0], {"kind": ["c"]}, "kind")
+    results = xr.Dataset({"values": labels}, attrs={"sweep": {}})
+    study = dataclasses.replace(subsim.load_study("single_step"), axes={}, sizes={}, derived=lambda _: {"less": other})
+    with pytest.raises(UserError, match="less has c along kind, where the record has other labels"):
+        report.completed(study, results)
+    # Control: some of the record's labels, and a dimension of its own.
+    more = {"part": labels.isel(kind=[0]), "own": other.rename(kind="another")}
+    found = report.completed(dataclasses.replace(study, derived=lambda _: more), results)
+    assert found.own.item() == 3.0
+    assert found.part.dropna("kind").item() == 1.0
+
+
 @pytest.mark.parametrize(
     "axes",
     [

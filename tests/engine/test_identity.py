@@ -74,6 +74,20 @@ def from_file(text, name="mine"):
 
 
 @pytest.mark.usefixtures("optax_promotion")
+def test_another_function_around_the_optimiser_is_another_run():
+    def around(factor):
+        return lambda optimiser, _: optax.chain(optimiser, optax.scale(factor))
+
+    def run(factor, seeds):
+        return simulate(small(subsim.distillation("s", students={"a": subsim.Student(around=around(factor))})), seeds)
+
+    run(0.5, 1)
+    with pytest.raises(UserError, match=r"students\.a\.around"):
+        run(0.25, 2)
+    assert run(0.5, 2).sizes["seed"] == 2
+
+
+@pytest.mark.usefixtures("optax_promotion")
 @pytest.mark.parametrize("how", ["command line", "Python"])
 def test_an_edit_of_a_study_file_is_another_run(how, command):
     """The angle is no option, and two runs of it are alike in every label."""

@@ -1,4 +1,4 @@
-"""The table of layers of the study `trajectory`."""
+"""What the study `trajectory` derives from its moments."""
 
 import numpy as np
 import pytest
@@ -6,22 +6,58 @@ import xarray as xr
 
 from subsim import load_study
 
-DIMS = ("seed", "optimiser", "intervention", "init", "step", "layer")
+SEEDS, MOMENTS = 4, 5
 
 
-def test_layers_are_averaged_over_moments_where_nothing_is_done():
+@pytest.fixture
+def results():
+    """Moments of every student of four seeds, one of which diverged under the first optimiser."""
     study = load_study("trajectory")
-    labels = [study.coords[dim] for dim in ("optimiser", "intervention", "init")]
-    coords = dict(zip(DIMS[1:4], labels, strict=True)) | {"layer": study.coords["layer"]}
-    products = np.random.default_rng(0).normal(size=(4, *map(len, labels), 5, len(coords["layer"])))
-    products[3, 0, 0, 0, 2, 0] = np.nan  # a seed that diverged under the first optimiser
-    results = xr.Dataset({"products": (DIMS, products), "cosines": (DIMS, products / 10)}, coords)
-    table = study.report.__globals__["by_layer"](results)
-    assert len(table.rows) == len(coords["optimiser"]) * len(coords["init"]) * len(coords["layer"])
-    none = list(coords["intervention"]).index("none")
-    rows = {row[:3]: [float(cell.split(" ± ")[0]) for cell in row[3:]] for row in table.rows}
-    for place, seeds in (((0, 0, 0), 3), ((1, 1, 2), 4)):
-        here = products[:seeds, place[0], none, place[1], :, place[2]]
-        labelled = tuple(coords[dim][at] for dim, at in zip(("optimiser", "init", "layer"), place, strict=True))
-        expected = [here.mean(), here.mean() / 10, (here > 0).mean()]
-        assert rows[labelled] == pytest.approx(expected, rel=0.05, abs=6e-4)
+    coords = {name: study.coords[name] for name in ("student", "condition", "quantity", "product", "layer")}
+    sizes = {name: len(labels) for name, labels in coords.items()} | {"moment": MOMENTS}
+    random = np.random.default_rng(0)
+
+    def drawn(*dims):
+        values = random.normal(size=(SEEDS, *(sizes[dim] for dim in dims)))
+        return xr.DataArray(values, {dim: coords[dim] for dim in dims if dim in coords}, ("seed", *dims))
+
+    found = xr.Dataset({
+        "moments": drawn("student", "quantity", "moment"),
+        "by_layer": drawn("student", "product", "moment", "layer"),
+        "accuracy": drawn("condition"),
+        "imitation_loss": drawn("student"),
+    })  # fmt: skip
+    found.by_layer.loc[{"seed": 3, "student": "sgd, none, shared", "moment": 2}] = np.nan
+    return found.assign(study.derived(found))
+
+
+def test_layers_are_averaged_over_moments_where_nothing_is_done(results):
+    for name, where in (("sgd, none, shared", slice(3)), ("adam, none, independent", slice(4))):
+        optimiser, _, init = name.split(", ")
+        here = results.by_layer.sel(student=name).isel(seed=where)
+        layers = results.layers.sel(optimiser=optimiser, init=init)
+        for product in ("g.t", "cosine"):
+            raw = here.sel(product=product).values
+            np.testing.assert_allclose(layers.sel(of_layer=f"mean {product}").isel(seed=where), raw.mean(axis=1))
+        positive = (here.sel(product="g.t").values > 0).mean(axis=1)
+        np.testing.assert_allclose(layers.sel(of_layer="P(g.t > 0)").isel(seed=where), positive)
+    diverged = results.layers.sel(optimiser="sgd", init="shared").isel(seed=3)
+    assert diverged.isnull().all()  # dropped, and not averaged over what is left of it
+
+
+def test_falls_and_signs_are_those_of_each_students_moments(results):
+    name = "adam, liminal, shared"
+    moments = results.moments.sel(student=name)
+    ends = results.ends.sel(optimiser="adam", intervention="liminal", init="shared")
+    loss = moments.sel(quantity="trait_loss").values
+    expected = {
+        "fall of L_T": loss[:, 0] - loss[:, -1],
+        "running sum": -moments.sel(quantity="running_sum").values[:, -1],
+        "P(g.t > 0)": (moments.sel(quantity="cosine").values > 0).mean(axis=1),
+        "P(-u.t > 0)": (moments.sel(quantity="update_cosine").values > 0).mean(axis=1),
+        "imitation loss": results.imitation_loss.sel(student=name).values,
+    }
+    for end, values in expected.items():
+        np.testing.assert_allclose(ends.sel(end=end), values)
+    accuracy = results.cell_accuracy.sel(optimiser="adam", intervention="liminal", init="shared")
+    np.testing.assert_array_equal(accuracy, results.accuracy.sel(condition=name))

@@ -444,6 +444,44 @@ def test_generations_do_not_share_their_noise():
     np.testing.assert_allclose(found.std("input"), 1, atol=0.15)
 
 
+def clipped(optimiser, _state):
+    """No gradient is longer than one, and the state has the optimiser's inside."""
+    return optax.chain(optax.clip_by_global_norm(1.0), optimiser)
+
+
+def test_what_is_put_around_an_optimiser_sees_the_student_and_takes_its_place():
+    def slow_at_first(optimiser, state):
+        """Half of what the optimiser adds, while the imitation loss of the first input is what it was at the start."""
+        assert state.steps == 30
+        (x, y), first = (leaf[0] for leaf in state.data.at(jnp.arange(1))), state.loss
+        before = first(state.network.apply(state.start, x), y)
+
+        def update(gradient, inner, params):
+            updates, inner = optimiser.update(gradient, inner, params)
+            now = first(state.network.apply(params, x), y)
+            return jax.tree.map(lambda leaf: jnp.where(now == before, leaf / 2, leaf), updates), inner
+
+        return optax.GradientTransformation(optimiser.init, update)
+
+    students = {
+        "plain": subsim.Student(),
+        "same": subsim.Student(around=lambda optimiser, _: optimiser),
+        "still": subsim.Student(around=lambda optimiser, _: optax.chain(optimiser, optax.scale(0.0))),
+        "clipped": subsim.Student(around=clipped),
+        "first step halved": subsim.Student(steps=30, around=slow_at_first),
+        "another start": subsim.Student("independent", steps=30, around=slow_at_first),
+    }
+    measures = {"first": lambda state: optax.tree.norm(state.first_update), "moved": lambda state: optax.tree.norm(
+        optax.tree.sub(state.parameters, state.start))}  # fmt: skip
+    found = simulate(students=students, measures=measures)
+    plain = found.sel(condition="plain")
+    for name in ("first", "moved", "accuracy"):
+        np.testing.assert_array_equal(found[name].sel(condition="same"), plain[name])
+    assert (found.moved.sel(condition="still") == 0).all()
+    np.testing.assert_allclose(found.first.sel(condition="first step halved"), plain["first"] / 2, rtol=1e-4)
+    assert (found.moved.sel(condition="clipped") > 0).all()
+
+
 BAD = {
     "a network that needs what is not there": (
         {"students": {"a": subsim.Student(teacher="b")}}, "^a needs b, which no network before it is"),
@@ -489,6 +527,12 @@ BAD = {
         {"students": {"a": subsim.Student("teacher", state=lambda states: states["a"])}},
         "state: 'a' has no optimiser state yet; those that have one are teacher.",
     ),
+    "a state of what was around another": (
+        {"students": {"a": subsim.Student(), "b": subsim.Student("a", state="a", around=clipped)}},
+        "b.state: b and a have different optimisers",
+    ),
+    "nothing to put around": (
+        {"students": {"a": subsim.Student(around=lambda _, state: state.start)}}, "around: give back"),
     "an option of no teacher": ({"teacher": subsim.Teacher(inputs="images")}, "teacher has its own inputs"),
 }  # fmt: skip
 
