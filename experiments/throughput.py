@@ -3,102 +3,17 @@
 import functools
 import importlib.util
 import itertools
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple
+from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from jaxtyping import Array
 
-from subsim import Study, Table, Variable, load_study, mean_interval, simulate, single_step
-from subsim.benchmark import roofline
+from subsim import Study, Table, Variable, mean_interval
+from subsim.benchmark import roofline, works
+from subsim.benchmark.works import CONTESTANTS, CONTESTS, OURS, PEERS, TIMES, WORKS, Config
 from subsim.data.datasets import Dataset
-from subsim.engine.settings import fixed
-from subsim.engine.study import Precision, Run
-from subsim.networks.mlp import MLPConfig, make_mlp
+from subsim.engine.study import Run
 from subsim.options import field_names, require, require_choice, require_range
-from subsim.theory.problems import draw_problem
-from subsim.training.losses import IMITATION_LOSSES, imitated_logits
-
-Peer = Literal["torch-batched", "torch-vmap", "torch-loop", "jax-vmap"]
-Work = Literal["figure10", "small", "large", "scaling"]
-
-PEERS: tuple[Peer, ...] = ("torch-batched", "torch-vmap", "torch-loop", "jax-vmap")
-OURS: dict[str, Precision] = {"subsim": "float32", "subsim-bfloat16": "bfloat16"}
-CONTESTANTS = [*OURS, *PEERS]
-WORKS: tuple[Work, ...] = ("figure10", "small", "large", "scaling")
-CONTESTS: list[str] = ["figure10", "small", "large"]  # scaling is none
-TIMES = [1, 4, 16, 64, 256]  # seeds in scaling, in units of the smallest
-EPS, ALPHA = 1e-3, 1.0
-
-Timer = Callable[[], float]  # runs the work once and gives its seconds a seed
-
-
-@dataclass(frozen=True)
-class Size:
-    """A network, a batch, and the number of seeds that subsim is timed on."""
-
-    seeds: int
-    """Seeds in one timing."""
-    pixels: int
-    """Inputs of the network."""
-    widths: tuple[int, ...]
-    """Units in each hidden layer."""
-    n_class: int
-    """Class logits."""
-    n_aux: int
-    """Auxiliary logits."""
-    batch: int
-    """Examples in a step."""
-
-    @property
-    def hidden(self) -> tuple[int, ...]:
-        """Units of every layer but the last."""
-        return (self.pixels, *self.widths)
-
-
-@dataclass(frozen=True)
-class Figure10(Size):
-    """The protocol of Figure 10 on random images: what they show changes no timing."""
-
-    train: int = 60_000
-    """Training images, and as many noise images."""
-    test: int = 10_000
-    """Test images."""
-    epochs: int = 5
-    """Passes over the images, of the teacher and of every student."""
-    models: int = 2
-    """Models side by side in the batched script."""
-
-
-@dataclass(frozen=True)
-class Check(Size):
-    """The check of Lemma 1 and Theorem 1 at one step, for a shared initialisation and KL on the auxiliary logits."""
-
-    loop_seeds: int = 200
-    """Seeds that the Python loop is timed on."""
-
-
-@dataclass(frozen=True)
-class Config:
-    """The works and who does them. A round times every contestant once; the number of seeds is that of the rounds."""
-
-    works: tuple[Work, ...] = WORKS
-    """figure10: the paper's protocol. small, large: the single-step check. scaling: the small check, by seeds."""
-    peers: tuple[Peer, ...] = PEERS
-    """torch-batched: the field's script, for figure10. torch-vmap: torch.func. torch-loop: a Python loop over seeds. \
-jax-vmap: plain jax.vmap over all seeds at once. Those of PyTorch need the extra bench."""
-    figure10: Figure10 = Figure10(1, 784, (256, 256), n_class=10, n_aux=3, batch=1024)
-    small: Check = Check(10_000, 16, (32, 32), n_class=5, n_aux=3, batch=64)
-    large: Check = Check(1_000, 784, (256, 256), n_class=10, n_aux=3, batch=128, loop_seeds=50)
-    smallest: int = 64
-    """Seeds of the smallest run in scaling; the largest has 256 times as many."""
-    peak_sizes: tuple[int, ...] = (1024, 2048, 4096)
-    """Rows of the square matrix products that the machine's peak is measured on."""
 
 
 class Record(NamedTuple):
@@ -110,170 +25,21 @@ class Record(NamedTuple):
     scaling: np.ndarray
 
 
-def draw_images(config: Config) -> Dataset:
-    """Random images and labels of the protocol's shapes."""
-    random, size = np.random.default_rng(0), config.figure10
-
-    def draw(n: int) -> tuple[np.ndarray, np.ndarray]:
-        images = random.integers(0, 256, (n, size.pixels), np.uint8)
-        return images, random.integers(0, size.n_class, n, np.int32)
-
-    return Dataset(*draw(size.train), *draw(size.test), n_class=size.n_class)
-
-
-def seconds_of(work: Callable[[], Any]) -> float:
-    """Seconds that `work` takes, once."""
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
-def time_subsim(study: Study, seeds: int, precision: Precision = "float32", chunk: int | None = None) -> float:
-    """Seconds a seed of a run in memory, compiled, and warm where it has more than one chunk, as the peers are."""
-    marks: list[tuple[int, float]] = []
-
-    def mark(done: int, _: int) -> None:
-        marks.append((done, time.perf_counter()))
-
-    simulate(study, seeds=seeds, precision=precision, chunk=chunk, progress=mark)
-    # The start, the end of compilation, and the end of every chunk.
-    before, start = marks[2] if len(marks) > 3 else marks[1]
-    return (marks[-1][1] - start) / (seeds - before)
-
-
-def figure10_study(size: Figure10, data: Dataset) -> Study:
-    """The MNIST study, on `data` and at this size."""
-    study = load_study("mnist_aux_logits")
-    training = {"epochs": size.epochs, "batch": size.batch}
-    config = replace(
-        study.config,
-        widths=size.widths,
-        n_aux=size.n_aux,
-        teacher=replace(study.config.teacher, **training),
-        student=replace(study.config.student, n_inputs=size.train, **training),
-    )
-    return replace(study, config=config, load=lambda _: data)
-
-
-def time_batched(size: Figure10, data: Dataset) -> float:
-    """Seconds a model of the field's script, whose images are floats on [-1, 1] already."""
-    from subsim.benchmark import peers
-
-    def protocol(task: peers.Task, epochs: int) -> Any:
-        return peers.figure10(size.models, task, size.widths, size.n_class, size.n_aux, epochs, size.batch)
-
-    train, test = ((images[: size.batch], labels[: size.batch]) for images, labels in (data[:2], data[2:4]))
-    protocol(peers.make_task(Dataset(*train, *test)), epochs=1)  # warm
-    task = peers.make_task(data)
-    return seconds_of(lambda: protocol(task, size.epochs)) / size.models
-
-
-def check_run(size: Check, key: Array, _: Any = None) -> dict[str, Array]:
-    """One seed of the single-step check."""
-    network = make_mlp(MLPConfig(size.widths, size.n_aux), size.pixels, size.n_class)
-    problem = draw_problem(key, network, size.pixels, size.n_class, size.batch)
-    aux_only, _ = imitated_logits(size.n_class, size.n_aux)
-
-    def imitation(z: Array, y: Array) -> Array:
-        return IMITATION_LOSSES["kl"].value(z, y, aux_only)
-
-    step = single_step(
-        network.apply, problem.theta_0, problem.trait_loss, imitation, problem.inputs, eps=EPS, alpha=ALPHA
-    )
-    return {name: getattr(step, name) for name in ("inner_product", "predicted", "trait_change")}
-
-
-def check_study(size: Check) -> Study:
-    """The single-step check as a study."""
-    return Study(
-        name="check",
-        title="The single-step check of one loss and a shared initialisation.",
-        make_run=lambda _config, _data: functools.partial(check_run, size),
-        variables={
-            "inner_product": Variable("d_S . d_T"),
-            "predicted": Variable("eps A"),
-            "trait_change": Variable("L_T(theta_S) - L_T(theta_0)", units="nat"),
-        },
-        chunk=4096,
-    )
-
-
-def time_torch_check(method: Literal["by_vmap", "by_loop"], size: Check, seeds: int) -> float:
-    """Seconds a seed of drawing and checking `seeds` seeds at once, or one after another."""
-    from subsim.benchmark import peers
-
-    def work() -> None:
-        sizes = (*size.hidden, size.n_class + size.n_aux)
-        getattr(peers, method)(peers.draw_problems(seeds, sizes, size.n_class, size.batch), size.n_class, EPS, ALPHA)
-
-    work()
-    return seconds_of(work) / seeds
-
-
-def time_jax_vmap(size: Check) -> float:
-    """Seconds a seed of the same run as subsim's, vmapped over all seeds at once."""
-    with fixed("float32"):
-        keys = jax.vmap(functools.partial(jax.random.fold_in, jax.random.key(0)))(jnp.arange(size.seeds))
-        work = jax.jit(jax.vmap(functools.partial(check_run, size))).lower(keys).compile()
-        jax.block_until_ready(work(keys))
-        return seconds_of(lambda: jax.device_get(work(keys))) / size.seeds
-
-
-def timers(config: Config, data: Dataset) -> dict[str, dict[str, Timer]]:
-    """Work -> contestant -> what times it; those that `config` asks for."""
-    size = config.figure10
-    mnist = figure10_study(size, data)
-    every: dict[str, dict[str, Timer]] = {
-        "figure10": {
-            "subsim": lambda: time_subsim(mnist, size.seeds),
-            "subsim-bfloat16": lambda: time_subsim(mnist, size.seeds, "bfloat16"),
-            "torch-batched": lambda: time_batched(size, data),
-        },
-        "small": check_timers(config.small),
-        "large": check_timers(config.large),
-    }
-    return {
-        work: {name: timer for name, timer in contest.items() if name in (*OURS, *config.peers)}
-        for work, contest in every.items()
-        if work in config.works
-    }
-
-
-def check_timers(size: Check) -> dict[str, Timer]:
-    """Contestant -> what times the single-step check of this size."""
-    return {
-        "subsim": lambda: time_subsim(check_study(size), size.seeds),
-        "torch-vmap": lambda: time_torch_check("by_vmap", size, size.seeds),
-        "torch-loop": lambda: time_torch_check("by_loop", size, size.loop_seeds),
-        "jax-vmap": lambda: time_jax_vmap(size),
-    }
-
-
-def flops(config: Config) -> dict[str, int]:
-    """FLOPs of one seed of every work."""
-    size = config.figure10
-    images = (size.train, size.train, size.test, size.epochs)
-    return {"figure10": roofline.figure10_flops(size.hidden, size.n_class, size.n_aux, *images)} | {
-        work: roofline.single_step_flops(check.hidden, check.n_class, check.n_aux, check.batch)
-        for work, check in (("small", config.small), ("large", config.large))
-    }
-
-
 def run(config: Config, data: Dataset, number: int, _: None) -> Record:
     """One round: the machine's peak, and every work by every contestant, another one first each round."""
     peak = {precision: roofline.matmul_peak(precision, config.peak_sizes) for precision in OURS.values()}
     seconds, fraction = np.zeros((2, len(CONTESTS), len(CONTESTANTS)))
-    for work, contest in timers(config, data).items():
+    for work, contest in works.timers(config, data).items():
         turn = number % len(contest)
         for name in [*contest, *contest][turn : turn + len(contest)]:
             place = CONTESTS.index(work), CONTESTANTS.index(name)
             seconds[place] = contest[name]()
-            fraction[place] = flops(config)[work] / seconds[place] / peak[OURS.get(name, "float32")]
+            fraction[place] = works.flops(config)[work] / seconds[place] / peak[OURS.get(name, "float32")]
     sizes = [times * config.smallest for times in TIMES] if "scaling" in config.works else []
-    small = check_study(config.small)
+    small = works.check_study(config.small)
     # As many seeds of every size after the first call, which sets up a program's matrix products: a run of 64 lasts
     # 5 ms, and a machine that does anything else besides is seen in it.
-    scaling = [time_subsim(small, seeds + max(sizes), chunk=min(seeds, small.chunk or seeds)) for seeds in sizes]
+    scaling = [works.time_subsim(small, seeds + max(sizes), chunk=min(seeds, small.chunk or seeds)) for seeds in sizes]
     return Record(seconds, fraction, np.array(list(peak.values())), np.array(scaling or [0.0] * len(TIMES)))
 
 
@@ -340,7 +106,7 @@ study = Study(
     name="throughput",
     title=__doc__,
     make_run=make_run,
-    load=draw_images,
+    load=works.draw_images,
     config=Config(),
     check=check,
     report=report,
