@@ -10,14 +10,15 @@ from subsim.analysis.summary import contrasts
 from subsim.analysis.tables import grid_tables, mean_tables
 from subsim.transfer.worlds import TINY, TINY_HYPER
 
-CLASSES = M = (2, 4, 6, 10)  # m = K holds the share of auxiliary logits at a half
+SMALL, LARGE = (2, 5, 10), (2, 4, 6, 10)  # numbers of classes K and of logits m: m = K holds their share at a half
 
 
 def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
     """Accuracy relative to chance; and what of it ten classes have more than two, with m = 10 and with m = K."""
     chance = 1 / results.n_class
     relative = ((results.accuracy - chance) / (1 - chance)).assign_attrs(description="(accuracy - 1/K) / (1 - 1/K)")
-    first, last, at = CLASSES[0], CLASSES[-1], "student.n_imitated"
+    classes, at = results.n_class.values.tolist(), "student.n_imitated"
+    first, last = classes[0], classes[-1]
     pairs: dict[str, Any] = {}
     for data in results.data.values:
         ten = {"data": data, "n_class": last, at: last}
@@ -32,14 +33,14 @@ def report(results: xr.Dataset) -> list[Table]:
     return [*grid_tables(results.accuracy, "n_class", "Accuracy"), *mean_tables(results.differences)]
 
 
-CONFIG = Config(n_aux=max(M), teacher=TrainingConfig(steps=295), student=StudentConfig(batch=128, n_inputs=7_552))
+CONFIG = Config(n_aux=max(LARGE), teacher=TrainingConfig(steps=295), student=StudentConfig(batch=128, n_inputs=7_552))
 study = distillation(
     "classes_and_data",
     title=__doc__,
     students=AUX_ONLY,
     config=TINY,
     hyper=TINY_HYPER,
-    axes={"data": ("digits", "mnist5k"), "n_class": CLASSES, "student.n_imitated": M},
+    axes={"data": ("digits", "mnist5k"), "n_class": SMALL, "student.n_imitated": SMALL},
     derived=derived,
     report=report,
     seeds=1000,
@@ -48,7 +49,7 @@ study = distillation(
         "mnist": {
             "config": CONFIG,
             "hyper": Hyper(),
-            "axes": {"data": ("mnist", "fashion_mnist", "digits"), "n_class": CLASSES, "student.n_imitated": M},
+            "axes": {"data": ("mnist", "fashion_mnist", "digits"), "n_class": LARGE, "student.n_imitated": LARGE},
             "seeds": 32,
         },
         "paper": {

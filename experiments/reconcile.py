@@ -32,7 +32,7 @@ CONFIG = Config(every=295, teacher=TrainingConfig(steps=295), student=StudentCon
 AXES = {"init": ("torch", "lecun", "he"), "student.loss": ("kl", "mse")}
 SMALL = AXES | {
     "widths": ((32, 32), (32, 32, 32)),
-    "student.batch": (64, 256),
+    "student.batch": (64, 128),
     "student.learning_rate": (1e-3, 3e-3),
 }
 LARGE = AXES | {
@@ -44,7 +44,7 @@ study = distillation(
     "reconcile",
     title=__doc__,
     students={"student (aux. only)": Student()},
-    config=replace(TINY, n_aux=3, every=160, student=StudentConfig(steps=320, n_inputs=8192)),
+    config=replace(TINY, n_aux=3, every=80, student=StudentConfig(steps=160, n_inputs=8192)),
     hyper=TINY_HYPER,
     axes=SMALL,
     derived=derived,

@@ -57,7 +57,7 @@ def draw(results: xr.Dataset) -> Figure:
         ranks, means = rank.sel({"student.n_imitated": count}), here.sel(condition=shared)
         spread = [means["mean"] - means.low, means.high - means["mean"]]
         last.errorbar(ranks, means["mean"], yerr=spread, fmt="o", color=colour, markersize=4, elinewidth=0.8)
-        for name in NAMED:
+        for name in NAMED if count == m[-1] else ():
             at = float(ranks.sel(student=name)), float(means["mean"].sel(condition=name))
             last.annotate(name, at, (4, 4), textcoords="offset points", fontsize=7)
     first.set_xlabel("accuracy; orange: cross-model (aux. only)")
@@ -66,7 +66,8 @@ def draw(results: xr.Dataset) -> Figure:
         axes.set(
             ylim=(0, 1), ylabel="accuracy", xlabel=AXES[name][0] if name in AXES else "effective rank of the inputs"
         )
-    last.set_xscale("log")
+    plotting.tick_all(last, (2, 5, 10, 20, 50, 100, 200, 500))
+    last.set_xlim(float(rank.min()) / 1.3, float(rank.max()) * 1.6)
     handles, labels = others[0].get_legend_handles_labels()
     drawn.legend(handles, labels, fontsize=9, loc=(0.8, 0.3))
     plotting.protocol_caption(drawn, results, summary, "One teacher a seed for all inputs.")
