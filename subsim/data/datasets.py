@@ -135,6 +135,12 @@ def load(name: str) -> Dataset:
     )
 
 
+def shuffled(data: Dataset) -> Dataset:
+    """`data` with its training set in an order drawn once and for all: files of images are often sorted by class."""
+    order = np.random.default_rng(0).permutation(len(data.train_labels))
+    return data._replace(train_images=data.train_images[order], train_labels=data.train_labels[order])
+
+
 def hold_out(data: Dataset, parts: int = 6) -> Dataset:
     """`data` with the last of `parts` equal parts of its training set in the place of its test set."""
     kept = len(data.train_labels) * (parts - 1) // parts

@@ -7,7 +7,7 @@ from subsim.options import field_names, require, require_choice, require_range
 from subsim.training.optimisers import check_training, check_training_ranges, steps_of
 from subsim.transfer.graph import numbers_of, stages
 from subsim.transfer.options import CHOICES, Config, Hyper, check_student, check_student_ranges, with_own
-from subsim.transfer.roles import Role, Student, Subset, Teacher
+from subsim.transfer.roles import Perturbed, Role, Student, Subset, Teacher
 from subsim.transfer.seed import NAMES, Spec
 
 _OF_OPTIMISER = {"learning_rate", "momentum", "weight_decay"}
@@ -71,6 +71,10 @@ def _check_names(spec: Spec) -> None:
     stages(spec.teachers, NAMES)
     stages(spec.students, [*NAMES, *spec.teachers])
     for name, role in {**spec.teachers, **spec.students}.items():
+        require(
+            spec.base is None or not isinstance(role.start, Perturbed),
+            f"{name}: perturbed adds noise of the init, but the base trains both inits; start from a function of them.",
+        )
         require(
             role.state is None or (isinstance(role.start, str) and role.start not in ("shared", "independent")),
             f"{name}: a network that goes on from another's state starts from a network of the run; name it in start.",

@@ -21,7 +21,7 @@ from subsim.transfer.imitation import Imitation, stack
 from subsim.transfer.options import Config
 from subsim.transfer.roles import Student, Subset, started
 from subsim.transfer.rule import Rule, rule_of
-from subsim.transfer.seed import Net, Seed, Spec, first_step, params_of, state_before
+from subsim.transfer.seed import Net, Seed, Spec, first_step, params_of, state_before, stream
 from subsim.transfer.state import State
 from subsim.transfer.students import Lesson, Students
 
@@ -78,7 +78,7 @@ def trained(names: Sequence[str], spec: Spec, config: Config, seed: Seed, drawn:
     these = [spec.students[name] for name in names]
     one, n_class = these[0], seed.task.n_class
     rule = rule_of(one, config.student, seed.hyper.student)
-    of_inputs, of_order = (_stream(seed.keys[name], one.stream) for name in ("inputs", "student"))
+    of_inputs, of_order = (stream(seed, name, one) for name in ("inputs", "student"))
     data = data_of(one, rule, seed, of_inputs, drawn)
     subset = one.imitates.size if isinstance(one.imitates, Subset) else None
     is_own = bool({"loss", "targets"} & one.own.keys()) and subset is None
@@ -167,10 +167,6 @@ def _first_step(one: Student, config: Config, seed: Seed) -> int:
     its_config = overridden(config.student, one.options)
     images = its_config.inputs == "images" and "inputs" not in one.own
     return first_step(one, seed, its_config.batch, len(seed.task.train.labels) if images else its_config.n_inputs)
-
-
-def _stream(key: Key[Array, ""], stream: int) -> Key[Array, ""]:
-    return jax.random.fold_in(key, 1_000 + stream) if stream else key
 
 
 def measured(spec: Spec, config: Config, seed: Seed, group: Group) -> dict[str, Array]:

@@ -1,6 +1,7 @@
 """Who is in the experiment: the teacher, its students, where they start, and what they imitate."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -50,13 +51,25 @@ def rotated(angle: float) -> Callable[[Params, Params], Params]:
     return lambda reference, independent: parameters.rotated(reference, independent, angle)
 
 
+@dataclass(frozen=True)
+class Perturbed:
+    """A start that is the reference and noise of so many standard deviations of the init."""
+
+    distance: float
+
+    def __call__(self, reference: Params, independent: Params) -> Params:
+        """Return the initial parameters, for which the independent init is the noise."""
+        return parameters.perturbed(reference, independent, self.distance)
+
+
 def perturbed(distance: float) -> Callable[[Params, Params], Params]:
     """Start from the reference and noise of `distance` standard deviations of the init."""
-    return lambda reference, independent: parameters.perturbed(reference, independent, distance)
+    return Perturbed(distance)
 
 
 class Role:
-    """A network that is trained. Options that a role does not set are those of the run."""
+    """A network that is trained. Options that a role does not set are those of the run; networks of one `stream` share
+    all that they draw: inputs, noise, order of batches."""
 
     def __init__(
         self,
@@ -66,13 +79,14 @@ class Role:
         optimiser: str | optax.GradientTransformation | None = None,
         frozen: Sequence[str] | str = (),
         state: State | None = None,
+        stream: int = 0,
         **options: Any,
     ):
         named = {"loss": loss, "optimiser": optimiser}
         fits = optimiser is None or isinstance(optimiser, str | optax.GradientTransformation)
         require(fits, "optimiser: give a name, or a gradient transformation such as optax.lion(1e-3).")
         _require_words_or_function("loss", loss)
-        self.start, self.state = start, state
+        self.start, self.state, self.stream = start, state, stream
         self.frozen: tuple[str, ...] = (frozen,) if isinstance(frozen, str) else tuple(frozen)
         self.own = {name: value for name, value in named.items() if value is not None and not isinstance(value, str)}
         self.options = options | {name: value for name, value in named.items() if isinstance(value, str)}
@@ -131,7 +145,6 @@ class Student(Role):
         mask: Filter | None = None,
         linear: bool = False,
         around: Callable[[optax.GradientTransformation, Any], optax.GradientTransformation] | None = None,
-        stream: int = 0,
         **options: Any,
     ):
         named = {"targets": targets, "inputs": inputs}
@@ -139,7 +152,7 @@ class Student(Role):
             _require_words_or_function(what, value)
         super().__init__(start, **options)
         require(around is None or callable(around), f"around: give a function, and not {type(around).__name__}.")
-        self.teacher, self.mask, self.linear, self.around, self.stream = teacher, mask, linear, around, stream
+        self.teacher, self.mask, self.linear, self.around = teacher, mask, linear, around
         known = isinstance(imitates, str | Subset)
         self.imitates: Any = imitates if known else tuple(np.asarray(imitates).tolist())
         self.own |= {name: value for name, value in named.items() if callable(value)}

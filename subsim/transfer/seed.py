@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import jax
 from jaxtyping import Array, Key
 
 from subsim.networks.network import Network, Params
@@ -86,6 +87,11 @@ class Seed(NamedTuple):
             network or self.network, net.params, net.start, reference.params, independent.params,
             taught.params, taught.start, self.task, optimiser_state=net.state, **more,
         )  # fmt: skip
+
+
+def stream(seed: Seed, name: str, role: Role) -> Key[Array, ""]:
+    """Return the key called `name` of the role's stream."""
+    return jax.random.fold_in(seed.keys[name], 1_000 + role.stream) if role.stream else seed.keys[name]
 
 
 def params_of(seed: Seed) -> dict[str, Params]:

@@ -143,8 +143,18 @@ def _variables(spec: Spec) -> dict[str, Variable]:
 
 def _dataset(data: Any) -> Dataset | None:
     """The user's own data as a data set; None where there are none."""
-    if data is None or isinstance(data, Dataset):
-        return data
+    if data is None:
+        return None
+    if isinstance(data, Dataset):
+        found = _dataset(((data.train_images, data.train_labels), (data.test_images, data.test_labels)))
+        assert found is not None
+        most, brightest = max(int(images.max()) for images in (data.train_images, data.test_images)), data.brightest
+        require(most <= brightest, f"data: images reach {most}, but brightest is {brightest}; raise it.")
+        require(
+            found.n_class <= data.n_class,
+            f"data: labels reach {found.n_class - 1}, but n_class is {data.n_class}; raise it.",
+        )
+        return found._replace(n_class=data.n_class, brightest=brightest)
     pairs = isinstance(data, tuple | list) and len(data) == 2 and all(len(pair) == 2 for pair in data)
     require(pairs, "data: give ((images, labels), (images, labels)), to train and to test on, or a name.")
     (train, of_train), (test, of_test) = ((np.asarray(images), np.asarray(labels)) for images, labels in data)
@@ -162,7 +172,7 @@ def load(own: Dataset | None, config: Config) -> Dataset:
     """Return the data of `config`, or the user's own: its classes, and the images that accuracy is measured on."""
     data = datasets.load(config.data) if own is None else own
     if config.evaluate == "validation":
-        data = datasets.hold_out(data)
+        data = datasets.hold_out(data if own is None else datasets.shuffled(data))
     return data if config.n_class is None else datasets.restricted(data, config.n_class)
 
 

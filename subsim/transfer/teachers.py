@@ -18,7 +18,7 @@ from subsim.transfer.imitation import Task
 from subsim.transfer.options import Config, Hyper
 from subsim.transfer.roles import Teacher, started
 from subsim.transfer.rule import rule_of
-from subsim.transfer.seed import NAMES, Data, Net, Seed, Spec, first_step, params_of, state_before
+from subsim.transfer.seed import NAMES, Data, Net, Seed, Spec, first_step, params_of, state_before, stream
 from subsim.transfer.state import Labelled, State
 from subsim.transfer.traits import LABELS, Trait
 
@@ -62,8 +62,8 @@ def training_of(
     rule = rule_of(teacher, getattr(config, part), getattr(seed.hyper, part))
     trait, task = trait_of(spec, teacher, part, seed)
     training = students.on_labels(
-        seed.keys["teacher"], seed.network, started(teacher, seed.network, params_of(seed)), task, seed.task.n_class,
-        rule, teacher.own.get("loss", trait.loss),
+        stream(seed, "teacher", teacher), seed.network, started(teacher, seed.network, params_of(seed)), task,
+        seed.task.n_class, rule, teacher.own.get("loss", trait.loss),
     )  # fmt: skip
     first = first_step(teacher, seed, training.batch, training.n_examples)
     training = training._replace(state=state_before(teacher, seed), first_step=first)

@@ -13,6 +13,7 @@ from conftest import silent_promotion
 from flax import nnx
 
 import subsim
+from subsim.data.datasets import Dataset
 from subsim.networks import network as networks
 from subsim.networks import parameters
 from subsim.training.optimisers import TrainingConfig
@@ -444,6 +445,39 @@ def test_generations_do_not_share_their_noise():
     np.testing.assert_allclose(found.std("input"), 1, atol=0.15)
 
 
+def test_teachers_of_two_streams_see_their_batches_in_orders_of_their_own():
+    teachers = {"one": subsim.Teacher(), "same": subsim.Teacher(), "other": subsim.Teacher(stream=1)}
+    moved = {"moved": lambda state: optax.tree.norm(optax.tree.sub(state.parameters, state.start))}
+    found = simulate(teacher=teachers, students={"student": subsim.Student(teacher="one")}, measures=moved).moved
+    np.testing.assert_array_equal(found.sel(condition="one"), found.sel(condition="same"))
+    assert (found.sel(condition="one") != found.sel(condition="other")).all()
+
+
+def test_data_of_ones_own_that_is_sorted_by_class_is_held_out_from_all_classes():
+    labels = np.repeat(np.arange(3), 60)
+    images = np.zeros((180, 16), np.uint8)
+    images[np.arange(180), labels] = 255
+    config = dataclasses.replace(CONFIG, evaluate="validation")
+    held = study(data=((images, labels), (images, labels)), config=config).load(config)
+    assert sorted(set(held.test_labels.tolist())) == [0, 1, 2]
+    assert len(held.test_labels) == 30
+    assert (held.test_images.argmax(axis=1) == held.test_labels).all()
+
+
+def test_targets_of_ones_own_are_drawn_once_or_anew():
+    def noisy(key, y):
+        return y + jax.random.normal(key, y.shape)
+
+    students = {
+        "once": subsim.Student(targets=noisy, loss="mse", n_inputs=64),
+        "anew": subsim.Student(targets=noisy, loss="mse", n_inputs=64, resampled=True),
+        "none": subsim.Student(loss="mse", n_inputs=64),
+    }
+    loss = simulate(students=students).imitation_loss
+    assert (loss.sel(student="none") < loss.sel(student="once")).all()
+    assert (loss.sel(student="once") != loss.sel(student="anew")).all()
+
+
 def clipped(optimiser, _state):
     """No gradient is longer than one, and the state has the optimiser's inside."""
     return optax.chain(optax.clip_by_global_norm(1.0), optimiser)
@@ -533,6 +567,18 @@ BAD = {
     ),
     "nothing to put around": (
         {"students": {"a": subsim.Student(around=lambda _, state: state.start)}}, "around: give back"),
+    "noise of an init that is trained": (
+        {"base": subsim.Teacher(), "students": {"a": subsim.Student(subsim.perturbed(0.1))}},
+        "a: perturbed adds noise of the init, but the base trains both",
+    ),
+    "a data set of floats": (
+        {"data": Dataset(*[np.zeros((9, 4)), np.zeros(9, int)] * 2)}, "images must be 8-bit integers"),
+    "a data set of too many classes": (
+        {"data": Dataset(*[np.zeros((9, 4), np.uint8), np.arange(9)] * 2, n_class=3)},
+        "labels reach 8, but n_class is 3",
+    ),
+    "a data set that is too bright": (
+        {"data": Dataset(*[np.full((9, 4), 99, np.uint8), np.arange(9)] * 2, brightest=16)}, "images reach 99"),
     "an option of no teacher": ({"teacher": subsim.Teacher(inputs="images")}, "teacher has its own inputs"),
 }  # fmt: skip
 
