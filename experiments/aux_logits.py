@@ -40,6 +40,8 @@ study = distillation(
     derived=derived,
     report=report,
     seeds=1000,
+    finding="The more, the better, far beyond the width: .101 ± .002 at m = 1, .581 ± .007 at 10, .657 ± .006 "
+    "at 300; on images less (n = 1,000).",
     cost="7 minutes on 2 cores",
     sizes={"mnist": {**MNIST, "seeds": 32}, "paper": {**MNIST, "seeds": 1000}},
 )

@@ -211,6 +211,8 @@ study = Study(
         "residual": Variable("gradient left at limit or projection, whichever is larger, over first", PER_TEACHER),
     },
     seeds=8,
+    finding="The real student is above its linearisation by .17 [.10, .23] at width 64 and .011 [.003, .018] at "
+    "512 (n = 8).",
     cost="5 minutes on 2 cores",
     precisions=("float32", "float64"),  # products rounded to bfloat16 have no forward derivative
 )

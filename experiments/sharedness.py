@@ -145,6 +145,8 @@ study = Study(
         "trait_change": Variable("L_T(theta_S) - L_T(theta_S0)", ("loss", "shared"), "nat"),
     },
     seeds=1000,
+    finding="An init is shared only where its angle is well below eps: at phi = eps .711 [.682, .739] follow, "
+    ".712 predicted (n = 1,000).",
     cost="1 minute on 2 cores",
     precision="float64",
     precisions=("float64", "float32"),  # signs at small eps mean nothing in bfloat16

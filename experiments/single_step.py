@@ -119,6 +119,8 @@ study = Study(
         "predicted_trait_change": Variable("-eps alpha A, its leading term for a shared init", ("loss", "init"), "nat"),
     },
     seeds=1000,
+    finding="From a shared init 1,000 of 1,000 steps pull toward the teacher, as predicted; from another .686 "
+    "[.656, .715] do (KL).",
     cost="15 seconds on 2 cores",
     precision="float64",
     precisions=("float64", "float32"),  # signs at small eps mean nothing in bfloat16

@@ -173,6 +173,8 @@ study = Study(
         "derivatives": Variable("derivatives of L_T(theta_S) in eps at 0", ("loss", "order"), "nat"),
     },
     seeds=16,
+    finding="The critical eps falls with width from depth 2 on; d_S kept exact ranks seeds (.89 [.76, .94]), "
+    "second order hardly (.11 [-.14, .34]; n = 222, 212).",
     cost="12 minutes on 2 cores",
     precision="float64",
     precisions=("float64", "float32"),  # signs at small eps mean nothing in bfloat16

@@ -35,6 +35,6 @@ def draw(results: xr.Dataset) -> Figure:
     panels[0].set_ylim(0, 1)
     panels[0].set_ylabel("accuracy")
     panels[1].legend(fontsize=7.5)
-    panels[2].legend(fontsize=7.5, loc=(0.05, 0.66))
+    panels[2].legend(fontsize=7.5, loc=(0.3, 0.3))
     plotting.protocol_caption(drawn, results, along, f"An epoch is {EPOCH} steps.")
     return drawn

@@ -74,9 +74,10 @@ def _named(kind: str, name: str, otherwise: str) -> Path:
 
 
 class Entry(NamedTuple):
-    """What the list of studies says of one: its sentence and what it costs."""
+    """What the list of studies says of one: what it asks, what it found, and what it costs."""
 
     sentence: str
+    finding: str = ""
     cost: str = ""
 
 
@@ -88,7 +89,7 @@ def available() -> dict[str, Entry]:
             try:
                 code = ast.parse(path.read_bytes())  # bytes, because a file may say its encoding itself
                 if _names_a_study(code):
-                    studies[path.stem] = Entry((ast.get_docstring(code) or "").split("\n")[0], _cost(code))
+                    studies[path.stem] = Entry((ast.get_docstring(code) or "").split("\n")[0], **_texts(code))
             except (SyntaxError, ValueError):
                 studies[path.stem] = Entry("(cannot be read: it is no valid Python)")
             except OSError as error:
@@ -105,16 +106,17 @@ def _names_a_study(code: ast.Module) -> bool:
     return False
 
 
-def _cost(code: ast.Module) -> str:
-    """The text that the call in `study = ...(..., cost="...")` gives, where it gives it as it is."""
+def _texts(code: ast.Module) -> dict[str, str]:
+    """The finding and the cost that the call in `study = ...(..., cost="...")` gives, where it gives them as they are."""
+    found = {}
     for node in code.body:
         match node:
             case ast.Assign(targets=[ast.Name(id="study")], value=ast.Call(keywords=keywords)):
                 for keyword in keywords:
                     match keyword:
-                        case ast.keyword(arg="cost", value=ast.Constant(value=str(cost))):
-                            return cost
-    return ""
+                        case ast.keyword(arg="finding" | "cost" as name, value=ast.Constant(value=str(text))):
+                            found[name] = text
+    return found
 
 
 def _module(path: Path, kind: str) -> ModuleType:

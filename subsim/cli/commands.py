@@ -245,8 +245,9 @@ def report_page(
 
 
 def list_studies() -> None:
-    """List the studies at hand, each with its sentence, what it costs, and the results that are in ./results."""
-    print_catalogue([(name, *entry, _at_hand(name)) for name, entry in catalogue.available().items()])
+    """List the studies at hand: what each asks, found and costs, and the results that are in ./results."""
+    rows = catalogue.available().items()
+    print_catalogue([(name, f"{of.sentence}\n{of.finding}".strip(), of.cost, _at_hand(name)) for name, of in rows])
 
 
 def _at_hand(study: str) -> str:

@@ -136,9 +136,9 @@ def lines_of(table: "Table") -> int:
 
 
 def print_catalogue(rows: Sequence[tuple[str, str, str, str]]) -> None:
-    """Print name, sentence, cost and results of every study, sentences wrapped, in at most 100 columns."""
+    """Print name, sentences, cost and results of every study, sentences wrapped, in at most 100 columns."""
     drawn = RichTable(box=_HEAD, pad_edge=False, show_edge=False)
-    for column in ("study", "what it asks", "cost", "results"):
+    for column in ("study", "what it asks, and what it found", "cost", "results"):
         drawn.add_column(column, no_wrap=column == "study", max_width=24 if column == "cost" else None)
     for row in rows:
         drawn.add_row(*map(Text, row))

@@ -106,8 +106,11 @@ class Study:
     """As `make_run`; its run gives every network of one seed, a pytree of arrays by name, for `networks_of`."""
     rebuild: Callable[[Any, Any, dict[str, Any]], dict[str, Any]] | None = None
     """Gives, for (config, data, networks), what `networks_of` returns: modules in place of their arrays, say."""
+    finding: str = ""
+    """What the tiny size found, in one sentence with its interval and n. `subsim list` reads it, and the cost, where the
+    file has them literally."""
     cost: str = ""
-    """What the tiny size takes: "8 minutes on 2 cores". `subsim list` reads it where the file has it literally."""
+    """What the tiny size takes: "8 minutes on 2 cores"."""
     declared: str = field(default="", compare=False)
     """File and line of the declaration, which errors name; found by itself."""
 

@@ -295,15 +295,18 @@ def test_list_names_every_study_in_a_hundred_columns(command):
     for study, entry in catalogue.available().items():
         assert study in words
         assert entry.sentence.endswith((".", "?"))
-        assert all(word in words for word in entry.sentence.split())
+        assert all(word in words for word in entry.sentence.split() + entry.finding.split())
+        assert entry.finding.endswith(".")
+        assert re.search(r"\d", entry.finding), f"{study} says no number"
+        assert entry.cost
 
 
 def test_list_says_cost_and_results_and_reads_them_without_jax(command, tmp_path):
     """Of a run that was stopped, the seeds of the chunks that it wrote, out of those it was asked for."""
     (tmp_path / "experiments").mkdir()
-    (tmp_path / "experiments" / "mine.py").write_text(SIZED.replace("seeds=3", "cost='a blink of 2 cores', seeds=3"))
+    (tmp_path / "experiments" / "mine.py").write_text(SIZED.replace("seeds=3", "cost='a blink of 2 cores', finding='Half.', seeds=3"))
     (tmp_path / "experiments" / "other.py").write_text(TOY.replace("seeds=3", "cost=f'{1} s', seeds=3"))
-    assert catalogue.available()["mine"].cost == "a blink of 2 cores"
+    assert catalogue.available()["mine"][1:] == ("Half.", "a blink of 2 cores")
     assert catalogue.available()["other"].cost == ""  # known only to who runs the file
     check = "from subsim.cli import main; main(['list']); import sys; print(sorted({'jax', 'zarr'} & set(sys.modules)))"
 
@@ -318,7 +321,7 @@ def test_list_says_cost_and_results_and_reads_them_without_jax(command, tmp_path
     assert imported == "['zarr']"
     row = next(number for number, line in enumerate(table) if line.strip().startswith("mine "))
     assert " ".join(table[row].split()) == "mine Draws one number a seed. a blink of 2 cores 9 seeds"
-    assert table[row + 1].strip() == "paper: 5 seeds"
+    assert " ".join(table[row + 1].split()) == "Half. paper: 5 seeds"
     (tmp_path / "results" / "mine" / "run.zarr" / "status" / "c.1").unlink()
     assert "5 of 9 seeds" in lines()[row]
     (tmp_path / "results" / "mine" / "run.zarr" / "status" / "zarr.json").write_text("{}")
