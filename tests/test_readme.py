@@ -8,7 +8,8 @@ import pytest
 from conftest import ROOT
 
 from subsim.cli import catalogue, main
-from subsim.cli.arguments import CompileOptions, RunOptions, asked_size, parse_options, parse_sweep
+from subsim.cli.arguments import CompileOptions, RunOptions, asked_size, parse_options
+from subsim.cli.words import sweep_of
 from subsim.engine.simulate import make_task
 
 README, GUIDE = ((ROOT / name).read_text() for name in ("README.md", "experiments/README.md"))
@@ -53,7 +54,7 @@ def test_commands_are_taken(command, monkeypatch):
     study = catalogue.load_study(name).at_size(asked_size(words))
     options, own = {"run": (RunOptions, {}), "compile": (CompileOptions, {"topology": "v5e:2x2"})}[what]
     asked, config, hyper = parse_options(study, words, f"subsim {what}", options, size=asked_size(words), **own)
-    make_task(study, config, hyper, parse_sweep(asked.sweep), 0, asked.precision)
+    make_task(study, config, hyper, sweep_of(asked.sweep), 0, asked.precision)
 
 
 def test_there_are_blocks_and_commands_to_run():

@@ -105,16 +105,6 @@ def one_sentence() -> Iterator[None]:
         raise UserError(sentence.rstrip(".") + "; add --help to see every option.") from None
 
 
-def parse_sweep(axes: Sequence[str]) -> dict[str, tuple[Any, ...]]:
-    """Name -> values of the axes that --sweep gives."""
-    from subsim.engine.axes import parse
-
-    sweep = dict(map(parse, axes))
-    if len(sweep) < len(axes):
-        raise UserError("sweep: an option stands there twice; give all its values in one --sweep.")
-    return sweep
-
-
 _REGISTRY = tyro.constructors.ConstructorRegistry()
 
 

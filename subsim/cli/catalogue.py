@@ -107,8 +107,8 @@ def _names_a_study(code: ast.Module) -> bool:
 
 
 def _texts(code: ast.Module) -> dict[str, str]:
-    """The finding and the cost that the call in `study = ...(..., cost="...")` gives, where it gives them as they are."""
-    found = {}
+    """The finding and the cost that the call in `study = ...(..., cost="...")` gives, where they are plain text."""
+    found: dict[str, str] = {}
     for node in code.body:
         match node:
             case ast.Assign(targets=[ast.Name(id="study")], value=ast.Call(keywords=keywords)):

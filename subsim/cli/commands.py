@@ -15,18 +15,18 @@ import tyro
 from subsim.cli import catalogue
 from subsim.cli.arguments import (
     RESULTS,
-    CompileOptions,
     RunOptions,
     asked_size,
     one_sentence,
     parse_options,
-    parse_sweep,
     results_folder,
 )
+from subsim.cli.compiling import compile_anything, compile_study
 from subsim.cli.figures import draw, drawing_flags, figure, import_plotting
 from subsim.cli.new import new
 from subsim.cli.stopping import stopping_at_once
 from subsim.cli.terminal import complain, print_catalogue, print_table, progress_of, say, survive_any_encoding, working
+from subsim.cli.words import shard_of, sweep_of
 from subsim.cli.writing import require_writable, write_refusals
 from subsim.options import SMALLEST, Size, UserError
 
@@ -110,13 +110,12 @@ def run_anything(study: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metav
 def run(name: str, words: Sequence[str]) -> None:
     """Run the study with this name or path, with the options in `words`."""
     from subsim.cli.report import completed, has_axes_of
-    from subsim.engine import shards
 
     size = asked_size(words)
     study = catalogue.load_study(name).at_size(size)
     own = {"size": size, "out": results_folder(name, size)}
     options, config, hyper = parse_options(study, words, f"subsim run {name}", RunOptions, **own)
-    shard = shards.parse(options.shard)
+    shard = shard_of(options.shard)
     results = simulate(
         study,
         config,
@@ -124,7 +123,7 @@ def run(name: str, words: Sequence[str]) -> None:
         seeds=options.seeds,
         root_seed=options.root_seed,
         precision=options.precision,
-        sweep=parse_sweep(options.sweep),
+        sweep=sweep_of(options.sweep),
         out=options.out,
         chunk=options.chunk,
         shard=shard,
@@ -140,40 +139,6 @@ def run(name: str, words: Sequence[str]) -> None:
     if drawn or flags:
         elsewhere = "" if options.out == results_folder(name) else f" --out {shlex.quote(str(options.out))}"
         say(f"Draw them: subsim figure {name}{flags and ' '}{flags}{elsewhere}")
-
-
-def compile_anything(study: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="STUDY")]) -> None:
-    """Compile a study for TPUs that are not here; `subsim compile STUDY --help` shows every option of that study.
-
-    Args:
-        study: a name that `subsim list` shows, or the path of a .py file.
-    """
-    compile_study(study, [])
-
-
-def compile_study(name: str, words: Sequence[str]) -> None:
-    """Compile the study with this name or path, with the options in `words`, and print what it takes of a device."""
-    from subsim.engine import topology
-    from subsim.engine.simulate import make_task
-
-    topology.use_no_device()
-    size = asked_size(words)
-    study = catalogue.load_study(name).at_size(size)
-    own = {"size": size, "topology": tyro.MISSING}
-    options, config, hyper = parse_options(study, words, f"subsim compile {name}", CompileOptions, **own)
-    mesh = topology.topology_mesh(options.topology)
-    task = make_task(study, config, hyper, parse_sweep(options.sweep), 0, options.precision)
-    topology.check(task, options.chunk, options.at_once)
-    with working() as tell:
-        tell(f"{study.name}: compiling")
-        for label, program, compiled in topology.compile_task(
-            task,
-            mesh,
-            options.chunk,
-            options.at_once,
-            lambda plan: tell(f"{study.name}: compiling ({plan})"),
-        ):
-            print_table(topology.table(f"{label} for {options.topology}", program, compiled, mesh))
 
 
 def simulate(study: "Study", config: Any, hyper: Any, **options: Any) -> "xr.Dataset":

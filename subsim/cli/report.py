@@ -14,8 +14,9 @@ import xarray as xr
 from subsim.analysis import tables as means
 from subsim.analysis.picture import picture, suggested
 from subsim.cli import catalogue, page
-from subsim.cli.arguments import RunOptions, parse_options, parse_sweep, results_folder
+from subsim.cli.arguments import RunOptions, parse_options, results_folder
 from subsim.cli.terminal import lines_of, narrowed
+from subsim.cli.words import sweep_of
 from subsim.engine import store
 from subsim.engine.axes import make as make_axes
 from subsim.engine.declaration import meaning, plain
@@ -238,7 +239,7 @@ def _words(study: Study, where: str, size: Size, made: Made) -> list[str] | None
             words += ["--sweep", f"{name}={','.join(map(_label, values))}"]
     try:
         options, config, hyper = parse_options(study, words, "", RunOptions, size=size, out=default.folder)
-        sweep = _axes(study, config, hyper, parse_sweep(options.sweep))
+        sweep = _axes(study, config, hyper, sweep_of(options.sweep))
     except UserError:
         return None
     parts = {"config": plain(config), "hyper": plain(hyper)}

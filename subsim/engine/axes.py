@@ -1,6 +1,5 @@
 """The axes of a sweep: options of the config, and numbers of the hyper, whose values are all in one program."""
 
-import ast
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Real
 from typing import Any, NamedTuple
@@ -9,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from subsim.options import UserError, get, has, label, replaced, require
+from subsim.options import get, has, label, replaced, require
 
 
 class Axis(NamedTuple):
@@ -32,34 +31,6 @@ class Axis(NamedTuple):
     def labels(self) -> list[Any]:
         """The values as a coordinate: numbers and text as they are, widths as text."""
         return [label(value) for value in self.values]
-
-
-def parse(text: str) -> tuple[str, tuple[Any, ...]]:
-    """Name and values of an axis as the command line writes it: `n_aux=1,2`, `eps=1e-4:1e-2:5:log`, `widths=64-64,128`.
-
-    `low:high:n` is n values evenly spaced, with `:log` evenly spaced in their logarithm; numbers joined by `-` are a
-    tuple, and a `-` in the name is an underscore.
-    """
-    name, equals, values = text.partition("=")
-    name = name.replace("-", "_")
-    require(bool(name and equals and values), f"sweep is {text!r}; write it as NAME=1,2,3 or NAME=low:high:n[:log].")
-    if ":" not in values:
-        return name, tuple(map(_value, values.split(",")))
-    try:
-        low, high, n, *log = values.split(":")
-        space: Any = {(): np.linspace, ("log",): np.geomspace}[tuple(log)]
-        with np.errstate(invalid="raise", divide="raise"):
-            return name, tuple(float(value) for value in space(float(low), float(high), int(n)))
-    except (KeyError, ValueError, FloatingPointError):
-        raise UserError(f"sweep of {name}: {values!r} is no range; write low:high:n or low:high:n:log.") from None
-
-
-def _value(word: str) -> Any:
-    try:
-        return ast.literal_eval(word)
-    except (ValueError, SyntaxError):
-        pieces = word.split("-")
-        return tuple(map(int, pieces)) if all(piece.isdigit() for piece in pieces) else word
 
 
 def make(sweep: Mapping[str, Iterable[Any]], config: Any, hyper: Any, joint: str = "") -> list[Axis]:

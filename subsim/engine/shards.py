@@ -1,9 +1,7 @@
 """Several processes of one run: each takes its share of the chunks, and none waits for another."""
 
 import contextlib
-import os
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,61 +26,6 @@ class Shard(NamedTuple):
     def part(self, missing: np.ndarray, chunk: int, program: int) -> np.ndarray:
         """Return those of the `missing` seeds whose chunks are this shard's: every `total`-th, for each program."""
         return missing[(missing // chunk + program) % self.total == self.number - 1]
-
-
-def parse(text: str | None, environment: Mapping[str, str] = os.environ) -> Shard:
-    """Return the shard that --shard asks for: "I/N", or "auto" for what the cluster says; None is the whole run.
-
-    Raises `UserError` where it is none.
-    """
-    if text is None:
-        return Shard()
-    if text == "auto":
-        shard = _of_cluster(environment)
-        require(
-            1 <= shard.number <= shard.total,
-            f"shard is 'auto', but the cluster's environment makes this shard {shard}, which there is not: the numbers "
-            "of an array's jobs must follow one another; write I/N.",
-        )
-        return shard
-    words = re.fullmatch(r"(\d+)/(\d+)", text)
-    require(words is not None, f"shard is {text!r}; write I/N, such as 1/4, or auto.")
-    assert words is not None
-    index, count = int(words[1]), int(words[2])
-    require(1 <= index <= count, f"shard is {text!r}; I must lie in 1 .. N.")
-    return Shard(index, count)
-
-
-def _of_cluster(environment: Mapping[str, str]) -> Shard:
-    def number(name: str, otherwise: int) -> int:
-        return int(environment.get(name) or otherwise)
-
-    try:
-        if "SLURM_JOB_ID" in environment:
-            # Tasks of one job, jobs of an array, or both: every task of every job is a shard.
-            tasks, step = number("SLURM_NTASKS", 1), number("SLURM_ARRAY_TASK_STEP", 1)
-            first = number("SLURM_ARRAY_TASK_MIN", 0)
-            job = (number("SLURM_ARRAY_TASK_ID", first) - first) // step
-            return Shard(job * tasks + number("SLURM_PROCID", 0) + 1, number("SLURM_ARRAY_TASK_COUNT", 1) * tasks)
-        if "JOB_COMPLETION_INDEX" in environment:
-            require(
-                "JOB_COMPLETIONS" in environment,
-                "shard is 'auto', but a Kubernetes Job does not tell its pods how many they are; set JOB_COMPLETIONS "
-                "in their environment.",
-            )
-            return Shard(number("JOB_COMPLETION_INDEX", 0) + 1, number("JOB_COMPLETIONS", 1))
-    except ValueError as error:
-        raise UserError(f"shard is 'auto', but the cluster's environment has no number ({error}); write I/N.") from None
-    import jax  # here, because to look at results takes none
-
-    try:
-        jax.distributed.initialize()
-    except (RuntimeError, ValueError) as error:
-        reason = str(error).partition("\n")[0].rstrip(".")
-        raise UserError(
-            f"shard is 'auto', but neither SLURM nor Kubernetes nor jax says which shard this is ({reason}); write I/N."
-        ) from None
-    return Shard(jax.process_index() + 1, jax.process_count())
 
 
 @contextlib.contextmanager

@@ -1,6 +1,5 @@
 """Compile a study's program for TPUs that are not here: what it takes of each, and what passes between them."""
 
-import math
 import os
 import re
 import time
@@ -19,7 +18,6 @@ from subsim.engine.program import Program, batched
 from subsim.engine.runner import Notice, out_of_memory
 from subsim.engine.settings import fixed
 from subsim.engine.simulate import Task, whole_number
-from subsim.engine.study import Table
 from subsim.options import UserError, require
 
 # GiB of memory of a chip, by what its devices call their kind; from Google's page on each version of the TPU.
@@ -150,26 +148,3 @@ def compile_task(
         plan = guess(program.cost, mesh, chunk or task.study.chunk, at_once)
         label = ", ".join(filter(None, (task.study.name, task.place(index), task.precision)))
         yield label, program, compile_for(program, plan, mesh, notice)
-
-
-def table(title: str, program: Program, compiled: Compiled, mesh: Mesh) -> Table:
-    """A program and what it takes, in words."""
-    plan, memory = compiled.plan, device_memory(mesh)
-    of_all = f" of {in_bytes(memory)} ({compiled.memory / memory:.0%})" if memory else " of an unknown number"
-    rows = (
-        ("devices", f"{mesh.size:,} x {mesh.devices.flat[0].device_kind}"),
-        ("seeds at once", f"{plan.at_once:,} on each device, {plan.at_once * mesh.size:,} on all"),
-        ("seeds in a call", f"{plan.chunk:,}"),
-        ("memory", in_bytes(compiled.memory) + of_all),
-        ("FLOPs of matrix products, a seed", f"{program.cost.flops:.2e}"),
-        ("collectives", ", ".join(f"{n} {name}" for name, n in compiled.collectives.items()) or "none"),
-        ("seconds to compile", f"{compiled.seconds:.0f}"),
-    )
-    return Table(title, ("each device", ""), rows)
-
-
-def in_bytes(n: int) -> str:
-    """A number of bytes in the unit that suits it."""
-    units = ("bytes", "KiB", "MiB", "GiB", "TiB")
-    power = min(int(math.log(max(n, 1), 1024)), len(units) - 1)
-    return f"{n / 1024**power:,.{min(power, 1)}f} {units[power]}"

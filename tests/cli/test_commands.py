@@ -1,6 +1,7 @@
 import dataclasses
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -304,7 +305,9 @@ def test_list_names_every_study_in_a_hundred_columns(command):
 def test_list_says_cost_and_results_and_reads_them_without_jax(command, tmp_path):
     """Of a run that was stopped, the seeds of the chunks that it wrote, out of those it was asked for."""
     (tmp_path / "experiments").mkdir()
-    (tmp_path / "experiments" / "mine.py").write_text(SIZED.replace("seeds=3", "cost='a blink of 2 cores', finding='Half.', seeds=3"))
+    (tmp_path / "experiments" / "mine.py").write_text(
+        SIZED.replace("seeds=3", "cost='a blink of 2 cores', finding='Half.', seeds=3")
+    )
     (tmp_path / "experiments" / "other.py").write_text(TOY.replace("seeds=3", "cost=f'{1} s', seeds=3"))
     assert catalogue.available()["mine"][1:] == ("Half.", "a blink of 2 cores")
     assert catalogue.available()["other"].cost == ""  # known only to who runs the file

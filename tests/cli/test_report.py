@@ -17,6 +17,7 @@ from conftest import smoke_options
 import subsim
 from subsim.analysis import plotting, tables
 from subsim.cli import arguments, catalogue, commands, page, report, terminal
+from subsim.cli.words import sweep_of
 from subsim.engine.axes import make
 from subsim.engine.identity import plain
 from subsim.engine.study import Table
@@ -216,7 +217,7 @@ def parsed(command):
     study = catalogue.load_study(name).at_size(size)
     own = {"size": size, "out": arguments.results_folder(name, size)}
     options, config, hyper = arguments.parse_options(study, words, "", arguments.RunOptions, **own)
-    axes = make(study.sweep(arguments.parse_sweep(options.sweep)), config, hyper)
+    axes = make(study.sweep(sweep_of(options.sweep)), config, hyper)
     parts = {"config": plain(config), "hyper": plain(hyper)}
     run = {name: getattr(options, name) for name in ("seeds", "root_seed", "precision")}
     return report.Made(options.out, parts, {axis.name: plain(axis.values) for axis in axes}, run)

@@ -50,30 +50,6 @@ def swept(toy):
     return subsim.simulate(toy, sweep=SWEEP), list(CALLED)
 
 
-@pytest.mark.parametrize(
-    ("text", "name", "values"),
-    [
-        ("n_aux=1,2,10", "n_aux", (1, 2, 10)),
-        ("student.learning-rate=1e-4:1e-2:3:log", "student.learning_rate", (1e-4, 1e-3, 1e-2)),
-        ("eps=0:1:3", "eps", (0.0, 0.5, 1.0)),
-        ("init=lecun,torch", "init", ("lecun", "torch")),
-        ("widths=64-64,128", "widths", ((64, 64), 128)),
-    ],
-)
-def test_axes_are_written_as_text(text, name, values):
-    parsed_name, parsed = axes.parse(text)
-    assert parsed_name == name
-    np.testing.assert_equal(len(parsed), len(values))
-    for a, b in zip(parsed, values, strict=True):
-        assert a == (pytest.approx(b) if isinstance(b, float) else b)
-
-
-@pytest.mark.parametrize("text", ["eps", "eps=", "=1", "eps=1:2", "eps=1:2:x", "eps=1:2:3:lug", "eps=-1:2:3:log"])
-def test_axes_that_are_none_are_refused(text):
-    with pytest.raises(UserError, match="sweep"):
-        axes.parse(text)
-
-
 def test_a_sweep_equals_its_runs_one_by_one(toy, swept):
     results, _ = swept
     assert results["all"].dims == ("seed", "size", "scale", "place")
@@ -250,7 +226,7 @@ def test_values_become_what_the_option_is(toy):
     assert works.values == (("small",), ("small", "large"))
     with pytest.raises(UserError, match="3 is not text"):
         axes.make({"init": [3]}, config, {})
-    (fresh,) = axes.make(dict([axes.parse("fresh=True,False")]), OtherConfig(), {})
+    (fresh,) = axes.make({"fresh": (True, False)}, OtherConfig(), {})
     assert [value is True for value in fresh.values] == [True, False]
     for sweep in ({"fresh": [1]}, {"fresh": ["yes"]}):
         with pytest.raises(UserError, match="is not True or False"):

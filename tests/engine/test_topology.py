@@ -289,17 +289,3 @@ main(["compile", "single_step", "--topology", "v5e:2x2"])
     assert done.stderr.startswith("subsim: topology: the compiler for TPUs is not installed; pip install libtpu")
     assert "JAX_PLATFORMS=cpu" in done.stderr
     assert done.stderr.count("\n") == 1
-
-
-@pytest.mark.parametrize(
-    ("n", "text"),
-    [
-        (0, "0 bytes"),
-        (1023, "1,023 bytes"),
-        (1024, "1.0 KiB"),
-        (55281152, "52.7 MiB"),
-        (2**34, "16.0 GiB"),
-    ],
-)
-def test_bytes_in_words(n, text):
-    assert topology.in_bytes(n) == text
