@@ -13,6 +13,7 @@ from subsim.analysis.summary import (
     positive_rate,
     rank_correlation,
     rate_interval,
+    smallest_seen,
 )
 
 
@@ -46,6 +47,15 @@ def test_one_seed_has_no_interval(values):
     assert np.isfinite(summary["mean"]).all()
     assert np.isnan(summary.low).all()
     assert np.isnan(summary.high).all()
+
+
+@pytest.mark.parametrize(("n", "power"), [(12, 0.8), (200, 0.8), (30, 0.5)])
+def test_the_smallest_difference_that_is_seen_is_seen_as_often_as_said(n, power):
+    """Of 4,000 repetitions in which the difference is just that large, this share has an interval without 0."""
+    noise = xr.DataArray(np.random.default_rng(1).normal(size=(n, 4_000)), dims=("seed", "repetition"))
+    difference = smallest_seen(mean_interval(noise), power).mean()
+    seen = (mean_interval(noise + difference).low > 0).mean()
+    assert float(seen) == pytest.approx(power, abs=0.03)
 
 
 def test_contrasts_are_paired():
