@@ -50,15 +50,20 @@ class Kernel(NamedTuple):
     jacobian: Float[Array, "N P"]
 
 
+def dense_jacobian(f: Model, theta_0: Params, inputs: Num[Array, "n ..."]) -> Float[Array, "N P"]:
+    """J, with the rows and columns of `tangent_kernel`."""
+    flat, unravel = ravel_pytree(theta_0)
+    jacobian = jax.vmap(jax.jacrev(lambda theta, x: f(unravel(theta), x)), (None, 0))(flat, inputs)
+    return jacobian.reshape(-1, flat.size)
+
+
 def tangent_kernel(f: Model, theta_0: Params, inputs: Num[Array, "n ..."]) -> Kernel:
     """The dense kernel of `f` over `inputs`: N P numbers are held, and N^2 P multiplied.
 
     The rows are those of the outputs, shape (n, m), read row by row; the columns are the parameters as
     `jax.flatten_util.ravel_pytree` orders them.
     """
-    flat, unravel = ravel_pytree(theta_0)
-    jacobian = jax.vmap(jax.jacrev(lambda theta, x: f(unravel(theta), x)), (None, 0))(flat, inputs)
-    jacobian = jacobian.reshape(-1, flat.size)
+    jacobian = dense_jacobian(f, theta_0, inputs)
     eigenvalues, eigenvectors = eigh(jacobian @ jacobian.T)
     return Kernel(eigenvalues, eigenvectors, jacobian)
 
@@ -70,7 +75,7 @@ def _filtered(kernel: Kernel, theta_0: Params, weights: Array, r: Array) -> Para
     return unravel((u @ (weights * (u.T @ r.ravel()))) @ kernel.jacobian)
 
 
-def _inverse(kernel: Kernel, rcond: float | None = None) -> Float[Array, " N"]:
+def inverse_eigenvalues(kernel: Kernel, rcond: float | None = None) -> Float[Array, " N"]:
     """Eigenvalues of K^+: those of K below `rcond` times its largest are taken for zero."""
     values = kernel.eigenvalues
     cut = values.size * jnp.finfo(values.dtype).eps if rcond is None else rcond
@@ -103,7 +108,7 @@ def limit(
         rcond: eigenvalues of K below `rcond` times its largest count as zero; by default N times the rounding unit.
     """
     kernel = tangent_kernel(f, theta_0, inputs) if kernel is None else kernel
-    return _filtered(kernel, theta_0, _inverse(kernel, rcond), targets - _outputs(f, theta_0, inputs))
+    return _filtered(kernel, theta_0, inverse_eigenvalues(kernel, rcond), targets - _outputs(f, theta_0, inputs))
 
 
 def after_steps(
@@ -179,7 +184,7 @@ def project(
     kernel, give `limit_by_cg` the targets f_lin(theta_0 + d).
     """
     kernel = tangent_kernel(f, theta_0, inputs) if kernel is None else kernel
-    return _filtered(kernel, theta_0, _inverse(kernel), kernel.jacobian @ ravel_pytree(d)[0])
+    return _filtered(kernel, theta_0, inverse_eigenvalues(kernel), kernel.jacobian @ ravel_pytree(d)[0])
 
 
 def recovered_fraction(d: Params, d_t: Params) -> Float[Array, ""]:

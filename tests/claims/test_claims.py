@@ -140,6 +140,7 @@ BROKEN = {
     "sufficiently_small": (beyond, "leading_coefficient", off_by(1.01)),
     "any_start": (beyond, "against_offset", off_by(1.01, "slope")),
     "linearised_student": (beyond, "after_steps", off_by(-1.0)),
+    "nystroem_bound": (beyond, "nystroem", off_by(1.01)),
     "along_training": (beyond.trajectory, "watched", of_another_trait),
 }
 
