@@ -42,7 +42,7 @@ def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
     less = [contrasts(values.sel(follower="student", drop=True), pairs, what) for values in found.values()]
     where = xr.Variable("where", list(found))
     return {
-        "accuracy_where": xr.concat(found.values(), where).assign_coords(level=level),
+        "accuracy_where": xr.concat(found.values(), where).assign_coords(level=level.mean("seed")),
         "widest_less_narrowest": xr.concat(less, where),
     }
 
@@ -72,6 +72,8 @@ study = distillation(
     derived=derived,
     report=report,
     seeds=1000,
+    finding="There is a best width: .277 ± .005 at 8, .684 ± .006 at 128, .525 ± .006 at 256 with two hidden layers "
+    "(n = 1,000).",
     cost="15 minutes on 2 cores",
     sizes={
         "mnist": {"config": CONFIG, "hyper": Hyper(), "axes": {"widths": shapes(LARGE)}, "seeds": 32},

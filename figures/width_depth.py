@@ -32,12 +32,12 @@ def draw(results: xr.Dataset) -> Figure:
             plotting.tick_all(axes, widths)
         plotting.band(column[0], widths, stranger.sel(widths=shapes), plotting.CROSS, ":^", "cross-model")
         column[0].set_title(f"{depth} hidden layer{'s' if depth > 1 else ''}")
-        column[1].set_title(f"at {float(results.level.sel(widths=shapes[0])):.2g} nat")
+        column[1].set_title(f"at {float(results.level.sel(widths=shapes[0])):.2g} nat in the mean")
         column[1].set_xlabel("width")
     panels[0, 0].set_ylabel("accuracy, last step")
     panels[1, 0].set_ylabel("accuracy at equal imitation loss")
     panels[0, 0].set_ylim(0, 1)
     panels[0, -1].legend(fontsize=8)
-    words = "Below: where the loss first falls to the lowest level that all of a depth reach."
+    words = "Below: where the loss of a seed first falls to the lowest level that all its networks of this depth reach."
     plotting.protocol_caption(drawn, results, summary, words)
     return drawn

@@ -87,13 +87,15 @@ def matched(values: xr.DataArray, along: xr.DataArray, dim: str, level: xr.DataA
 
 
 def lowest_common(along: xr.DataArray, dim: str, alike: xr.DataArray) -> xr.DataArray:
-    """The lowest level that every curve reaches on its way down `dim`, of those for which `alike` is the same.
+    """The lowest level that all curves of a seed reach on their way down `dim`, of those for which `alike` is the same.
 
-    `alike` has one other dimension of `along`, and so has the result.
+    `alike` has one other dimension of `along`, and the result has that and the seed: a level for all seeds would be the
+    worst one's, which most curves have passed before their first point.
     """
     reached = along.min(dim)
-    reached = reached.max([other for other in reached.dims if other not in alike.dims])
-    return xr.concat([reached.where(alike == each).max() for each in alike], alike[alike.dims[0]])
+    reached = reached.max([other for other in reached.dims if other not in (*alike.dims, "seed")])
+    levels = [reached.where(alike == each).max(alike.dims) for each in alike]
+    return xr.concat(levels, alike[alike.dims[0]]).transpose("seed", ...)
 
 
 def median_interval(values: xr.DataArray, dim: str = "seed", level: float = 0.95) -> xr.Dataset:
