@@ -196,6 +196,14 @@ SMOKE = {
         "--widths": "16 8",
         "--student.n-inputs": "256",
     },
+    "nystroem": {
+        **_PROTOCOL,
+        "--widths": "8",
+        "--student.steps": "20",
+        "--student.batch": "16",
+        "--student.n-inputs": "16",
+        "--sweep": "student.n_imitated=1,3",
+    },
     "smallness": {"--sweep": "width=8 --sweep depth=2", "--batch": "8", "--points": "9"},
     "throughput": {
         "--works": "small",
