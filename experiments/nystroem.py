@@ -18,7 +18,7 @@ from subsim.theory.linearised import Kernel, dense_jacobian, sharpness
 from subsim.transfer import state as measures
 from subsim.transfer.worlds import TINY, TINY_HYPER
 
-EVERY, SHARE, MOMENTUM = 10, 0.5, 0.9  # steps between moments; of the largest stable step; the heavy ball's
+EVERY, SHARE, MOMENTUM = 2, 0.5, 0.9  # steps between moments; of the largest stable step; the heavy ball's
 M = (1, 3, 10)  # logits imitated
 
 
@@ -91,7 +91,7 @@ CONFIG = Config(
     n_aux=max(M),
     every=EVERY,
     teacher=TrainingConfig(steps=150, batch=128),
-    student=StudentConfig(steps=100, batch=64, n_inputs=64, loss="mse"),
+    student=StudentConfig(steps=40, batch=64, n_inputs=64, loss="mse"),
 )
 study = distillation(
     "nystroem",
