@@ -17,8 +17,9 @@ from subsim.networks.network import Params, linearise
 from subsim.networks.parameters import rotated
 from subsim.theory import trajectory
 from subsim.theory.kernel import displaced, momentum_progress, nystroem, stable_step
+from subsim.theory.linear import converged
 from subsim.theory.linearised import Kernel, after_steps, dense_jacobian, limit, tangent_kernel
-from subsim.theory.problems import N_CLASS, N_PIXELS
+from subsim.theory.problems import N_AUX, N_CLASS, N_PIXELS
 from subsim.theory.sharedness import against_offset
 from subsim.theory.single_step import descent, imitation_directions, leading_coefficient
 from subsim.theory.smallness import derivatives_at_zero
@@ -29,6 +30,9 @@ FEW = 5
 FAR = 10.0
 """The teacher's step where it need not be small."""
 MOMENTUM = 0.9
+"""Of the heavy ball."""
+WIDTH = 8
+"""Hidden units of the linear network."""
 WIDER = (1e-2, 1e-1, 1.0)
 """Steps of the teacher whose remainders of third order lie above rounding."""
 
@@ -173,6 +177,20 @@ def nystroem_bound(key: Array) -> Mapping[str, Verdict]:
     return verdicts | {f"momentum, {FEW} steps one by one": Verdict(~(off < 1e-9), off)}
 
 
+def linear_network(key: Array) -> Mapping[str, Verdict]:
+    """In f = [B_C; B_A] W x with fixed heads a converged student's weights have changed by P_A dW_T P_X."""
+    keys = jax.random.split(key, 3)
+    shapes = (N_AUX, WIDTH), (2 * N_AUX, N_PIXELS), (WIDTH, N_PIXELS)
+    b_a, x, teacher = (jax.random.normal(each, shape) for each, shape in zip(keys, shapes, strict=True))
+    ends = limit(lambda w, one: b_a @ (w @ one), jnp.zeros_like(teacher), x, x @ teacher.T @ b_a.T)
+    off = jnp.linalg.norm(converged(b_a, x, teacher) - ends) / jnp.linalg.norm(ends)
+    overlap = jnp.sum(ends * teacher)
+    return {
+        "the closed form": Verdict(~(off < 1e-6), off),
+        "d_S . d_T >= 0": nothing_predicted(overlap < 0),
+    }
+
+
 def along_training(key: Array) -> Mapping[str, Verdict]:
     """What the first-order changes of L_T in a few steps add up to is its change, but for O(rate^2), under any rule."""
     network = mlp(activation=jnp.tanh)
@@ -206,4 +224,6 @@ def along_training(key: Array) -> Mapping[str, Verdict]:
 
 def standard() -> list[Claim]:
     """These claims."""
-    return list(map(claim, (sufficiently_small, any_start, linearised_student, nystroem_bound, along_training)))
+    return list(
+        map(claim, (sufficiently_small, any_start, linearised_student, nystroem_bound, linear_network, along_training))
+    )

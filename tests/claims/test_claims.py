@@ -141,6 +141,7 @@ BROKEN = {
     "any_start": (beyond, "against_offset", off_by(1.01, "slope")),
     "linearised_student": (beyond, "after_steps", off_by(-1.0)),
     "nystroem_bound": (beyond, "nystroem", off_by(1.01)),
+    "linear_network": (beyond, "converged", off_by(1.01)),
     "along_training": (beyond.trajectory, "watched", of_another_trait),
 }
 
