@@ -36,6 +36,9 @@ def rows(axes: Axes, values: xr.DataArray, markers: dict[str, str]) -> None:
     axes.legend(fontsize=7.5, ncols=len(markers), loc="lower left", bbox_to_anchor=(0, 1), handletextpad=0)
 
 
+SHOWN = 40  # seeds: of all, nothing could be seen
+
+
 @plotting.styled
 def draw(results: xr.Dataset) -> Figure:
     """Accuracies and displacements of every condition, and accuracy against measures over all students and seeds."""
@@ -48,7 +51,8 @@ def draw(results: xr.Dataset) -> Figure:
     rows(panels[1, 0], few.compared.sel(condition=results.student.values), LAYERS)
     panels[1, 0].set_xlabel("cosine of its and the teacher's displacement")
     among = "students of auxiliary logits alone"
-    students = results.sel(condition=[name for name in results.student.values if "all logits" not in name])
+    unseen = [name for name in results.student.values if "all logits" not in name]
+    students = results.sel(condition=unseen).isel(seed=slice(SHOWN))
     for axes, (name, label) in zip(panels[:, 1:].flat, AGAINST.items(), strict=True):
         measure = students.compared.sel(measure=name)
         for condition in map(str, students.condition.values):
@@ -67,8 +71,8 @@ def draw(results: xr.Dataset) -> Figure:
         results,
         mean_interval(results.accuracy),
         f"Rows: MLP {shapes[-1]}, m = {m[0]}; orange: another's init, green: partly another's. Features: of the last "
-        f"hidden layer, on test images.\nBeside them: every one of the {among}, MLP {' and '.join(shapes)}, m = {m[0]} "
-        f"(dots) and {m[1]} (crosses); rank correlation over students of one seed, width and m, mean over these, and "
-        "interval over seeds.",
+        f"hidden layer, on test images.\nBeside them: {among} of {students.sizes['seed']} seeds, MLP "
+        f"{' and '.join(shapes)}, m = {m[0]} (dots) and {m[1]} (crosses); rank correlation over students of one seed, "
+        "width and m, mean over these, and interval over all seeds.",
     )
     return drawn
