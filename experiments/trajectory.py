@@ -152,7 +152,9 @@ study = distillation(
     derived=derived,
     report=report,
     seeds=1000,
-    cost="10 minutes on 2 cores",
+    finding="Adam's update lowers L_T at .993 ± .001 of the moments; without the trait's direction accuracy is .143 ± .003 "
+    "for .582 ± .007 (n = 1,000).",
+    cost="4 minutes on 2 cores",
     precisions=("float32", "float64"),
     sizes={"mnist": LARGE | {"seeds": 32}, "paper": LARGE | {"seeds": 1000}},
 )
