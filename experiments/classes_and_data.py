@@ -44,7 +44,7 @@ study = distillation(
     derived=derived,
     report=report,
     seeds=1000,
-    finding="With ten auxiliary logits two classes are told apart at .965 ± .063 and ten at .375 ± .081 (mnist5k, n = 8).",
+    finding="With ten auxiliary logits two classes are told apart at .965 ± .063, ten at .375 ± .081 (mnist5k, n = 8).",
     cost="4 minutes on 2 cores",
     sizes={
         "mnist": {

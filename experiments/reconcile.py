@@ -50,8 +50,8 @@ study = distillation(
     derived=derived,
     report=report,
     seeds=1000,
-    finding="Of a seed's variance over 96 cells the init scheme explains .281 [.129, .434], more than learning rate, steps "
-    "and batch (mnist5k, n = 8).",
+    finding="Of a seed's variance over 96 cells the init scheme explains .281 [.129, .434], more than learning rate, "
+    "steps and batch (mnist5k, n = 8).",
     cost="10 minutes on 2 cores",
     sizes={
         "mnist": {"config": CONFIG, "hyper": Hyper(), "axes": LARGE, "seeds": 32},
