@@ -96,7 +96,7 @@ study = distillation(
     seeds=1000,
     finding="The less the inputs spread, the less passes: uniform noise .582 ± .006, noise of the images' "
     "covariance .368 ± .007, images .315 ± .006 (n = 1,000).",
-    cost="5 minutes on 2 cores",
+    cost="10 minutes on 2 cores",
     sizes={
         "mnist": {
             "students": LARGE,
