@@ -34,6 +34,6 @@ def draw(results: xr.Dataset) -> Figure:
     for axes in panels[-1]:
         axes.set_xlabel("classes, K")
     panels[0, 0].set_ylim(0, 1.04)
-    panels[1, -1].legend(fontsize=7.5, loc=(0.4, 0.66))
+    drawn.legend(*panels[0, 0].get_legend_handles_labels(), fontsize=8, loc="outside upper left", ncols=4)
     plotting.protocol_caption(drawn, results, mean_interval(results.accuracy))
     return drawn
