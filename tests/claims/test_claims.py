@@ -24,7 +24,8 @@ def standard():
 
 NAMES = [
     "lemma_inputs", "lemma_losses", "lemma_directions", "lemma_networks", "lemma_convex", "expansion", "theorem",
-    "degenerate", "sufficiently_small", "any_start", "linearised_student", "along_training", "edges",
+    "degenerate", "sufficiently_small", "any_start", "linearised_student", "nystroem_bound", "linear_network",
+    "along_training", "edges",
 ]  # fmt: skip
 
 
