@@ -26,11 +26,10 @@ unit circle exactly where 0 < eta h < 2 (1 + mu): steps are **stable below N (1 
 
 import jax
 import jax.numpy as jnp
-from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from subsim.networks.network import Params
-from subsim.theory.linearised import Kernel, inverse_eigenvalues
+from subsim.theory.linearised import Kernel, filtered, inverse_eigenvalues
 from subsim.theory.single_step import Number
 
 
@@ -96,6 +95,4 @@ def learned(
 
 def displaced(kernel: Kernel, theta_0: Params, progress: Float[Array, " N"], r: Float[Array, " N"]) -> Params:
     """J_A' u (progress / lambda) u' r: the displacement of the student itself, which has the outputs of `learned`."""
-    _, unravel = ravel_pytree(theta_0)
-    weights = progress * inverse_eigenvalues(kernel) * (kernel.eigenvectors.T @ r)
-    return unravel((kernel.eigenvectors @ weights) @ kernel.jacobian)
+    return filtered(kernel, theta_0, progress * inverse_eigenvalues(kernel), r)

@@ -22,16 +22,18 @@ of P_A (x) P_X over that of the identity. A trained dW_T is not isotropic: it ha
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from subsim.data.factorisations import eigh
+
 
 def row_projection(a: Float[Array, "n d"], *, rcond: float | None = None) -> Float[Array, "d d"]:
     """The orthogonal projection on the span of the rows of `a`.
 
-    Singular values below `rcond` times the largest count as zero; by default max(n, d) times the rounding unit.
+    Eigenvalues of a'a below `rcond` times the largest count as zero; by default max(n, d) times the rounding unit.
     """
-    _, values, rows = jnp.linalg.svd(a, full_matrices=False)
+    values, vectors = eigh(a.T @ a)
     cut = max(a.shape) * jnp.finfo(values.dtype).eps if rcond is None else rcond
-    kept = jnp.where((values > cut * values[0])[:, None], rows, 0)
-    return kept.T @ kept
+    kept = jnp.where((values > cut * values[-1])[None], vectors, 0)
+    return kept @ kept.T
 
 
 def converged(b_a: Float[Array, "m d"], x: Float[Array, "n D"], teacher: Float[Array, "d D"]) -> Float[Array, "d D"]:

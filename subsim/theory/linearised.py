@@ -68,8 +68,8 @@ def tangent_kernel(f: Model, theta_0: Params, inputs: Num[Array, "n ..."]) -> Ke
     return Kernel(eigenvalues, eigenvectors, jacobian)
 
 
-def _filtered(kernel: Kernel, theta_0: Params, weights: Array, r: Array) -> Params:
-    """J' g(K) r, with `weights` the values of g at the eigenvalues of K."""
+def filtered(kernel: Kernel, theta_0: Params, weights: Array, r: Array) -> Params:
+    """Return J' g(K) r, with `weights` the values of g at the eigenvalues of K."""
     u = kernel.eigenvectors
     _, unravel = ravel_pytree(theta_0)
     return unravel((u @ (weights * (u.T @ r.ravel()))) @ kernel.jacobian)
@@ -108,7 +108,7 @@ def limit(
         rcond: eigenvalues of K below `rcond` times its largest count as zero; by default N times the rounding unit.
     """
     kernel = tangent_kernel(f, theta_0, inputs) if kernel is None else kernel
-    return _filtered(kernel, theta_0, inverse_eigenvalues(kernel, rcond), targets - _outputs(f, theta_0, inputs))
+    return filtered(kernel, theta_0, inverse_eigenvalues(kernel, rcond), targets - _outputs(f, theta_0, inputs))
 
 
 def after_steps(
@@ -132,7 +132,7 @@ def after_steps(
     slow = jnp.where(x < 0.5, x, 0)  # there 1 - (1 - x)^steps loses its digits
     gone = jnp.where(x < 0.5, -jnp.expm1(steps * jnp.log1p(-slow)), 1 - (1 - x) ** steps)
     weights = rate * jnp.where(x == 0, steps, gone / jnp.where(x == 0, 1, x))
-    return _filtered(kernel, theta_0, weights, targets - _outputs(f, theta_0, inputs))
+    return filtered(kernel, theta_0, weights, targets - _outputs(f, theta_0, inputs))
 
 
 class Solution(NamedTuple):
@@ -184,7 +184,7 @@ def project(
     kernel, give `limit_by_cg` the targets f_lin(theta_0 + d).
     """
     kernel = tangent_kernel(f, theta_0, inputs) if kernel is None else kernel
-    return _filtered(kernel, theta_0, inverse_eigenvalues(kernel), kernel.jacobian @ ravel_pytree(d)[0])
+    return filtered(kernel, theta_0, inverse_eigenvalues(kernel), kernel.jacobian @ ravel_pytree(d)[0])
 
 
 def recovered_fraction(d: Params, d_t: Params) -> Float[Array, ""]:

@@ -117,15 +117,8 @@ def data_of(one: Student, rule: Rule, seed: Seed, key: Key[Array, ""], drawn: Dr
     numbers = repr(sorted(item for item in one.options.items() if item[0] in OF_DATA))
     teacher, its = seed.nets[one.teacher], rule.config
     alike = (
-        id(teacher),
-        one.stream,
-        its.inputs,
-        its.n_inputs,
-        its.fresh,
-        its.permuted,
-        id(one.own.get("inputs")),
-        numbers,
-    )
+        id(teacher), one.stream, its.inputs, its.n_inputs, its.fresh, its.permuted, id(one.own.get("inputs")), numbers,
+    )  # fmt: skip
     if alike not in drawn:
         network = linearised(seed.network, teacher.start) if teacher.linear else seed.network
         data = imitation.make_imitation(
@@ -150,7 +143,7 @@ def state_of_student(lesson: Lesson, one: Student, seed: Seed, student: Students
 
 
 def around(
-    lesson: Lesson, one: Student, seed: Seed, optimiser: optax.GradientTransformation, _: Network, student: Students
+    lesson: Lesson, one: Student, seed: Seed, student: Students, optimiser: optax.GradientTransformation
 ) -> optax.GradientTransformation:
     """Return what a student of the user's own takes in its optimiser's place, knowing the student at its start."""
     net = Net(student.start, student.start)

@@ -1,6 +1,6 @@
 """How a network is trained: the options of the run, those of its role, and what is the user's own."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -35,9 +35,15 @@ class Rule(NamedTuple):
     own: Mapping[str, Any] = {}
     frozen: tuple[str, ...] = ()
 
-    def optimiser(self, network: Network, start: Params) -> optax.GradientTransformation:
-        """Return the optimiser that the options name, or the user's own, with the frozen groups held still."""
-        optimiser: optax.GradientTransformation = self.own.get("optimiser") or make_optimiser(self.config, self.hyper)
+    def optimiser(
+        self,
+        network: Network,
+        start: Params,
+        around: Callable[[optax.GradientTransformation], optax.GradientTransformation] = lambda optimiser: optimiser,
+    ) -> optax.GradientTransformation:
+        """Return the optimiser that the options name, or the user's own, with `around` about it; the frozen groups stay
+        still whatever that does."""
+        optimiser = around(self.own.get("optimiser") or make_optimiser(self.config, self.hyper))
         if not self.frozen:
             return optimiser
         everything = self.frozen == ("all",)

@@ -1,5 +1,6 @@
 """Train a teacher on labels, and students side by side."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -52,7 +53,7 @@ class Students(NamedTuple):
     state: Any = None
 
 
-Around = Callable[[optax.GradientTransformation, Network, Students], optax.GradientTransformation]
+Around = Callable[[Students, optax.GradientTransformation], optax.GradientTransformation]
 
 
 class Lesson(NamedTuple):
@@ -61,7 +62,7 @@ class Lesson(NamedTuple):
     All of them take the same batches of `data` in the same order, drawn from `key`, so that their first layers are one
     matrix product. `logits` are the numbers of the imitated logits, where a loss or targets of the user's own see them
     alone; `subset` how many of them each batch takes, None all. `linear` students are their networks' linearisations at
-    their own starts. `around(optimiser, network, student)` gives what takes the optimiser's place. They begin at the
+    their own starts. `around(student, optimiser)` gives what takes the optimiser's place. They begin at the
     step `first_step` of the data.
     """
 
@@ -121,9 +122,8 @@ class Lesson(NamedTuple):
             each = jax.vmap(self.example_loss, (0, 0, None, 0 if draws else None, None))
             return each(z, y, student.imitated, keys, batch_key)
 
-        optimiser = self.rule.optimiser(self.network, student.start)
-        if self.around is not None:
-            optimiser = self.around(optimiser, network, student)
+        around = functools.partial(self.around, student) if self.around else lambda optimiser: optimiser
+        optimiser = self.rule.optimiser(self.network, student.start, around)
         return Training(
             self.key, student.start, losses, examples, data.n, config.batch, optimiser, data.endless,
             student.counted, student.state, self.first_step,

@@ -504,6 +504,7 @@ def test_what_is_put_around_an_optimiser_sees_the_student_and_takes_its_place():
         "clipped": subsim.Student(around=clipped),
         "first step halved": subsim.Student(steps=30, around=slow_at_first),
         "another start": subsim.Student("independent", steps=30, around=slow_at_first),
+        "frozen": subsim.Student(frozen="all", around=lambda _, state: optax.add_decayed_weights(0.1)),
     }
     measures = {"first": lambda state: optax.tree.norm(state.first_update), "moved": lambda state: optax.tree.norm(
         optax.tree.sub(state.parameters, state.start))}  # fmt: skip
@@ -511,7 +512,7 @@ def test_what_is_put_around_an_optimiser_sees_the_student_and_takes_its_place():
     plain = found.sel(condition="plain")
     for name in ("first", "moved", "accuracy"):
         np.testing.assert_array_equal(found[name].sel(condition="same"), plain[name])
-    assert (found.moved.sel(condition="still") == 0).all()
+    assert (found.moved.sel(condition=["still", "frozen"]) == 0).all()
     np.testing.assert_allclose(found.first.sel(condition="first step halved"), plain["first"] / 2, rtol=1e-4)
     assert (found.moved.sel(condition="clipped") > 0).all()
 
