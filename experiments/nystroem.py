@@ -42,8 +42,8 @@ def step_size(state: State) -> Array:
 
 
 def around(_optimiser: optax.GradientTransformation, state: State) -> optax.GradientTransformation:
-    """Full-batch SGD with momentum at that step size."""
-    return optax.sgd(step_size(state), MOMENTUM)
+    """Full-batch SGD with momentum at that step size, which its state keeps for the prediction."""
+    return optax.inject_hyperparams(optax.sgd, static_args="momentum")(step_size(state), momentum=MOMENTUM)
 
 
 def predicted(state: State) -> Float[Array, " step"]:
@@ -59,9 +59,8 @@ def predicted(state: State) -> Float[Array, " step"]:
     r = mask * (targets - networks.logits(network, start, inputs))[:, n_class:].ravel()
     eigenvalues, eigenvectors = eigh(jacobian @ jacobian.T)
     kernel = Kernel(eigenvalues, eigenvectors, jacobian)
-    progress = momentum_progress(
-        eigenvalues, step_size(state), state.steps, momentum=MOMENTUM, n_outputs=jnp.sum(mask, dtype=r.dtype)
-    )
+    rate, n_outputs = state.optimiser_state.hyperparams["learning_rate"], jnp.sum(mask, dtype=r.dtype)
+    progress = momentum_progress(eigenvalues, rate, state.steps, momentum=MOMENTUM, n_outputs=n_outputs)
 
     def accuracy(progress: Array) -> Array:
         moved = optax.tree.add(start, displaced(kernel, start, progress, r))
