@@ -130,7 +130,7 @@ def linearised_student(key: Array) -> Mapping[str, Verdict]:
 
 def nystroem_bound(key: Array) -> Mapping[str, Verdict]:
     """T = K_CA K_AA^+ K_AC lies between 0 and K_CC, more inputs or logits never lower it, and T c is where a linearised
-    student ends whose linearised teacher was taught c; SGD with momentum is on every mode's curve at every step.
+    student ends whose linearised teacher was taught c; a few steps of SGD with momentum lie on every mode's curve.
     """
     network = mlp()
     problem = draw(key, network)
