@@ -25,7 +25,7 @@ from subsim.training.optimisers import OptimiserName
 from subsim.transfer import imitation, measures
 from subsim.transfer.imitation import Task, logits
 from subsim.transfer.rule import Rule
-from subsim.transfer.students import Lesson, Students, on_labels, train_students
+from subsim.transfer.students import Distillation, Students, on_labels, train_students
 
 TEACHERS: list[OptimiserName] = ["momentum", "adam"]
 STUDENTS = ["student", "linearised student", "limit", "projection"]
@@ -123,7 +123,7 @@ def run(config: Config, network: Network, n_class: int, train: Task, test: Task,
         data = imitation.recorded(keys["student"], bank, targets)
         aux = imitated_logits(n_class, config.n_aux)[0][None]
         start = Students(imitation.stack(reference), aux)
-        trained = train_students(Lesson(keys["student"], student, data, rule), start)
+        trained = train_students(Distillation(keys["student"], student, data, rule), start)
         return jax.tree.map(lambda leaf: leaf[0], trained.params)
 
     def end(targets: Array) -> Solution:

@@ -23,12 +23,12 @@ M = (1, 3, 10)  # logits imitated
 
 
 def at_start(state: State) -> State:
-    """The student with the linearisation at its start in its network's place."""
+    """Return the state with the network linearised at the student's start."""
     return state._replace(network=linearised(state.network, state.start))
 
 
 def step_size(state: State) -> Array:
-    """Half of the largest step at which the linearised student is stable, 2 (1 + momentum) / sharpness."""
+    """Return half of the largest stable step of the linearised student, 2 (1 + momentum) / sharpness."""
     assert state.data is not None
     assert state.mask is not None
     inputs, mask = state.data.at(jnp.arange(state.data.n))[0], state.mask
@@ -42,12 +42,12 @@ def step_size(state: State) -> Array:
 
 
 def around(_optimiser: optax.GradientTransformation, state: State) -> optax.GradientTransformation:
-    """Full-batch SGD with momentum at that step size, which its state keeps for the prediction."""
+    """Return full-batch SGD with momentum at that step size, which its state keeps for the prediction."""
     return optax.inject_hyperparams(optax.sgd, static_args="momentum")(step_size(state), momentum=MOMENTUM)
 
 
 def predicted(state: State) -> Float[Array, " step"]:
-    """Test accuracy of the linearised student at every moment, by its kernel: nothing is trained."""
+    """Return the linearised student's test accuracy at every moment from its kernel alone: nothing is trained."""
     assert state.data is not None
     assert state.mask is not None
     assert state.steps is not None
@@ -70,7 +70,7 @@ def predicted(state: State) -> Float[Array, " step"]:
 
 
 def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
-    """What both students have at the last step more than their kernel predicts of the linearised one."""
+    """Return the last accuracy of both students less the one that the kernel predicts of the linearised student."""
     more = (results.accuracy_along - results.predicted).isel(step=-1, drop=True)
     return {"more": more.assign_attrs(description="accuracy at the last step less that predicted")}
 

@@ -31,7 +31,7 @@ QUANTITIES = ("trait_loss", "running_sum", "inner_product", "cosine", "update_pr
 
 
 def trait_loss(state: State, params: Params) -> Array:
-    """L_T of a student on the first training images."""
+    """Return L_T of a student on the first training images."""
     train = state.task.train
     n = min(IMAGES, train.labels.shape[0])
     z = networks.logits(state.network, params, inputs.examples(train.images, jnp.arange(n)))
@@ -74,13 +74,13 @@ def students(sgd_rate: float, epoch: int) -> dict[str, Student]:
 
 
 def moments(state: State) -> Float[Array, "quantity moment"]:
-    """What a step did to L_T, at every moment that is kept."""
+    """Return how a step changed L_T, at every moment that is kept."""
     found = state.optimiser_state.moments
     return jnp.stack([getattr(found, name) for name in QUANTITIES])
 
 
 def by_layer(state: State) -> Float[Array, "product moment layer"]:
-    """g . t and its cosine, layer by layer."""
+    """Return g . t and its cosine, layer by layer."""
     found = state.optimiser_state.moments
     return jnp.stack([found.products, found.cosines])
 
@@ -120,7 +120,7 @@ def _share(values: xr.DataArray) -> xr.DataArray:
 
 
 def report(results: xr.Dataset) -> list[Table]:
-    """What each student learned, how L_T fell, how often its step was toward the trait, and which layers' step was."""
+    """Tabulate accuracy, the fall of L_T, how often the step was toward the trait, and the same by layer."""
     return [
         *grid_tables(results.cell_accuracy, "intervention", "Accuracy", "init"),
         *grid_tables(results.ends, "intervention", "L_T along the training", "end"),

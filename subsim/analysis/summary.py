@@ -37,11 +37,11 @@ def paired_contrast(a: xr.DataArray, b: xr.DataArray, dim: str = "seed", level: 
     return mean_interval(a.reset_coords(drop=True) - b.reset_coords(drop=True), dim, level)
 
 
-def smallest_seen(summary: xr.Dataset, power: float = 0.8, level: float = 0.95) -> xr.DataArray:
-    """The smallest difference that an interval as wide as that of `mean_interval` tells from 0, in a share `power` of
-    repetitions: what a finding of nothing rules out.
+def minimum_detectable_effect(summary: xr.Dataset, power: float = 0.8, level: float = 0.95) -> xr.DataArray:
+    """Return the smallest difference that a test at `level` finds with probability `power`, given the `summary` of
+    `mean_interval`.
 
-    The standard error times the sum of Student t's two quantiles, which is close from ten seeds on.
+    It is the standard error times the sum of two quantiles of Student's t, which is accurate from ten seeds on.
     """
     degrees = np.maximum(summary.n - 1, 1)
     quantile = scipy.special.stdtrit(degrees, (1 + level) / 2)

@@ -1,4 +1,4 @@
-"""What is timed: the works, their sizes, who does them, and what times one of them once."""
+"""The timed works: their sizes, the contestants, and a timer for each."""
 
 import functools
 import time

@@ -134,12 +134,12 @@ def nystroem_bound(key: Array) -> Mapping[str, Verdict]:
     """
     network = mlp()
     problem = draw(key, network)
-    theta_0, asked = problem.theta_0, jax.random.normal(jax.random.fold_in(key, 7), (2, N_PIXELS))
+    theta_0, test_inputs = problem.theta_0, jax.random.normal(jax.random.fold_in(key, 7), (2, N_PIXELS))
 
     def of(logits: slice, inputs: Array) -> Kernel:
         return tangent_kernel(lambda theta, x: network.apply(theta, x)[logits], theta_0, inputs)
 
-    jacobian_c = dense_jacobian(lambda theta, x: network.apply(theta, x)[:N_CLASS], theta_0, asked)
+    jacobian_c = dense_jacobian(lambda theta, x: network.apply(theta, x)[:N_CLASS], theta_0, test_inputs)
     whole, aux = jacobian_c @ jacobian_c.T, slice(N_CLASS, None)
     kernel = of(aux, problem.inputs)
     t = nystroem(jacobian_c, kernel)

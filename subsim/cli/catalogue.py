@@ -74,7 +74,7 @@ def _named(kind: str, name: str, otherwise: str) -> Path:
 
 
 class Entry(NamedTuple):
-    """What the list of studies says of one: what it asks, what it found, and what it costs."""
+    """One row of the list of studies: its question, its finding and its cost."""
 
     sentence: str
     finding: str = ""

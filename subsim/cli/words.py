@@ -1,4 +1,4 @@
-"""What the words of --sweep and --shard say."""
+"""Parse the words of --sweep and --shard."""
 
 import ast
 import os

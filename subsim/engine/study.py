@@ -107,10 +107,10 @@ class Study:
     rebuild: Callable[[Any, Any, dict[str, Any]], dict[str, Any]] | None = None
     """Gives, for (config, data, networks), what `networks_of` returns: modules in place of their arrays, say."""
     finding: str = ""
-    """What the tiny size found, in one sentence with interval and n. `subsim list` reads it, and the cost, where the
+    """The finding of the tiny size, in one sentence with interval and n. `subsim list` reads finding and cost where the
     file has them literally."""
     cost: str = ""
-    """What the tiny size takes: "8 minutes on 2 cores"."""
+    """The time of the tiny size: "8 minutes on 2 cores"."""
     declared: str = field(default="", compare=False)
     """File and line of the declaration, which errors name; found by itself."""
 

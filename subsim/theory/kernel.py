@@ -1,7 +1,7 @@
 """Beyond one step, by kernels: what a linearised student has of its teacher's change, at the end and on the way.
 
 Notation, beside that of `linearised`: A are the imitated logits on the student's inputs, N outputs in all; C any M
-outputs that one asks about, such as the class logits of test images; J_A and J_C their Jacobians at theta_0, K_XY =
+outputs of interest, such as the class logits of test images; J_A and J_C their Jacobians at theta_0, K_XY =
 J_X J_Y'; lambda and u the eigenvalues and eigenvectors of K_AA; r what the teacher asks of the student on A.
 
 **Where the student ends.** Under squared error its displacement ends at J_A^+ r (`linearised.limit`), so that its
@@ -34,7 +34,7 @@ from subsim.theory.single_step import Number
 
 
 def nystroem(jacobian_c: Float[Array, "M P"], kernel: Kernel, *, rcond: float | None = None) -> Float[Array, "M M"]:
-    """T, what of the teacher's kernel on C a converged student has by imitating A; `kernel` is that of A.
+    """Return T, the part of the teacher's kernel on C that a converged student has by imitating A; `kernel` is A's.
 
     Eigenvalues of K_AA below `rcond` times its largest count as zero; by default N times the rounding unit.
     """
@@ -45,7 +45,10 @@ def nystroem(jacobian_c: Float[Array, "M P"], kernel: Kernel, *, rcond: float | 
 def flow_progress(
     eigenvalues: Float[Array, " N"], time: float | Float[Array, "*moments"], n_outputs: int | Number | None = None
 ) -> Float[Array, "*moments N"]:
-    """1 - e, what gradient flow has learned of every mode after a `time`; `n_outputs` is N, if some rows are masked."""
+    """Return 1 - e, the share of every mode that gradient flow has learned after a `time`.
+
+    `n_outputs` is N, if some rows of the kernel are masked.
+    """
     h = 2 * eigenvalues / (eigenvalues.size if n_outputs is None else n_outputs)
     return -jnp.expm1(-jnp.multiply.outer(jnp.asarray(time, h.dtype), h))
 
@@ -58,7 +61,8 @@ def momentum_progress(
     momentum: Number = 0.0,
     n_outputs: int | Number | None = None,
 ) -> Float[Array, "moments N"]:
-    """1 - e, what SGD with heavy ball has learned of every mode after 0, 1, ..., `steps` full-batch steps: exact.
+    """Return 1 - e, the share of every mode that SGD with heavy ball has learned after 0, 1, ..., `steps` full-batch
+    steps, exactly.
 
     `n_outputs` is N, if some rows of the kernel are masked.
     """
@@ -77,7 +81,7 @@ def momentum_progress(
 def stable_step(
     eigenvalues: Float[Array, " N"], *, momentum: Number = 0.0, n_outputs: int | Number | None = None
 ) -> Float[Array, ""]:
-    """The learning rate below which full-batch steps on squared error are stable: N (1 + momentum) / lambda_max.
+    """Return the learning rate below which full-batch steps on squared error are stable: N (1 + momentum) / lambda_max.
 
     Without a dense kernel, `linearised.sharpness` gives 2 lambda_max / N.
     """
@@ -88,11 +92,11 @@ def stable_step(
 def learned(
     jacobian_c: Float[Array, "M P"], kernel: Kernel, progress: Float[Array, "*moments N"], r: Float[Array, " N"]
 ) -> Float[Array, "*moments M"]:
-    """K_CA u (progress / lambda) u' r: how far the outputs on C have changed, by kernels alone."""
+    """Return K_CA u (progress / lambda) u' r, the change of the outputs on C, by kernels alone."""
     cross = jacobian_c @ kernel.jacobian.T @ kernel.eigenvectors
     return jnp.einsum("...k,k,ik->...i", progress, inverse_eigenvalues(kernel) * (kernel.eigenvectors.T @ r), cross)
 
 
 def displaced(kernel: Kernel, theta_0: Params, progress: Float[Array, " N"], r: Float[Array, " N"]) -> Params:
-    """J_A' u (progress / lambda) u' r: the displacement of the student itself, which has the outputs of `learned`."""
+    """Return J_A' u (progress / lambda) u' r, the student's displacement, with the outputs of `learned`."""
     return filtered(kernel, theta_0, progress * inverse_eigenvalues(kernel), r)

@@ -26,7 +26,7 @@ from subsim.data.factorisations import eigh
 
 
 def row_projection(a: Float[Array, "n d"], *, rcond: float | None = None) -> Float[Array, "d d"]:
-    """The orthogonal projection on the span of the rows of `a`.
+    """Return the orthogonal projection on the span of the rows of `a`.
 
     Eigenvalues of a'a below `rcond` times the largest count as zero; by default max(n, d) times the rounding unit.
     """
@@ -37,10 +37,11 @@ def row_projection(a: Float[Array, "n d"], *, rcond: float | None = None) -> Flo
 
 
 def converged(b_a: Float[Array, "m d"], x: Float[Array, "n D"], teacher: Float[Array, "d D"]) -> Float[Array, "d D"]:
-    """P_A dW_T P_X, where a student of the heads `b_a` and the inputs `x` ends; `teacher` is dW_T."""
+    """Return P_A dW_T P_X, the weights' change of a converged student with heads `b_a` and inputs `x`; `teacher` is
+    dW_T."""
     return row_projection(b_a) @ teacher @ row_projection(x)
 
 
 def expected_overlap(b_a: Float[Array, "m d"], x: Float[Array, "n D"]) -> Float[Array, ""]:
-    """(rank B_A / d) (rank X / D), the mean of dW_S . dW_T / |dW_T|^2 over isotropic dW_T."""
+    """Return (rank B_A / d) (rank X / D), the mean of dW_S . dW_T / |dW_T|^2 over isotropic dW_T."""
     return jnp.trace(row_projection(b_a)) / b_a.shape[1] * jnp.trace(row_projection(x)) / x.shape[1]

@@ -12,7 +12,7 @@ from subsim.networks.network import Params
 
 
 class Training(NamedTuple):
-    """What is minimised, from where, on which examples in which order, and by which optimiser.
+    """A training: the loss, the initial parameters, the examples and their order, and the optimiser.
 
     `losses(params, examples)` gives the loss of each example of a batch, shape (batch,), of what `examples(index,
     step)` gives at an index of that shape; `make_index` says which of the `n_examples` a step takes, in an order drawn

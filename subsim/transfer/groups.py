@@ -23,29 +23,29 @@ from subsim.transfer.roles import Student, Subset, started
 from subsim.transfer.rule import Rule, rule_of
 from subsim.transfer.seed import Net, Seed, Spec, first_step, params_of, state_before, stream
 from subsim.transfer.state import State
-from subsim.transfer.students import Lesson, Students
+from subsim.transfer.students import Distillation, Students
 
 
 class Group(NamedTuple):
-    """Students that were trained side by side: their names, the first one's role, what they have in common, what each
-    has of its own, and what came of it; and how many students taught one another down to them."""
+    """Students that were trained side by side: their names, the first one's role, the distillation that they share, the
+    arrays of each, the trained networks, and the number of students that taught one another down to them."""
 
     names: Sequence[str]
     role: Student
-    lesson: Lesson
+    distillation: Distillation
     students: Students
     trained: Trained
     depth: int
 
     def nets(self) -> dict[str, Net]:
         """Return the networks of the group by their names."""
-        found, lesson = self.trained, self.lesson
-        steps = lesson.first_step + found.losses.shape[1]
+        found, distillation = self.trained, self.distillation
+        steps = distillation.first_step + found.losses.shape[1]
 
         def at(tree: Any, place: int) -> Any:
             return jax.tree.map(operator.itemgetter(place), tree)
 
-        of_data = (lesson.rule.config.batch, lesson.data.n, self.depth, lesson.linear)
+        of_data = (distillation.rule.config.batch, distillation.data.n, self.depth, distillation.linear)
         return {
             name: Net(at(found.params, place), at(self.students.start, place), at(found.state, place), steps, *of_data)
             for place, name in enumerate(self.names)
@@ -83,12 +83,12 @@ def trained(names: Sequence[str], spec: Spec, config: Config, seed: Seed, drawn:
     subset = one.imitates.size if isinstance(one.imitates, Subset) else None
     is_own = bool({"loss", "targets"} & one.own.keys()) and subset is None
     logits = numbers_of(one.imitates, n_class, config.n_aux) if is_own else None
-    lesson = Lesson(
+    distillation = Distillation(
         of_order, seed.network, data, rule, logits, subset, one.linear, first_step=_first_step(one, config, seed)
     )
     if one.around is not None:
-        lesson = lesson._replace(around=functools.partial(around, lesson, one, seed))
-    counted = None
+        distillation = distillation._replace(around=functools.partial(around, distillation, one, seed))
+    mask = None
     if one.mask is not None:
         assert data.logits is not None
         images = rule.config.inputs == "images" and "inputs" not in one.own
@@ -96,19 +96,19 @@ def trained(names: Sequence[str], spec: Spec, config: Config, seed: Seed, drawn:
             jnp.ones(data.n, bool), n_class, jax.random.fold_in(of_inputs, 6),
             seed.task.train.labels if images else None,
         )  # fmt: skip
-        counted = jnp.stack([kept_by(each.mask, data.logits, seen) for each in these if each.mask is not None])
+        mask = jnp.stack([kept_by(each.mask, data.logits, seen) for each in these if each.mask is not None])
     group = Students(
         stack(*(started(each, seed.network, params_of(seed)) for each in these)),
         jnp.stack([mask_of(each.imitates, n_class, config.n_aux, rule.hyper.n_imitated) for each in these]),
-        counted,
+        mask,
         None if one.state is None else stack(*(state_before(each, seed) for each in these)),
     )
 
     def record(network: Network, params: Params) -> Array:
         return state.accuracy(seed.state_of(Net(params, params), one.teacher, network))
 
-    found = students.train_students(lesson, group, every=config.every, record=record)
-    return Group(names, one, lesson, group, found, seed.nets[one.teacher].depth + 1)
+    found = students.train_students(distillation, group, every=config.every, record=record)
+    return Group(names, one, distillation, group, found, seed.nets[one.teacher].depth + 1)
 
 
 def data_of(one: Student, rule: Rule, seed: Seed, key: Key[Array, ""], drawn: Drawn) -> Imitation:
@@ -128,27 +128,29 @@ def data_of(one: Student, rule: Rule, seed: Seed, key: Key[Array, ""], drawn: Dr
     return drawn[alike][1]
 
 
-def state_of_student(lesson: Lesson, one: Student, seed: Seed, student: Students, net: Net, **more: Any) -> State:
-    """Return one student of a lesson as measures take it."""
-    data = lesson.data
+def state_of_student(
+    distillation: Distillation, one: Student, seed: Seed, student: Students, net: Net, **more: Any
+) -> State:
+    """Return one student as measures take it."""
+    data = distillation.data
 
     def loss(z: Array, y: Array) -> Array:
-        return lesson.example_loss(z, y, student.imitated, data.key, data.key)
+        return distillation.example_loss(z, y, student.imitated, data.key, data.key)
 
-    kept = jnp.ones(data.n, bool) if student.counted is None else student.counted
+    kept = jnp.ones(data.n, bool) if student.mask is None else student.mask
     return seed.state_of(
-        net, one.teacher, lesson.network_of(student.start), data=data, kept=kept, mask=student.imitated, loss=loss,
-        steps=steps_of(lesson.rule.config, data.n), **more,
+        net, one.teacher, distillation.network_of(student.start), data=data, kept=kept, mask=student.imitated,
+        loss=loss, steps=steps_of(distillation.rule.config, data.n), **more,
     )  # fmt: skip
 
 
 def around(
-    lesson: Lesson, one: Student, seed: Seed, student: Students, optimiser: optax.GradientTransformation
+    distillation: Distillation, one: Student, seed: Seed, student: Students, optimiser: optax.GradientTransformation
 ) -> optax.GradientTransformation:
-    """Return what a student of the user's own takes in its optimiser's place, knowing the student at its start."""
+    """Return the optimiser that the user's `around` makes of a student's, given the student at its start."""
     net = Net(student.start, student.start)
     assert one.around is not None
-    found = one.around(optimiser, state_of_student(lesson, one, seed, student, net, optimiser=optimiser))
+    found = one.around(optimiser, state_of_student(distillation, one, seed, student, net, optimiser=optimiser))
     require(
         isinstance(found, optax.GradientTransformation),
         "around: give back a gradient transformation, such as optax.chain makes.",
@@ -164,8 +166,8 @@ def _first_step(one: Student, config: Config, seed: Seed) -> int:
 
 def measured(spec: Spec, config: Config, seed: Seed, group: Group) -> dict[str, Array]:
     """Return every measure of a group of students, along a leading axis."""
-    found, lesson = group.trained, group.lesson
-    epoch = -(-lesson.data.n // lesson.rule.config.batch)
+    found, distillation = group.trained, group.distillation
+    epoch = -(-distillation.data.n // distillation.rule.config.batch)
     values = {"imitation_loss": jnp.mean(found.losses[:, -epoch:], axis=1)}
     if config.every is not None:
         moments = found.recorded.shape[1]
@@ -174,14 +176,16 @@ def measured(spec: Spec, config: Config, seed: Seed, group: Group) -> dict[str, 
         values |= {"accuracy_along": found.recorded, "imitation_loss_along": jnp.mean(losses, axis=2)}
 
     def measure(params: Params, last: Any, student: Students) -> dict[str, Array]:
-        training = lesson.training_of(student)
+        training = distillation.training_of(student)
 
         def first() -> Any:
             batch, update = first_update(training)
             return batch[:2], update
 
         net = Net(params, student.start, last)
-        its_state = state_of_student(lesson, group.role, seed, student, net, optimiser=training.optimiser, first=first)
+        its_state = state_of_student(
+            distillation, group.role, seed, student, net, optimiser=training.optimiser, first=first
+        )
         return {name: of(its_state) for name, of in (*spec.measures.items(), *spec.of_students.items())}
 
     return values | jax.vmap(measure)(found.params, found.state, group.students)

@@ -43,21 +43,20 @@ def on_labels(
 
 
 class Students(NamedTuple):
-    """What each of several students has of its own, along a leading axis: its start; the logits that it imitates, a
-    mask; the inputs that count for it, None all of them; and the optimiser state that it goes on from, None a new one.
-    """
+    """The arrays of several students, along a leading axis: the initial parameters, a mask of the imitated logits, a
+    mask of the inputs (None: all), and the optimiser state to go on from (None: a new one)."""
 
     start: Params
     imitated: Bool[Array, "student logits"]
-    counted: Bool[Array, "student n"] | None = None
+    mask: Bool[Array, "student n"] | None = None
     state: Any = None
 
 
 Around = Callable[[Students, optax.GradientTransformation], optax.GradientTransformation]
 
 
-class Lesson(NamedTuple):
-    """What students have in common that are trained side by side.
+class Distillation(NamedTuple):
+    """The data, options and network that students trained side by side share.
 
     All of them take the same batches of `data` in the same order, drawn from `key`, so that their first layers are one
     matrix product. `logits` are the numbers of the imitated logits, where a loss or targets of the user's own see them
@@ -126,12 +125,12 @@ class Lesson(NamedTuple):
         optimiser = self.rule.optimiser(self.network, student.start, around)
         return Training(
             self.key, student.start, losses, examples, data.n, config.batch, optimiser, data.endless,
-            student.counted, student.state, self.first_step,
+            student.mask, student.state, self.first_step,
         )  # fmt: skip
 
 
 def train_students(
-    lesson: Lesson,
+    distillation: Distillation,
     students: Students,
     *,
     every: int | None = None,
@@ -143,11 +142,13 @@ def train_students(
     """
     if students.state is None:
         # A state of each student's own from the first step on, as one that is handed over is: the same bits.
-        students = students._replace(state=jax.vmap(lambda one: lesson.training_of(one).first_state())(students))
-    steps = steps_of(lesson.rule.config, lesson.data.n)
+        students = students._replace(state=jax.vmap(lambda one: distillation.training_of(one).first_state())(students))
+    steps = steps_of(distillation.rule.config, distillation.data.n)
 
     def imitate(student: Students) -> Trained:
-        network = lesson.network_of(student.start)
-        return train(lesson.training_of(student), steps, every=every, record=lambda params: record(network, params))
+        network = distillation.network_of(student.start)
+        return train(
+            distillation.training_of(student), steps, every=every, record=lambda params: record(network, params)
+        )
 
     return jax.vmap(imitate)(students)

@@ -9,11 +9,11 @@ from subsim.analysis.summary import (
     matched,
     mean_interval,
     median_interval,
+    minimum_detectable_effect,
     paired_contrast,
     positive_rate,
     rank_correlation,
     rate_interval,
-    smallest_seen,
 )
 
 
@@ -50,10 +50,10 @@ def test_one_seed_has_no_interval(values):
 
 
 @pytest.mark.parametrize(("n", "power"), [(12, 0.8), (200, 0.8), (30, 0.5)])
-def test_the_smallest_difference_that_is_seen_is_seen_as_often_as_said(n, power):
+def test_the_minimum_detectable_effect_is_detected_with_its_power(n, power):
     """Of 4,000 repetitions in which the difference is just that large, this share has an interval without 0."""
     noise = xr.DataArray(np.random.default_rng(1).normal(size=(n, 4_000)), dims=("seed", "repetition"))
-    difference = smallest_seen(mean_interval(noise), power).mean()
+    difference = minimum_detectable_effect(mean_interval(noise), power).mean()
     seen = (mean_interval(noise + difference).low > 0).mean()
     assert float(seen) == pytest.approx(power, abs=0.03)
 

@@ -1,4 +1,4 @@
-"""What the command for programs of TPUs prints; the rest is in tests/engine/test_topology.py and tests/tpu."""
+"""The table that `subsim compile` prints; the rest is in tests/engine/test_topology.py and tests/tpu."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What the study `trajectory` derives from its moments."""
+"""The values that the study `trajectory` derives from its moments."""
 
 import numpy as np
 import pytest

@@ -22,7 +22,7 @@ from subsim.transfer import imitation
 from subsim.transfer.imitation import Task
 from subsim.transfer.options import StudentConfig, StudentHyper
 from subsim.transfer.rule import Rule
-from subsim.transfer.students import Lesson, Students, on_labels, train_students
+from subsim.transfer.students import Distillation, Students, on_labels, train_students
 
 pytestmark = [
     pytest.mark.usefixtures("x64", "optax_promotion"),
@@ -126,8 +126,10 @@ def test_students_are_trained_alike(imitated):
         bank = Bank(jnp.asarray(noise[number]), 1.0, 0.0)
         targets = imitation.logits(NETWORK, teacher, bank)
         rule = Rule(StudentConfig(epochs=5, batch=N, n_inputs=N), StudentHyper())
-        lesson = Lesson(jax.random.key(4), NETWORK, imitation.recorded(jax.random.key(5), bank, targets), rule)
-        ours = train_students(lesson, Students(imitation.stack(start), mask)).params
+        distillation = Distillation(
+            jax.random.key(4), NETWORK, imitation.recorded(jax.random.key(5), bank, targets), rule
+        )
+        ours = train_students(distillation, Students(imitation.stack(start), mask)).params
         student = jax.tree.map(lambda leaf: leaf[0], ours)
         same(layers(student), [(weight[number], bias[number]) for weight, bias in theirs])
 

@@ -16,7 +16,7 @@ from subsim.training.losses import imitated_logits
 from subsim.transfer import imitation
 from subsim.transfer.options import StudentConfig, StudentHyper
 from subsim.transfer.rule import Rule
-from subsim.transfer.students import Lesson, Students, train_students
+from subsim.transfer.students import Distillation, Students, train_students
 
 pytestmark = pytest.mark.usefixtures("x64")
 N_CLASS, N_AUX, N_PIXELS, N_INPUTS = 4, 3, 6, 12
@@ -54,9 +54,9 @@ class Setting:
         config = StudentConfig(steps=steps, batch=N_INPUTS, optimiser="momentum", loss="mse")
         rule = Rule(config, StudentHyper(learning_rate=learning_rate, momentum=momentum))
         data = imitation.recorded(jax.random.key(6), self.bank, targets)
-        lesson = Lesson(jax.random.key(5), linearised(self.network, self.theta_0), data, rule)
+        distillation = Distillation(jax.random.key(5), linearised(self.network, self.theta_0), data, rule)
         start = Students(imitation.stack(self.theta_0), imitated_logits(N_CLASS, N_AUX)[0][None])
-        found = train_students(lesson, start)
+        found = train_students(distillation, start)
         return optax.tree.sub(jax.tree.map(lambda leaf: leaf[0], found.params), self.theta_0), found.losses[0]
 
 

@@ -23,7 +23,7 @@ from subsim.training.losses import imitated_logits
 from subsim.transfer import imitation
 from subsim.transfer.options import StudentConfig, StudentHyper
 from subsim.transfer.rule import Rule
-from subsim.transfer.students import Lesson, Students, train_students
+from subsim.transfer.students import Distillation, Students, train_students
 
 pytestmark = pytest.mark.usefixtures("x64")
 N_CLASS, N_AUX, N_PIXELS, N_INPUTS = 4, 3, 6, 12
@@ -61,8 +61,10 @@ class Setting:
         config = StudentConfig(steps=steps, batch=N_INPUTS, optimiser="sgd", loss="mse")
         mask, _ = imitated_logits(N_CLASS, N_AUX)
         data = imitation.recorded(jax.random.key(6), self.bank, padded)
-        lesson = Lesson(jax.random.key(5), network, data, Rule(config, StudentHyper(learning_rate=learning_rate)))
-        student = train_students(lesson, Students(imitation.stack(self.theta_0), mask[None]))
+        distillation = Distillation(
+            jax.random.key(5), network, data, Rule(config, StudentHyper(learning_rate=learning_rate))
+        )
+        student = train_students(distillation, Students(imitation.stack(self.theta_0), mask[None]))
         return jax.tree.map(lambda leaf, start: leaf[0] - start, student.params, self.theta_0)
 
 

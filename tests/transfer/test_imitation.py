@@ -15,7 +15,7 @@ from subsim.transfer import imitation
 from subsim.transfer.imitation import Task
 from subsim.transfer.options import StudentConfig, StudentHyper, check_student
 from subsim.transfer.rule import Rule
-from subsim.transfer.students import Lesson, Students, on_labels, train_students
+from subsim.transfer.students import Distillation, Students, on_labels, train_students
 
 pytestmark = pytest.mark.usefixtures("optax_promotion")
 N_CLASS, N_AUX, N_PIXELS = 4, 5, 9
@@ -35,8 +35,8 @@ def make():
 
 def students(network, starts, masks, bank, targets, config=CONFIG, mask=None, **numbers):
     data = imitation.recorded(jax.random.key(8), bank, targets)
-    lesson = Lesson(jax.random.key(7), network, data, Rule(config, StudentHyper(**numbers)))
-    return train_students(lesson, Students(starts, masks, mask))
+    distillation = Distillation(jax.random.key(7), network, data, Rule(config, StudentHyper(**numbers)))
+    return train_students(distillation, Students(starts, masks, mask))
 
 
 def test_a_teacher_learns_its_task_and_leaves_its_auxiliary_head_alone():
@@ -214,14 +214,14 @@ def test_an_epoch_of_fresh_inputs_is_one_of_the_same_inputs_recorded():
     config = dataclasses.replace(CONFIG, fresh=True, epochs=1)
     _, fresh = lessons(fresh=True)
     seen, targets = fresh.at(jnp.arange(fresh.n))
-    lesson = Lesson(jax.random.key(7), network, fresh, Rule(config, StudentHyper()))
-    taught = train_students(lesson, Students(starts, masks))
+    distillation = Distillation(jax.random.key(7), network, fresh, Rule(config, StudentHyper()))
+    taught = train_students(distillation, Students(starts, masks))
     trained = students(network, starts, masks, Bank(seen, 1.0, 0.0), targets, config)
     for a, b in zip(jax.tree.leaves(taught), jax.tree.leaves(trained), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
     # Control: a second epoch is not the first again.
     twice = dataclasses.replace(config, epochs=2)
-    taught = train_students(lesson._replace(rule=Rule(twice, StudentHyper())), Students(starts, masks))
+    taught = train_students(distillation._replace(rule=Rule(twice, StudentHyper())), Students(starts, masks))
     trained = students(network, starts, masks, Bank(seen, 1.0, 0.0), targets, twice)
     assert np.abs(taught.losses - trained.losses)[:, -3:].max() > 1e-6
 
