@@ -16,12 +16,13 @@ from subsim.data.factorisations import eigh
 from subsim.networks.network import Params, linearise
 from subsim.networks.parameters import rotated
 from subsim.theory import trajectory
+from subsim.theory.adam import Scales
 from subsim.theory.kernel import displaced, momentum_progress, nystroem, stable_step
 from subsim.theory.linear import converged
 from subsim.theory.linearised import Kernel, after_steps, dense_jacobian, limit, tangent_kernel
 from subsim.theory.problems import N_AUX, N_CLASS, N_PIXELS
 from subsim.theory.sharedness import against_offset
-from subsim.theory.single_step import descent, imitation_directions, leading_coefficient
+from subsim.theory.single_step import Number, descent, imitation_directions, leading_coefficient
 from subsim.theory.smallness import derivatives_at_zero
 from subsim.training.losses import imitation_kl, imitation_mse
 
@@ -33,6 +34,8 @@ MOMENTUM = 0.9
 """Of the heavy ball."""
 WIDTH = 8
 """Hidden units of the linear network."""
+SMALLER = 1e-3
+"""The factor of everything that Adam's student scales with."""
 WIDER = (1e-2, 1e-1, 1.0)
 """Steps of the teacher whose remainders of third order lie above rounding."""
 
@@ -192,6 +195,39 @@ def linear_network(key: Array) -> Mapping[str, Verdict]:
     }
 
 
+def adam_scales(key: Array) -> Mapping[str, Verdict]:
+    """A linearised student that imitates a linearised teacher with Adam is displaced c times as far if the teacher's
+    step, Adam's learning rate and its e are c times as large: how far it goes is set by the learning rate.
+    """
+    network = mlp()
+    problem = draw(key, network)
+    d_t = descent(problem.trait_loss, problem.theta_0)
+    f = linearise(lambda theta, x: network.apply(theta, x)[N_CLASS:], problem.theta_0)
+    batches = problem.inputs.reshape(2, -1, N_PIXELS)
+
+    def displacement(eps: Number, learning_rate: Number, adam_eps: Number) -> Params:
+        theta_t = optax.tree.add_scale(problem.theta_0, eps, d_t)
+        optimiser = optax.adam(learning_rate, eps=adam_eps)
+
+        def step(number: Array | int, now: tuple[Params, Any]) -> tuple[Params, Any]:
+            inputs = batches[number % 2]
+
+            def loss(theta: Params) -> Array:
+                z, y = (jax.vmap(f, (None, 0))(each, inputs) for each in (theta, theta_t))
+                return jnp.mean((z - y) ** 2)
+
+            updates, state = optimiser.update(jax.grad(loss)(now[0]), now[1])
+            return optax.apply_updates(now[0], updates), state
+
+        start = problem.theta_0, optimiser.init(problem.theta_0)
+        return optax.tree.sub(jax.lax.fori_loop(0, FEW, step, start)[0], problem.theta_0)
+
+    scales = Scales(eps=1e-2, learning_rate=1e-3, adam_eps=1e-4)
+    one, other = displacement(*scales), displacement(*scales.times(SMALLER))
+    off = optax.tree.norm(optax.tree.add_scale(other, -SMALLER, one)) / optax.tree.norm(other)
+    return {f"after {FEW} steps": Verdict(~(off < 1e-6), jnp.where(optax.tree.norm(other) == 0, jnp.nan, off))}
+
+
 def along_training(key: Array) -> Mapping[str, Verdict]:
     """What the first-order changes of L_T in a few steps add up to is its change, but for O(rate^2), under any rule."""
     network = mlp(activation=jnp.tanh)
@@ -225,6 +261,7 @@ def along_training(key: Array) -> Mapping[str, Verdict]:
 
 def standard() -> list[Claim]:
     """These claims."""
-    return list(
-        map(claim, (sufficiently_small, any_start, linearised_student, nystroem_bound, linear_network, along_training))
-    )
+    tests = (
+        sufficiently_small, any_start, linearised_student, nystroem_bound, linear_network, adam_scales, along_training,
+    )  # fmt: skip
+    return list(map(claim, tests))

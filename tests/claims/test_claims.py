@@ -25,7 +25,7 @@ def standard():
 NAMES = [
     "lemma_inputs", "lemma_losses", "lemma_directions", "lemma_networks", "lemma_convex", "expansion", "theorem",
     "degenerate", "sufficiently_small", "any_start", "linearised_student", "nystroem_bound", "linear_network",
-    "along_training", "edges",
+    "adam_scales", "along_training", "edges",
 ]  # fmt: skip
 
 
@@ -129,6 +129,16 @@ def of_another_trait(function):
     return lambda rule, trait_loss, **options: function(rule, lambda theta: 1.01 * trait_loss(theta), **options)
 
 
+def keeping_its_e(scales):
+    """Scales the teacher's step and the learning rate, and not what Adam adds to its root mean square."""
+
+    class Broken(scales):
+        def times(self, factor):
+            return super().times(factor)._replace(adam_eps=self.adam_eps)
+
+    return Broken
+
+
 BROKEN = {
     "lemma_losses": (claims, "imitate", off_by(-1.0, "inner_product")),
     "lemma_directions": (claims, "imitate", off_by(-1.0, "inner_product")),
@@ -143,6 +153,7 @@ BROKEN = {
     "linearised_student": (beyond, "after_steps", off_by(-1.0)),
     "nystroem_bound": (beyond, "nystroem", off_by(1.01)),
     "linear_network": (beyond, "converged", off_by(1.01)),
+    "adam_scales": (beyond, "Scales", keeping_its_e),
     "along_training": (beyond.trajectory, "watched", of_another_trait),
 }
 
