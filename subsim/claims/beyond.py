@@ -21,8 +21,9 @@ from subsim.theory.kernel import displaced, momentum_progress, nystroem, stable_
 from subsim.theory.linear import converged
 from subsim.theory.linearised import Kernel, after_steps, dense_jacobian, limit, tangent_kernel
 from subsim.theory.problems import N_AUX, N_CLASS, N_PIXELS
+from subsim.theory.sampled import label_products, moments
 from subsim.theory.sharedness import against_offset
-from subsim.theory.single_step import Number, descent, imitation_directions, leading_coefficient
+from subsim.theory.single_step import Number, descent, imitate, imitation_directions, leading_coefficient
 from subsim.theory.smallness import derivatives_at_zero
 from subsim.training.losses import imitation_kl, imitation_mse
 
@@ -228,6 +229,36 @@ def adam_scales(key: Array) -> Mapping[str, Verdict]:
     return {f"after {FEW} steps": Verdict(~(off < 1e-6), jnp.where(optax.tree.norm(other) == 0, jnp.nan, off))}
 
 
+def sampled_labels(key: Array) -> Mapping[str, Verdict]:
+    """A step on labels drawn from the teacher's softmax is Lemma 1's step with noise: d_S . d_T of one label has the
+    soft targets' mean, eps A + O(eps^2), and without a teacher's step the variance A, at any temperature.
+    """
+    network = mlp(activation=jnp.tanh)
+    problem = draw(key, network)
+    d_t, (mask, _) = descent(problem.trait_loss, problem.theta_0), logits_imitated()
+    setting, verdicts = (network.apply, problem.theta_0, d_t), {}
+
+    for temperature in (1.0, 4.0):
+
+        def loss(z: Array, y: Array, by: float = temperature) -> Array:
+            return imitation_kl(z / by, y / by, mask)
+
+        a = leading_coefficient(*setting, loss, problem.inputs)
+
+        def of(eps: Array | float, by: float = temperature) -> tuple[Array, Array]:
+            return moments(label_products(*setting, problem.inputs, eps=eps, mask=mask, temperature=by))
+
+        means, _ = jax.vmap(of)(jnp.array(STEPS))
+        soft = imitate(*setting, loss, problem.inputs, eps=STEPS[-1]).inner_product
+        which = f"temperature {temperature:g}"
+        for what, value, by in (("variance A", of(0.0)[1], a), ("the mean is the soft step's", means[-1], soft)):
+            off = jnp.abs(value - by) / jnp.abs(by)
+            verdicts[f"{what}, {which}"] = Verdict(~(off < 1e-9), off)
+        rests = jnp.abs(means - jnp.array(STEPS) * a)
+        verdicts[f"the remainder is O(eps^2), {which}"] = vanishes_with(list(rests), STEPS, order=2)
+    return verdicts
+
+
 def along_training(key: Array) -> Mapping[str, Verdict]:
     """What the first-order changes of L_T in a few steps add up to is its change, but for O(rate^2), under any rule."""
     network = mlp(activation=jnp.tanh)
@@ -262,6 +293,7 @@ def along_training(key: Array) -> Mapping[str, Verdict]:
 def standard() -> list[Claim]:
     """These claims."""
     tests = (
-        sufficiently_small, any_start, linearised_student, nystroem_bound, linear_network, adam_scales, along_training,
+        sufficiently_small, any_start, linearised_student, nystroem_bound, linear_network, adam_scales, sampled_labels,
+        along_training,
     )  # fmt: skip
     return list(map(claim, tests))

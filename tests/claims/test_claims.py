@@ -25,7 +25,7 @@ def standard():
 NAMES = [
     "lemma_inputs", "lemma_losses", "lemma_directions", "lemma_networks", "lemma_convex", "expansion", "theorem",
     "degenerate", "sufficiently_small", "any_start", "linearised_student", "nystroem_bound", "linear_network",
-    "adam_scales", "along_training", "edges",
+    "adam_scales", "sampled_labels", "along_training", "edges",
 ]  # fmt: skip
 
 
@@ -154,6 +154,7 @@ BROKEN = {
     "nystroem_bound": (beyond, "nystroem", off_by(1.01)),
     "linear_network": (beyond, "converged", off_by(1.01)),
     "adam_scales": (beyond, "Scales", keeping_its_e),
+    "sampled_labels": (beyond, "leading_coefficient", off_by(1.01)),
     "along_training": (beyond.trajectory, "watched", of_another_trait),
 }
 

@@ -1,0 +1,158 @@
+"""One step on labels drawn from the teacher: how many must a student see before the step follows the teacher?"""
+
+import functools
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.special
+import xarray as xr
+from jaxtyping import Array, Float
+
+from subsim import Study, Table, Variable
+from subsim.analysis.tables import grid_tables
+from subsim.data.inputs import pixels, uniform_noise
+from subsim.engine.study import Run
+from subsim.networks.mlp import make_mlp
+from subsim.options import require, require_range
+from subsim.theory import sampled
+from subsim.theory.problems import ProblemConfig, draw_problem
+from subsim.theory.single_step import descent
+from subsim.training.losses import imitated_logits
+
+COUNTS = [4**power for power in range(7)]  # labels that a step sees
+EDGES = np.array([0, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0])  # of eps sqrt(n A), for the rates
+FAMILIES = ("eps", "n_imitated", "temperature")
+
+
+@dataclass(frozen=True)
+class Config(ProblemConfig):
+    """The network, 16-32-32-(5+30)."""
+
+    n_aux: int = 30
+    """Auxiliary logits, of which the first ones are imitated."""
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Hyper:
+    """Numbers that are traced: they may differ within one compiled program."""
+
+    eps: float | Array = 0.1
+    """The teacher's step size."""
+    n_imitated: int | Array = 10
+    """Auxiliary logits whose softmax the labels are drawn from, the first ones."""
+    temperature: float | Array = 1.0
+    """Both networks' imitated logits are divided by it."""
+
+
+class Record(NamedTuple):
+    """The products d_S . d_T of the steps on the first labels, soft targets' product, and A, which predicts both."""
+
+    product: Float[Array, " n_labels"]
+    soft: Float[Array, ""]
+    a: Float[Array, ""]
+
+
+def run(config: Config, key: Array, numbers: Hyper) -> Record:
+    """One teacher's step, and steps on more and more of its labels."""
+    of_problem, noise, labels = jax.random.split(key, 3)
+    network = make_mlp(config, config.n_pixels, config.n_class)
+    problem = draw_problem(of_problem, network, config.n_pixels, config.n_class, config.batch)
+    d_t = descent(problem.trait_loss, problem.theta_0)
+    bank = uniform_noise(noise, COUNTS[-1], config.n_pixels)
+    mask, _ = imitated_logits(config.n_class, config.n_aux, numbers.n_imitated)
+    setting = network.apply, problem.theta_0, d_t, pixels(bank, bank.values)
+
+    def labelled(eps: float | Array) -> sampled.Labelled:
+        return sampled.label_products(*setting, eps=eps, mask=mask, temperature=numbers.temperature)
+
+    of_teacher = labelled(numbers.eps)
+    sums = jnp.cumsum(sampled.draw(labels, of_teacher))
+    places = jnp.array(COUNTS)
+    _, a = sampled.moments(labelled(0.0))
+    return Record(sums[places - 1] / places, sampled.moments(of_teacher)[0], a)
+
+
+def make_run(config: Config, _data: None) -> Run:
+    """The run of `config`, which needs no data."""
+    return functools.partial(run, config)
+
+
+def check(config: Config, hyper: Hyper) -> None:
+    """Refuse options that are out of range."""
+    require_range(hyper, "eps", "temperature", above=0)
+    require_range(hyper, "n_imitated", least=2, whole=True)  # of one logit the softmax is 1
+    require(
+        hyper.n_imitated <= config.n_aux,
+        f"n_imitated is {hyper.n_imitated}, but the network has {config.n_aux} auxiliary logits; raise n_aux.",
+    )
+
+
+def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
+    """Return eps sqrt(n A) of every step and, of each seed's steps of one family between two EDGES, its mean, that of
+    Phi of it, and the share that follow the teacher. A family has one value of one axis."""
+    eps = results.eps if "eps" in results.dims else results.attrs["hyper"]["eps"]
+    signal = (eps * np.sqrt(results.n_labels * results.a)).transpose(*results.product.dims)
+    every = {
+        "signal": signal,
+        "predicted": xr.apply_ufunc(scipy.special.ndtr, signal),
+        "follows": (results.product > 0).astype(float).where(np.isfinite(results.product)),
+    }
+    every["difference"] = every["follows"] - every["predicted"]
+    place = xr.apply_ufunc(np.digitize, signal, kwargs={"bins": EDGES}) - 1
+
+    def binned(chosen: Mapping[str, Any]) -> xr.DataArray:
+        def means(values: xr.DataArray) -> xr.DataArray:
+            here = [
+                values.sel(chosen, drop=True).where(place.sel(chosen, drop=True) == number)
+                for number in range(len(EDGES) - 1)
+            ]
+            return xr.concat([each.mean([dim for dim in each.dims if dim != "seed"]) for each in here], "bin")
+
+        return xr.concat([means(values) for values in every.values()], xr.Variable("of", list(every)))
+
+    chosen = {
+        f"{axis} = {value:g}": {axis: value}
+        for axis in FAMILIES if axis in results.dims
+        for value in results[axis].values
+    } or {"all": {}}  # fmt: skip
+    found = xr.concat([binned(one) for one in chosen.values()], xr.Variable("family", list(chosen)))
+    return {
+        "signal": signal.assign_attrs(description="eps sqrt(n A)"),
+        "binned": found.transpose("seed", ...)
+        .assign_coords(bin=[f"{low:g} to {high:g}" for low, high in itertools.pairwise(EDGES)])
+        .assign_attrs(description="of a seed's steps whose eps sqrt(n A) lies in a bin"),
+    }
+
+
+def report(results: xr.Dataset) -> list[Table]:
+    """Tabulate how often a step follows the teacher, measured and predicted, by eps sqrt(n A)."""
+    return grid_tables(results.binned, "bin", "Steps that follow the teacher, by eps sqrt(n A)", "of")
+
+
+study = Study(
+    name="sampled_labels",
+    title=__doc__,
+    make_run=make_run,
+    config=Config(),
+    hyper=Hyper(),
+    check=check,
+    report=report,
+    derived=derived,
+    axes={"eps": (0.01, 0.1, 1.0), "n_imitated": (2, 3, 10, 30), "temperature": (0.5, 1.0, 4.0)},
+    coords={"n_labels": COUNTS},
+    variables={
+        "product": Variable("d_S . d_T of the step on so many labels", ("n_labels",)),
+        "soft": Variable("d_S . d_T of the step on the teacher's probabilities"),
+        "a": Variable("A, Lemma 1's coefficient"),
+    },
+    seeds=1000,
+    cost="2 minutes on 2 cores",
+    precision="float64",
+    precisions=("float64", "float32"),
+)

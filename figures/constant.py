@@ -1,0 +1,55 @@
+"""The theorem's constant over width and inputs' size: measured means on the closed form, and how far it is off."""
+
+import xarray as xr
+from matplotlib.figure import Figure
+
+from subsim.analysis import plotting
+from subsim.analysis.summary import mean_interval
+
+TRAITS = {"linear": (plotting.SHARED, "o"), "cross-entropy": (plotting.OTHER, "s")}
+READINGS = {
+    "linear": (plotting.SHARED, "o"), "linear, KL": (plotting.CROSS, "^"),
+    "cross-entropy, zero logits": ("#CC79A7", "v"), "cross-entropy, own logits": (plotting.OTHER, "s"),
+}  # fmt: skip
+LABELS = {"width": "width", "input_scale": "factor on the inputs"}
+
+
+@plotting.styled
+def draw(results: xr.Dataset) -> Figure:
+    """A over each axis, at the middle of the other; and A over the formula's mean, by width."""
+    axes = [axis for axis in LABELS if axis in results.dims]
+    middle = {axis: results[axis].values[len(results[axis]) // 2] for axis in axes}
+    drawn, panels = plotting.figure(len(axes) + 1, width=4.1 * (len(axes) + 1), height=3.9, squeeze=False)
+    for panel, axis in zip(panels.ravel(), axes, strict=False):
+        here = results.sel({other: value for other, value in middle.items() if other != axis})
+        expected = here.expected.sel(formula="of zero logits").mean("seed")
+        panel.plot(here[axis], expected, color=plotting.NEUTRAL, linewidth=1.2, label="closed form")
+        for trait, (colour, mark) in TRAITS.items():
+            found = mean_interval(here.a.sel(trait=trait, loss="mse"))
+            bars = [found["mean"] - found.low, found.high - found["mean"]]
+            panel.errorbar(here[axis], found["mean"], yerr=bars, fmt=mark, color=colour, markersize=4, capsize=2,
+                           label=f"{trait} trait")  # fmt: skip
+        panel.set_xscale("log", base=2)
+        panel.set_yscale("log")
+        panel.set_xlabel(LABELS[axis])
+        panel.set_ylabel("mean of A")
+        panel.legend(fontsize=8)
+    last, ratio = panels[0, -1], results.ratio.sel({axis: value for axis, value in middle.items() if axis != "width"})
+    for reading, (colour, mark) in READINGS.items():
+        found = mean_interval(ratio.sel(reading=reading))
+        bars = [found["mean"] - found.low, found.high - found["mean"]]
+        places = results.width if "width" in results.dims else [results.attrs["config"]["width"]]
+        last.errorbar(places, found["mean"], yerr=bars, fmt=f"{mark}-", color=colour, markersize=4, capsize=2,
+                      linewidth=1, label=reading)  # fmt: skip
+    last.axhline(1, color=plotting.NEUTRAL, linewidth=1, zorder=1)
+    last.set_xscale("log", base=2)
+    last.set_xlabel("width")
+    last.set_ylabel("A over its mean by the formula")
+    last.legend(fontsize=8)
+    plotting.caption(
+        drawn,
+        f"One hidden layer, {results.attrs['config']['init']} init, m = {results.attrs['config']['n_aux']}; squared "
+        f"error unless it says KL. Means over n = {results.sizes['seed']} seeds with Student t 95% intervals.\nExact "
+        "for a linear trait; for the cross-entropy with the gradient of the seed's own logits up to O(1/width).",
+    )
+    return drawn

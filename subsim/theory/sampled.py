@@ -1,0 +1,77 @@
+"""One step on labels that are drawn from the teacher's softmax: how many must a student see before it is pulled?
+
+The student takes one gradient step of cross-entropy at theta_0 on n inputs x, each with one label Y drawn from
+softmax(y(x) / tau), y the teacher's imitated logits at theta_0 + eps d_T, tau the temperature. With z the student's
+logits, p = softmax(z / tau) and v = J d_T, one sample adds to d_S . d_T the mean over samples of
+
+    s = v(x) . (e_Y - p(x)) / tau.
+
+**Statement.** E s = eps A + O(eps^2) and Var s = A + O(eps), with one and the same
+
+    A = E_x[v' (diag(p) - p p') v] / tau^2,
+
+Lemma 1's coefficient for KL. Hence, by the central limit theorem, for many samples and small eps
+
+    P(d_S . d_T > 0) = Phi(eps sqrt(n A)),   and the probability q takes n = (Phi^-1(q) / eps)^2 / A samples:
+
+whatever the network, the inputs, the number of logits and the temperature: **one number decides, eps sqrt(n A)**.
+
+Proof. Over labels, the mean of e_Y is softmax(y / tau), so that E s is the product of the soft targets' step, which
+Lemma 1 expands. At eps = 0 the label is drawn from p itself, the mean of v . (e_Y - p) is zero, and its variance is
+that of v_Y: v' (diag(p) - p p') v. The Fisher information is both: curvature of the loss and variance of its gradient.
+"""
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Bool, Float, Key, Num
+
+from subsim.networks.network import Params
+from subsim.theory.single_step import Model, Number
+
+Labelled = tuple[Float[Array, "n logits"], Float[Array, "n logits"]]
+
+
+def label_products(
+    f: Model,
+    theta_0: Params,
+    d_t: Params,
+    inputs: Num[Array, "n ..."],
+    *,
+    eps: Number,
+    mask: Bool[Array, " logits"],
+    temperature: Number = 1.0,
+) -> Labelled:
+    """Return the probability of each label at each input, and s, what it adds to d_S . d_T.
+
+    The labels are the logits in `mask`; of others the probability is 0.
+    """
+    theta_t = optax.tree.add_scale(theta_0, eps, d_t)
+
+    def softmax(z: Array) -> Array:
+        return jax.nn.softmax(jnp.where(mask, z / temperature, -jnp.inf))
+
+    def of_one(x: Array) -> tuple[Array, Array]:
+        z, v = jax.jvp(lambda theta: f(theta, x), (theta_0,), (d_t,))
+        return softmax(f(theta_t, x)), (v - jnp.vdot(softmax(z), v)) / temperature
+
+    return jax.vmap(of_one)(inputs)
+
+
+def moments(labelled: Labelled) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Return E s, which is d_S . d_T of the soft targets' step, and Var s: over the inputs' labels, exactly."""
+    probabilities, products = labelled
+    mean = jnp.mean(jnp.sum(probabilities * products, axis=1))
+    return mean, jnp.mean(jnp.sum(probabilities * jnp.square(products), axis=1)) - jnp.square(mean)
+
+
+def draw(key: Key[Array, ""], labelled: Labelled) -> Float[Array, " n"]:
+    """Return s of one drawn label for each input."""
+    probabilities, products = labelled
+    labels = jax.random.categorical(key, jnp.log(probabilities))
+    return jnp.take_along_axis(products, labels[:, None], axis=1)[:, 0]
+
+
+def labels_needed(probability: Number, eps: Number, a: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Return how many labels it takes for a step to follow the teacher with a `probability` above one half."""
+    return jnp.square(jax.scipy.stats.norm.ppf(probability) / eps) / a
