@@ -30,8 +30,11 @@ def sampled(key: Key[Array, ""], y: Logits, mask: Mask, samples: int) -> Logits:
 
     Their expectation gives the gradient of the cross-entropy to softmax(y) itself.
     """
-    labels = jax.random.categorical(key, jnp.where(mask, y, -jnp.inf), shape=(samples,))
-    return jnp.log(jnp.mean(jax.nn.one_hot(labels, len(y), dtype=y.dtype), axis=0))
+    # One random number a label, held against the cumulated probabilities: of many labels, drawing is what costs.
+    cumulated = jnp.cumsum(jax.nn.softmax(jnp.where(mask, y, -jnp.inf)))
+    places = jax.random.uniform(key, (samples, 1), y.dtype) * cumulated[-1]
+    not_above = jnp.sum(places < cumulated[None], axis=0, dtype=y.dtype)
+    return jnp.log(jnp.diff(not_above, prepend=0) / samples)
 
 
 def top_k(y: Logits, mask: Mask, k: int) -> Logits:

@@ -1,0 +1,56 @@
+"""Labels drawn from the teacher in place of its probabilities: how many does transfer take, and on how many inputs?"""
+
+from dataclasses import replace
+
+import xarray as xr
+
+from subsim import Config, Hyper, Student, StudentConfig, Table, TrainingConfig, distillation
+from subsim.analysis.summary import contrasts
+from subsim.analysis.tables import grid_tables, mean_tables
+from subsim.transfer.worlds import TINY, TINY_HYPER
+
+SAMPLES = (1, 4, 16, 64)  # labels of an input
+N_INPUTS = (128, 512, 2048, 8192)
+SOFT = "soft targets"
+
+
+def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
+    """Return accuracies of as many labels in all, on four times the inputs less on the fewer, seed by seed."""
+    pairs = {
+        f"{4 * n} x {s} less {n} x {4 * s}": (
+            {"student.n_inputs": 4 * n, "condition": f"{s} labels"},
+            {"student.n_inputs": n, "condition": f"{4 * s} labels"},
+        )
+        for n in N_INPUTS[:-1] for s in SAMPLES[:-1]
+    }  # fmt: skip
+    if "student.n_inputs" not in results.dims:
+        pairs = {}
+    return {
+        "differences": contrasts(results.accuracy, pairs, "difference of accuracy, paired: inputs x labels of each")
+    }
+
+
+def report(results: xr.Dataset) -> list[Table]:
+    """Tabulate accuracy by labels and inputs, and the paired differences of as many labels."""
+    grid = grid_tables(results.accuracy, "student.n_inputs", "Accuracy") if "student.n_inputs" in results.dims else []
+    return [*(grid or mean_tables(results.accuracy)), *mean_tables(results.differences)]
+
+
+study = distillation(
+    "labels_per_input",
+    title=__doc__,
+    students={SOFT: Student()} | {f"{s} labels": Student(targets="sampled", samples=s) for s in SAMPLES},
+    config=replace(TINY, student=replace(TINY.student, steps=160)),
+    hyper=TINY_HYPER,
+    axes={"student.n_inputs": N_INPUTS},
+    derived=derived,
+    report=report,
+    seeds=1000,
+    cost="5 minutes on 2 cores",
+    sizes={
+        "mnist": {
+            "config": Config(n_aux=10, teacher=TrainingConfig(steps=295), student=StudentConfig(steps=295)),
+            "hyper": Hyper(), "axes": {"student.n_inputs": (2048, 8192, 60_000)}, "seeds": 32,
+        },
+    },
+)  # fmt: skip
