@@ -23,8 +23,6 @@ def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
         )
         for n in N_INPUTS[:-1] for s in SAMPLES[:-1]
     }  # fmt: skip
-    if "student.n_inputs" not in results.dims:
-        pairs = {}
     return {
         "differences": contrasts(results.accuracy, pairs, "difference of accuracy, paired: inputs x labels of each")
     }
@@ -32,8 +30,7 @@ def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
 
 def report(results: xr.Dataset) -> list[Table]:
     """Tabulate accuracy by labels and inputs, and the paired differences of as many labels."""
-    grid = grid_tables(results.accuracy, "student.n_inputs", "Accuracy") if "student.n_inputs" in results.dims else []
-    return [*(grid or mean_tables(results.accuracy)), *mean_tables(results.differences)]
+    return [*grid_tables(results.accuracy, "student.n_inputs", "Accuracy"), *mean_tables(results.differences)]
 
 
 study = distillation(

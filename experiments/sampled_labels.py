@@ -96,8 +96,7 @@ def check(config: Config, hyper: Hyper) -> None:
 def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
     """Return eps sqrt(n A) of every step and, of each seed's steps of one family between two EDGES, its mean, that of
     Phi of it, and the share that follow the teacher. A family has one value of one axis."""
-    eps = results.eps if "eps" in results.dims else results.attrs["hyper"]["eps"]
-    signal = (eps * np.sqrt(results.n_labels * results.a)).transpose(*results.product.dims)
+    signal = (results.eps * np.sqrt(results.n_labels * results.a)).transpose(*results.product.dims)
     every = {
         "signal": signal,
         "predicted": xr.apply_ufunc(scipy.special.ndtr, signal),
@@ -116,11 +115,7 @@ def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
 
         return xr.concat([means(values) for values in every.values()], xr.Variable("of", list(every)))
 
-    chosen = {
-        f"{axis} = {value:g}": {axis: value}
-        for axis in FAMILIES if axis in results.dims
-        for value in results[axis].values
-    } or {"all": {}}  # fmt: skip
+    chosen = {f"{axis} = {value:g}": {axis: value} for axis in FAMILIES for value in results[axis].values}
     found = xr.concat([binned(one) for one in chosen.values()], xr.Variable("family", list(chosen)))
     return {
         "signal": signal.assign_attrs(description="eps sqrt(n A)"),

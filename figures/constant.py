@@ -17,10 +17,9 @@ LABELS = {"width": "width", "input_scale": "factor on the inputs"}
 @plotting.styled
 def draw(results: xr.Dataset) -> Figure:
     """A over each axis, at the middle of the other; and A over the formula's mean, by width."""
-    axes = [axis for axis in LABELS if axis in results.dims]
-    middle = {axis: results[axis].values[len(results[axis]) // 2] for axis in axes}
-    drawn, panels = plotting.figure(len(axes) + 1, width=4.1 * (len(axes) + 1), height=3.9, squeeze=False)
-    for panel, axis in zip(panels.ravel(), axes, strict=False):
+    middle = {axis: results[axis].values[len(results[axis]) // 2] for axis in LABELS}
+    drawn, panels = plotting.figure(len(LABELS) + 1, width=4.1 * (len(LABELS) + 1), height=3.9)
+    for panel, axis in zip(panels, LABELS, strict=False):
         here = results.sel({other: value for other, value in middle.items() if other != axis})
         expected = here.expected.sel(formula="of zero logits").mean("seed")
         panel.plot(here[axis], expected, color=plotting.NEUTRAL, linewidth=1.2, label="closed form")
@@ -34,12 +33,11 @@ def draw(results: xr.Dataset) -> Figure:
         panel.set_xlabel(LABELS[axis])
         panel.set_ylabel("mean of A")
         panel.legend(fontsize=8)
-    last, ratio = panels[0, -1], results.ratio.sel({axis: value for axis, value in middle.items() if axis != "width"})
+    last, ratio = panels[-1], results.ratio.sel(input_scale=middle["input_scale"])
     for reading, (colour, mark) in READINGS.items():
         found = mean_interval(ratio.sel(reading=reading))
         bars = [found["mean"] - found.low, found.high - found["mean"]]
-        places = results.width if "width" in results.dims else [results.attrs["config"]["width"]]
-        last.errorbar(places, found["mean"], yerr=bars, fmt=f"{mark}-", color=colour, markersize=4, capsize=2,
+        last.errorbar(results.width, found["mean"], yerr=bars, fmt=f"{mark}-", color=colour, markersize=4, capsize=2,
                       linewidth=1, label=reading)  # fmt: skip
     last.axhline(1, color=plotting.NEUTRAL, linewidth=1, zorder=1)
     last.set_xscale("log", base=2)

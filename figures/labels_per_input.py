@@ -15,16 +15,13 @@ SOFT = "soft targets"
 @plotting.styled
 def draw(results: xr.Dataset) -> Figure:
     """Accuracy over labels of an input, a line for each number of inputs, and the same over all labels."""
-    accuracy = results.accuracy
-    if "student.n_inputs" not in accuracy.dims:
-        accuracy = accuracy.expand_dims({"student.n_inputs": [results.attrs["config"]["student"]["n_inputs"]]})
-    sizes = accuracy["student.n_inputs"].values
+    sizes = results["student.n_inputs"].values
     names = [str(name) for name in results.student.values if name != SOFT]
     labels = np.array([int(name.split()[0]) for name in names])
     colours = [to_hex(colour) for colour in colormaps["viridis"](np.linspace(0, 0.85, len(sizes)))]
     drawn, (each, total) = plotting.figure(2, width=9.2, height=4.0, sharey=True)
     for size, colour in zip(sizes, colours, strict=True):
-        here = mean_interval(accuracy.sel({"student.n_inputs": size}))
+        here = mean_interval(results.accuracy.sel({"student.n_inputs": size}))
         found, soft = here.sel(condition=names), here.sel(condition=SOFT)
         plotting.band(each, labels, found, colour, "-o", f"{size:,} inputs")
         each.axhline(float(soft["mean"]), color=colour, linestyle="--", linewidth=1)

@@ -10,7 +10,7 @@ from subsim.analysis.summary import mean_interval
 
 COLOURS = (plotting.SHARED, plotting.CROSS, plotting.OTHER, "#CC79A7")
 FEWEST = 20  # seeds with steps in a bin
-WORDS = {"eps": "teacher's step", "n_imitated": "imitated logits", "temperature": "temperature", "all": "all steps"}
+WORDS = {"eps": "teacher's step", "n_imitated": "imitated logits", "temperature": "temperature"}
 SYMBOLS = {"eps": r"$\epsilon$", "n_imitated": "m", "temperature": r"$\tau$"}
 
 
@@ -30,7 +30,7 @@ def draw(results: xr.Dataset) -> Figure:
             found = found.where(found.n >= FEWEST)
             bars = [found["mean"] - found.low, found.high - found["mean"]]
             shift = 0.02 * (number - (len(families) - 1) / 2)
-            label = f"{SYMBOLS[axis]} = {family.partition(' = ')[2]}" if axis in SYMBOLS else "measured"
+            label = f"{SYMBOLS[axis]} = {family.partition(' = ')[2]}"
             panel.errorbar(
                 places + shift, found["mean"], yerr=bars, fmt="o", color=COLOURS[number % len(COLOURS)], markersize=3.5,
                 capsize=2, linewidth=1, label=label,

@@ -14,9 +14,11 @@ from subsim.networks.initial import INITIALISERS, InitScheme
 from subsim.networks.network import Network, Params
 from subsim.options import require_choice, require_range
 
-Activation = Literal["relu", "tanh", "gelu"]
+Activation = Literal["relu", "tanh", "gelu", "linear"]
 LAYER_GROUPS = ("hidden", "class_head", "aux_head")
-_ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"relu": jax.nn.relu, "tanh": jnp.tanh, "gelu": jax.nn.gelu}
+_ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "relu": jax.nn.relu, "tanh": jnp.tanh, "gelu": jax.nn.gelu, "linear": lambda x: x,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class MLPConfig:
 torch: the default of PyTorch's nn.Linear, weights and biases uniform on +-1/sqrt(fan_in)."""
 
     activation: Activation = "relu"
-    """Between the layers."""
+    """Between the layers; linear: none, which makes a deep linear network."""
     layer_norm: bool = False
     """Whether the units of each hidden layer are normalised before the activation, with a learned scale and shift."""
 

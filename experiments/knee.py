@@ -1,0 +1,85 @@
+"""Is there a knee at the task's rank? Transfer against m for several numbers of classes K."""
+
+import itertools
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from subsim import Config, Hyper, Student, StudentConfig, Table, TrainingConfig, distillation
+from subsim.analysis.summary import contrasts
+from subsim.analysis.tables import grid_tables, mean_tables
+from subsim.transfer.worlds import TINY, TINY_HYPER
+
+M = (1, 2, 4, 9, 18, 30)  # of 3, 5 and 10 classes the rank K - 1 is 2, 4 and 9
+CLASSES = (3, 5, 10)
+KINDS = {
+    "real student": {"activation": "relu", "student": "student"},
+    "linearised student": {"activation": "relu", "student": "linearised student"},
+    "deep linear network": {"activation": "linear", "student": "student"},
+}
+
+
+def share(results: xr.Dataset) -> xr.DataArray:
+    """Return what of the teacher's accuracy beyond chance a student has, by kind of student."""
+    chance = 1 / results.n_class
+    beyond = results.accuracy - chance
+    found = beyond.sel(condition=results.student.values) / beyond.sel(condition="teacher", drop=True)
+    return found.rename(condition="student")
+
+
+def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
+    """Return the share of the teacher's accuracy beyond chance, and by how much it bends at the rank.
+
+    The bend at m = K - 1 is the slope in log m below it less that above it; the same for the other numbers of classes,
+    at the same m, is the control.
+    """
+    found, m = share(results), results["student.n_imitated"].values
+    slopes = found.diff("student.n_imitated") / xr.DataArray(
+        np.diff(np.log(m)), dims="student.n_imitated", coords={"student.n_imitated": m[1:]}
+    )
+    before = slopes.isel({"student.n_imitated": slice(None, -1)})
+    bends = before - slopes.isel({"student.n_imitated": slice(1, None)}).assign_coords(before.coords)
+    pairs: dict[str, Any] = {}
+    for (kind, place), k in itertools.product(KINDS.items(), results.n_class.values):
+        at = place | {"student.n_imitated": k - 1}
+        for other in set(results.n_class.values) - {k}:
+            pairs[f"{kind}, m = {k - 1}: K = {k} less {other}"] = (at | {"n_class": k}, at | {"n_class": other})
+    return {
+        "share": found.assign_attrs(description="(accuracy - 1/K) over the teacher's"),
+        "bend": bends.assign_attrs(description="slope of the share in log m below m less that above"),
+        "bends": contrasts(bends, pairs, "difference of bends, paired"),
+    }
+
+
+def report(results: xr.Dataset) -> list[Table]:
+    """Tabulate the share by m and K, and whether it bends more at K - 1 than with other numbers of classes."""
+    return [
+        *grid_tables(results.share, "n_class", "Share of the teacher's accuracy beyond chance", "student.n_imitated"),
+        *mean_tables(results.bends),
+    ]
+
+
+study = distillation(
+    "knee",
+    title=__doc__,
+    students={"student": Student(), "linearised student": Student(linear=True)},
+    config=replace(TINY, n_aux=max(M), student=replace(TINY.student, steps=160, batch=32, loss="mse")),
+    hyper=TINY_HYPER,
+    axes={"activation": ("relu", "linear"), "n_class": CLASSES, "student.n_imitated": M},
+    derived=derived,
+    report=report,
+    seeds=1000,
+    cost="10 minutes on 2 cores",
+    precisions=("float32", "float64"),  # products rounded to bfloat16 have no forward derivative
+    sizes={
+        "mnist": {
+            "config": Config(
+                n_aux=max(M), teacher=TrainingConfig(steps=295),
+                student=StudentConfig(batch=128, n_inputs=7_552, loss="mse"),
+            ),
+            "hyper": Hyper(), "seeds": 32,
+        },
+    },
+)  # fmt: skip
