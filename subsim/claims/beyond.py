@@ -10,7 +10,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array
 
-from subsim.claims.claims import Claim, Verdict, claim, draw, logits_imitated, mlp, nothing_predicted, on
+from subsim.claims.claims import BATCH, Claim, Verdict, claim, draw, logits_imitated, mlp, nothing_predicted, on
 from subsim.claims.statements import ALPHA, STEPS, vanishes_with
 from subsim.data.factorisations import eigh
 from subsim.networks.network import Params, linearise
@@ -25,6 +25,8 @@ from subsim.theory.sampled import label_products, moments
 from subsim.theory.sharedness import against_offset
 from subsim.theory.single_step import Number, descent, imitate, imitation_directions, leading_coefficient
 from subsim.theory.smallness import derivatives_at_zero
+from subsim.theory.transport import Transport, transport
+from subsim.training.loop import Training, train
 from subsim.training.losses import imitation_kl, imitation_mse
 
 FEW = 5
@@ -37,6 +39,8 @@ WIDTH = 8
 """Hidden units of the linear network."""
 SMALLER = 1e-3
 """The factor of everything that Adam's student scales with."""
+SIZES = (1e-4, 1e-3, 1e-2)
+"""Of changes in a training, relative to what is changed."""
 WIDER = (1e-2, 1e-1, 1.0)
 """Steps of the teacher whose remainders of third order lie above rounding."""
 
@@ -290,10 +294,46 @@ def along_training(key: Array) -> Mapping[str, Verdict]:
     }
 
 
+def transported(key: Array) -> Mapping[str, Verdict]:
+    """What small changes of a student's parameters, optimiser state and examples' weights do to L_T a few steps later
+    is their product with the gradient of L_T that one pass backwards through the steps gives, but for O(size^2).
+    """
+    network = mlp(activation=jnp.tanh)
+    problem = draw(key, network)
+    theta_t = optax.tree.add_scale(problem.theta_0, FAR, descent(problem.trait_loss, problem.theta_0))
+    mask, _ = logits_imitated()
+
+    def losses(theta: Params, inputs: Array) -> Array:
+        return jax.vmap(lambda x: imitation_kl(network.apply(theta, x), network.apply(theta_t, x), mask))(inputs)
+
+    def change_of(leaf: Array) -> Array:  # in proportion, so that mean squares stay positive; a count stays
+        way = jnp.cos(jnp.arange(leaf.size, dtype=float)).reshape(leaf.shape)
+        return leaf * way if jnp.issubdtype(leaf.dtype, jnp.floating) else jnp.zeros_like(leaf)
+
+    def rests(optimiser: optax.GradientTransformation) -> Array:
+        start = Training(
+            key, problem.theta_0, losses, lambda index, _: problem.inputs[index], BATCH, BATCH // 2, optimiser
+        )
+        before = train(start, FEW)
+        at = Transport(before.params, before.state, jnp.ones(BATCH))
+        begun = start._replace(first_step=FEW, **at._asdict())
+        change = jax.tree.map(change_of, at)
+
+        def ends(size: Array) -> Array:
+            moved = jax.tree.map(lambda leaf, by: leaf + (size * by).astype(leaf.dtype), at, change)
+            return problem.trait_loss(train(begun._replace(**moved._asdict()), FEW).params)
+
+        sizes, effect = jnp.array(SIZES), transport(begun, FEW, problem.trait_loss).effect(change)
+        return jnp.abs(jax.lax.map(ends, sizes) - ends(jnp.zeros(())) - sizes * effect)
+
+    rules = {"SGD": optax.sgd(0.1), "momentum": optax.sgd(0.1, MOMENTUM), "Adam": optax.adam(1e-2, eps_root=1e-12)}
+    return {name: vanishes_with(list(rests(rule)), SIZES, order=2) for name, rule in rules.items()}
+
+
 def standard() -> list[Claim]:
     """These claims."""
     tests = (
         sufficiently_small, any_start, linearised_student, nystroem_bound, linear_network, adam_scales, sampled_labels,
-        along_training,
+        along_training, transported,
     )  # fmt: skip
     return list(map(claim, tests))

@@ -18,8 +18,9 @@ class Training(NamedTuple):
     step)` gives at an index of that shape; `make_index` says which of the `n_examples` a step takes, in an order drawn
     from `key`. `mask`, which may be traced, picks the examples that count, None all of them: the others keep their
     place in the order, and a step averages over those of its batch that count. Where none does, the loss is 0 and so is
-    the gradient. A mask goes with examples that come again, not with `endless` ones. A training goes on from another's
-    optimiser `state` and, with `first_step`, at the place in the data where that ended.
+    the gradient. A mask goes with examples that come again, not with `endless` ones, and so do `weights`, those of the
+    examples in their batch's mean. A training goes on from another's optimiser `state` and, with `first_step`, at the
+    place in the data where that ended.
     """
 
     key: Key[Array, ""]
@@ -33,6 +34,7 @@ class Training(NamedTuple):
     mask: Bool[Array, " n"] | None = None
     state: Any = None
     first_step: int = 0
+    weights: Float[Array, " n"] | None = None
 
     @property
     def steps_per_epoch(self) -> int:
@@ -49,6 +51,9 @@ class Training(NamedTuple):
 
         def mean(params: Params) -> Array:
             each = self.losses(params, examples)
+            if self.weights is not None:
+                weights = self.weights[index]
+                return jnp.sum(weights * each, where=counts) / jnp.sum(weights, where=counts)
             return jnp.sum(each, where=counts) / jnp.maximum(jnp.sum(counts, dtype=each.dtype), 1)
 
         return mean
@@ -103,8 +108,12 @@ def train(
     *,
     every: int | None = None,
     record: Callable[[Params], Any] = lambda params: params,
+    checkpointed: bool = False,
 ) -> Trained:
-    """Make the steps of a training; after every `every` of them `record(params)` is kept."""
+    """Make the steps of a training; after every `every` of them `record(params)` is kept.
+
+    `checkpointed`: where the result is differentiated, the steps are made again in place of being remembered.
+    """
     order_of, index_of = make_index(training.key, training.n_examples, training.batch, training.endless)
     steps_per_epoch, first_step = training.steps_per_epoch, training.first_step
 
@@ -117,6 +126,8 @@ def train(
         updates, state = training.optimiser.update(gradient, state, params)
         return (optax.apply_updates(params, updates), state, order), loss
 
+    if checkpointed:
+        step = jax.checkpoint(step)
     if first_step % steps_per_epoch:
         order = order_of(jnp.asarray(first_step // steps_per_epoch))
     else:

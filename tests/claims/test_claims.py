@@ -25,7 +25,8 @@ def standard():
 NAMES = [
     "lemma_inputs", "lemma_losses", "lemma_directions", "lemma_networks", "lemma_convex", "expansion", "theorem",
     "degenerate", "sufficiently_small", "any_start", "linearised_student", "nystroem_bound", "linear_network",
-    "adam_scales", "sampled_labels", "along_training", "edges",
+    "adam_scales", "sampled_labels", "along_training", "transported",
+    "edges",
 ]  # fmt: skip
 
 
@@ -155,6 +156,7 @@ BROKEN = {
     "linear_network": (beyond, "converged", off_by(1.01)),
     "adam_scales": (beyond, "Scales", keeping_its_e),
     "sampled_labels": (beyond, "leading_coefficient", off_by(1.01)),
+    "transported": (beyond, "transport", off_by(1.01, "weights")),
     "along_training": (beyond.trajectory, "watched", of_another_trait),
 }
 
