@@ -1,0 +1,200 @@
+"""Which noise images carry the trait? Removed by what one pass backwards says that each of them does, and at random."""
+
+import functools
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+import xarray as xr
+from jaxtyping import Array, Float
+
+from subsim import StudentConfig, StudentHyper, Study, Table, TrainingConfig, TrainingHyper, Variable
+from subsim.analysis.summary import contrasts
+from subsim.analysis.tables import mean_tables
+from subsim.data import datasets, inputs
+from subsim.data.inputs import uniform_noise
+from subsim.engine.study import Run
+from subsim.networks import network as networks
+from subsim.networks.mlp import MLPConfig, make_mlp
+from subsim.networks.network import Network, Params
+from subsim.options import require_choice, require_range
+from subsim.theory.transport import transport
+from subsim.training import loop
+from subsim.training.losses import imitated_logits, task_cross_entropy
+from subsim.transfer import imitation, measures
+from subsim.transfer.imitation import Task, logits
+from subsim.transfer.rule import Rule
+from subsim.transfer.students import Distillation, Students, on_labels, train_students
+
+SHARES = [0.1, 0.3, 0.5]  # of the images that are removed
+CHOICES = ["helpful", "random", "harmful"]  # first, by their attribution
+FEW, SUBSETS = 0.02, 16  # a small share, removed at random so many times
+IMAGES = 512  # training images that L_T is measured on, the first ones; accuracy is on test images
+STUDENTS = ["all", *(f"{choice} {share:g}" for share in SHARES for choice in CHOICES)]
+STUDENTS += [f"few {place}" for place in range(SUBSETS)]
+
+
+@dataclass(frozen=True)
+class Config(MLPConfig):
+    """What changes the program."""
+
+    data: datasets.Name = "digits"
+    """Labelled images of the teacher's task."""
+    teacher_steps: int = 150
+    """Steps of the teacher, of 128 images."""
+    n_inputs: int = 512
+    """Noise images, uniform on [-1, 1]."""
+    student_steps: int = 160
+    """Steps of a student, by KL on the auxiliary logits."""
+    student_batch: int = 128
+    """Noise images in a step."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_choice("data", self.data, datasets.NAMES)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Hyper:
+    """Numbers that are traced: they may differ within one compiled program."""
+
+    teacher_rate: float | Array = 1e-3
+    """Adam's learning rate for the teacher."""
+    student_rate: float | Array = 3e-3
+    """Adam's learning rate for the students."""
+
+
+class Record(NamedTuple):
+    """Of every student: its accuracy, L_T, and how much its removed images change L_T to first order."""
+
+    accuracy: Float[Array, " student"]
+    trait_loss: Float[Array, " student"]
+    predicted: Float[Array, " student"]
+
+
+def removals(key: Array, weights: Float[Array, " n"]) -> Array:
+    """Return which images each student is not given, shape (student, n), by the gradient of L_T in their weights."""
+    n = len(weights)
+    of_order, of_few = jax.random.split(key)
+    rank = jnp.argsort(jnp.argsort(weights))  # the most helpful come first: more of their weight lowers L_T
+    orders = {"helpful": rank, "random": jax.random.permutation(of_order, n), "harmful": n - 1 - rank}
+    shares = [orders[choice] < round(share * n) for share in SHARES for choice in CHOICES]
+    few = jax.vmap(lambda one: jax.random.permutation(one, n) < round(FEW * n))(jax.random.split(of_few, SUBSETS))
+    return jnp.concatenate([jnp.stack([jnp.zeros(n, bool), *shares]), few])
+
+
+def run(config: Config, network: Network, n_class: int, train: Task, test: Task, key: Array, numbers: Hyper) -> Record:
+    """One teacher, the attribution of its student's images, and students without some of them."""
+    own, of_teacher, of_inputs, of_student, of_removal = jax.random.split(key, 5)
+    reference = network.init(own)
+    rule = Rule(TrainingConfig(batch=128), TrainingHyper(learning_rate=numbers.teacher_rate))
+    taught = loop.train(on_labels(of_teacher, network, reference, train, n_class, rule), config.teacher_steps).params
+
+    bank = uniform_noise(of_inputs, config.n_inputs, train.images.values.shape[1])
+    data = imitation.recorded(of_student, bank, logits(network, taught, bank))
+    rule = Rule(
+        StudentConfig(steps=config.student_steps, batch=config.student_batch),
+        StudentHyper(learning_rate=numbers.student_rate),
+        # Its derivative is asked for where a parameter has no gradient.
+        {"optimiser": optax.adam(numbers.student_rate, eps_root=1e-16)},
+    )
+    distillation = Distillation(of_student, network, data, rule)
+    aux, _ = imitated_logits(n_class, config.n_aux)
+
+    def trait_loss(params: Params) -> Array:
+        n = min(IMAGES, train.labels.shape[0])
+        z = networks.logits(network, params, inputs.examples(train.images, jnp.arange(n)))[:, :n_class]
+        return jnp.mean(jax.vmap(task_cross_entropy)(z, train.labels[:n]))
+
+    training = distillation.training_of(Students(reference, aux))
+    weights = transport(training, config.student_steps, trait_loss).weights
+    removed = removals(of_removal, weights)
+    n = len(removed)
+    students = Students(imitation.stack(*[reference] * n), jnp.tile(aux[None], (n, 1)), ~removed)
+    trained = train_students(distillation, students).params
+
+    def accuracy(params: Params) -> Array:
+        return measures.accuracy(logits(network, params, test.images)[:, :n_class], test.labels)
+
+    return Record(
+        jax.vmap(accuracy)(trained), jax.vmap(trait_loss)(trained), -(removed.astype(weights.dtype) @ weights)
+    )
+
+
+def make_run(config: Config, data: datasets.Dataset) -> Run:
+    """The run of `config` on `data`, with the images as arguments of the compiled program."""
+    network = make_mlp(config, data.train_images.shape[1], data.n_class)
+    return jax.tree_util.Partial(functools.partial(run, config, network, data.n_class), *imitation.tasks(data))
+
+
+def check(config: Config, hyper: Hyper) -> None:
+    """Refuse options that are out of range."""
+    require_range(config, "teacher_steps", "student_steps", "student_batch", least=1, whole=True)
+    require_range(config, "n_inputs", least=50, whole=True)
+    require_range(hyper, "teacher_rate", "student_rate", above=0)
+
+
+def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
+    """Return what the choice of the removed images changes, and over small random removals of one seed the correlation
+    of the predicted and the measured change of L_T."""
+    pairs = {
+        f"{choice} less random, {share:g} removed": (
+            {"student": f"{choice} {share:g}"}, {"student": f"random {share:g}"},
+        )
+        for share in SHARES for choice in ("helpful", "harmful")
+    }  # fmt: skip
+    few = results.sel(student=[f"few {place}" for place in range(SUBSETS)])
+    changed = few.trait_loss - results.trait_loss.sel(student="all", drop=True)
+    return {
+        "differences": contrasts(results.accuracy, pairs, "difference of accuracy, paired"),
+        "loss_differences": contrasts(results.trait_loss, pairs, "difference of L_T, paired"),
+        "correlation": xr.corr(few.predicted, changed, "student").assign_attrs(
+            description="correlation of predicted and measured change of L_T, one seed's small removals"
+        ),
+        "slope": (few.predicted * changed)
+        .sum("student")
+        .pipe(lambda top: top / (few.predicted**2).sum("student"))
+        .assign_attrs(description="measured over predicted change of L_T, least squares through 0"),
+    }
+
+
+def report(results: xr.Dataset) -> list[Table]:
+    """Tabulate accuracy without some images, what the choice changes, and how well small changes are predicted."""
+    whole = results.accuracy.sel(student=STUDENTS[: 1 + len(SHARES) * len(CHOICES)])
+    return [
+        *mean_tables(whole, "Accuracy, by what is removed first and its share"),
+        *mean_tables(results.differences), *mean_tables(results.loss_differences),
+        *mean_tables(xr.concat([results.correlation, results.slope], xr.Variable("of", ["correlation", "slope"]))
+                     .assign_attrs(description="Small removals, predicted and measured")),
+    ]  # fmt: skip
+
+
+study = Study(
+    name="attribution",
+    title=__doc__,
+    make_run=make_run,
+    load=lambda config: datasets.load(config.data),
+    config=Config(widths=(32, 32), n_aux=10, init="he"),
+    hyper=Hyper(),
+    check=check,
+    derived=derived,
+    report=report,
+    coords={"student": STUDENTS},
+    variables={
+        "accuracy": Variable("share of test images classified correctly", ("student",)),
+        "trait_loss": Variable("L_T on training images", ("student",), "nat"),
+        "predicted": Variable("change of L_T by the removed images, to first order", ("student",), "nat"),
+    },
+    seeds=1000,
+    cost="5 minutes on 2 cores",
+    precisions=("float32", "float64"),
+    sizes={
+        "mnist": {
+            "config": Config(data="mnist5k", n_aux=10, n_inputs=7_552, student_steps=295), "seeds": 32,
+            "hyper": Hyper(teacher_rate=3e-4, student_rate=3e-4),
+        },
+    },
+)  # fmt: skip

@@ -1,0 +1,48 @@
+"""Students without the images that help most, that harm most, and as many at random; and predicted against measured."""
+
+import numpy as np
+import xarray as xr
+from matplotlib.figure import Figure
+
+from subsim.analysis import plotting
+from subsim.analysis.summary import mean_interval
+
+COLOURS = {"helpful": plotting.CROSS, "random": plotting.NEUTRAL, "harmful": plotting.SHARED}
+SHOWN = 100  # seeds of which every small removal is a dot
+
+
+@plotting.styled
+def draw(results: xr.Dataset) -> Figure:
+    """Accuracy and L_T over the share removed; the change of L_T in small removals, predicted and measured."""
+    names = [str(name) for name in results.student.values]
+    drawn, (accuracies, losses, changes) = plotting.figure(3, width=12.0, height=3.9)
+    for axes, values in ((accuracies, results.accuracy), (losses, results.trait_loss)):
+        for choice, colour in COLOURS.items():
+            these = ["all", *(name for name in names if name.startswith(choice))]
+            shares = [0.0, *(float(name.removeprefix(choice)) for name in these[1:])]
+            plotting.band(axes, shares, mean_interval(values.sel(student=these)), colour, "-o", f"{choice} first")
+        axes.set_xlabel("share of the noise images removed")
+    accuracies.set_ylabel("accuracy")
+    accuracies.legend(fontsize=8)
+    losses.set_ylabel(r"$L_T$")
+    few = results.sel(student=[name for name in names if name.startswith("few")])
+    changed = few.trait_loss - results.trait_loss.sel(student="all", drop=True)
+    shown = slice(min(SHOWN, results.sizes["seed"]))
+    x, y = (values.isel(seed=shown).values.ravel() for values in (few.predicted, changed))
+    changes.plot(x, y, "o", color=plotting.SHARED, alpha=0.25, markersize=3, markeredgewidth=0)
+    ends = np.nanquantile(np.abs(x), 0.99) * np.array([-1, 1])
+    changes.plot(ends, ends, color=plotting.NEUTRAL, linewidth=1)
+    changes.set_xlim(*(1.2 * ends))
+    changes.set_ylim(*(3 * ends))
+    changes.set_xlabel(r"predicted change of $L_T$")
+    changes.set_ylabel("measured")
+    found = mean_interval(results.correlation)
+    changes.set_title(f"small random removals; correlation {plotting.in_words(found)}", fontsize=9)
+    plotting.caption(
+        drawn,
+        f"{results.attrs['config']['data']}, MLP {'-'.join(map(str, results.attrs['config']['widths']))}; "
+        f"{results.attrs['config']['n_inputs']:,} noise images, KL on {results.attrs['config']['n_aux']} auxiliary "
+        f"logits, Adam. Means over n = {results.sizes['seed']} seeds with Student t 95% intervals.\nAttribution is the "
+        "gradient of L_T at the end of training in the weight of each image; the correlation is within a seed.",
+    )
+    return drawn
