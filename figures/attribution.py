@@ -5,7 +5,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from subsim.analysis import plotting
-from subsim.analysis.summary import mean_interval
+from subsim.analysis.summary import mean_interval, median_interval
 
 COLOURS = {"helpful": plotting.CROSS, "random": plotting.NEUTRAL, "harmful": plotting.SHARED}
 SHOWN = 100  # seeds of which every small removal is a dot
@@ -20,7 +20,8 @@ def draw(results: xr.Dataset) -> Figure:
         for choice, colour in COLOURS.items():
             these = ["all", *(name for name in names if name.startswith(choice))]
             shares = [0.0, *(float(name.removeprefix(choice)) for name in these[1:])]
-            plotting.band(axes, shares, mean_interval(values.sel(student=these)), colour, "-o", f"{choice} first")
+            label = "at random" if choice == "random" else f"{choice} first"
+            plotting.band(axes, shares, mean_interval(values.sel(student=these)), colour, "-o", label)
         axes.set_xlabel("share of the noise images removed")
     accuracies.set_ylabel("accuracy")
     accuracies.legend(fontsize=8)
@@ -30,14 +31,15 @@ def draw(results: xr.Dataset) -> Figure:
     shown = slice(min(SHOWN, results.sizes["seed"]))
     x, y = (values.isel(seed=shown).values.ravel() for values in (few.predicted, changed))
     changes.plot(x, y, "o", color=plotting.SHARED, alpha=0.25, markersize=3, markeredgewidth=0)
-    ends = np.nanquantile(np.abs(x), 0.99) * np.array([-1, 1])
+    ends = np.nanquantile(np.abs(y), 0.99) * np.array([-1, 1])
     changes.plot(ends, ends, color=plotting.NEUTRAL, linewidth=1)
-    changes.set_xlim(*(1.2 * ends))
-    changes.set_ylim(*(3 * ends))
+    changes.set_xlim(*ends)  # a few seeds' gradients explode, and lie outside
+    changes.set_ylim(*ends)
     changes.set_xlabel(r"predicted change of $L_T$")
     changes.set_ylabel("measured")
-    found = mean_interval(results.correlation)
-    changes.set_title(f"small random removals; correlation {plotting.in_words(found)}", fontsize=9)
+    found = median_interval(results.correlation)
+    words = f"{float(found['median']):.2f} [{float(found.low):.2f}, {float(found.high):.2f}]"
+    changes.set_title(f"small random removals; median correlation {words}", fontsize=9)
     plotting.caption(
         drawn,
         f"{results.attrs['config']['data']}, MLP {'-'.join(map(str, results.attrs['config']['widths']))}; "

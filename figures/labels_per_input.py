@@ -33,7 +33,7 @@ def draw(results: xr.Dataset) -> Figure:
     each.set_xlabel("labels of an input")
     each.set_ylabel("accuracy")
     each.set_title("dashed: the teacher's probabilities")
-    each.legend(fontsize=8)
+    total.legend(*each.get_legend_handles_labels(), fontsize=8, loc="upper left")
     total.set_xlabel("labels in all")
     total.set_title("inputs times labels of each")
     plotting.protocol_caption(

@@ -41,19 +41,17 @@ long. It is the adaptive edge of stability of Cohen et al. (arXiv 2207.14484), f
 
 from typing import Any, NamedTuple
 
-from subsim.theory.single_step import Number
-
 Values = Any  # a number, or an array of any library
 
 
 class Scales(NamedTuple):
     """The teacher's step eps, Adam's learning rate eta, and the number e that Adam adds to its root mean square."""
 
-    eps: Number
-    learning_rate: Number
-    adam_eps: Number
+    eps: Values
+    learning_rate: Values
+    adam_eps: Values
 
-    def times(self, factor: Number) -> "Scales":
+    def times(self, factor: Values) -> "Scales":
         """Return what multiplies a linearised student's displacement by `factor`: all three times it."""
         return Scales(*(factor * scale for scale in self))
 
