@@ -204,6 +204,33 @@ SMOKE = {
         "--student.n-inputs": "16",
         "--sweep": "student.n_imitated=1,3",
     },
+    "adam_floor": {
+        "--data": "digits",
+        "--widths": "8",
+        "--student.steps": "4",
+        "--student.n-inputs": "16",
+        "--sweep": "teacher.learning_rate=1e-4,1",
+    },
+    "attribution": {
+        "--widths": "8",
+        "--teacher-steps": "3",
+        "--student-steps": "3",
+        "--student-batch": "16",
+        "--n-inputs": "50",
+    },
+    "constant": {"--batch": "4", "--sweep": "width=4,8 --sweep input_scale=1"},
+    "knee": {
+        **_PROTOCOL,
+        "--student.n-inputs": "64",
+        "--student.steps": "2",
+        "--sweep": "n_class=3 --sweep student.n_imitated=1,2,4",
+    },
+    "labels_per_input": {**_PROTOCOL, "--student.steps": "2", "--sweep": "student.n_inputs=64,256"},
+    "sampled_labels": {
+        "--widths": "8",
+        "--batch": "8",
+        "--sweep": "eps=0.1,1 --sweep n_imitated=3 --sweep temperature=1",
+    },
     "smallness": {"--sweep": "width=8 --sweep depth=2", "--batch": "8", "--points": "9"},
     "throughput": {
         "--works": "small",
