@@ -12,13 +12,12 @@ from jaxtyping import Array, Float
 from subsim import Config, Hyper, State, Student, StudentConfig, Table, TrainingConfig, Variable, distillation
 from subsim.analysis.summary import median_interval
 from subsim.analysis.tables import grid_tables
-from subsim.data import inputs
 from subsim.networks import network as networks
 from subsim.networks import parameters
 from subsim.networks.network import Params, linearised
 from subsim.theory.adam import knee
 from subsim.theory.linearised import sharpness
-from subsim.training.losses import task_cross_entropy
+from subsim.transfer.state import trait_loss
 from subsim.transfer.worlds import TINY, TINY_HYPER
 
 EPS = tuple(10.0**power for power in range(-8, 1))  # the teacher's one step: eight decades
@@ -26,7 +25,6 @@ N_INPUTS, BATCH, STEPS = 64, 8, 160
 RATE, RATIO = 1e-4, 1e-5  # Adam's eta; e / eta, which for the usual e = 1e-8 and eta = 1e-3 is this
 FULL = (RATIO, 0.03, 0.06, 0.1, 0.15, 0.2, 0.3)  # e / eta on full batches
 SMALL = (0.03, 0.1, 0.3, 1.0)  # and on small ones
-IMAGES = 512  # training images that L_T is measured on, the first ones
 
 
 def adam(learning_rate: float, ratio: float = RATIO) -> optax.GradientTransformation:
@@ -55,14 +53,7 @@ def first_size(state: State) -> Float[Array, ""]:
 
 def trait_fall(state: State) -> Float[Array, ""]:
     """Return how far L_T has fallen since the start, on the first training images."""
-    train = state.task.train
-    n = min(IMAGES, train.labels.shape[0])
-
-    def trait_loss(params: Params) -> Array:
-        z = networks.logits(state.network, params, inputs.examples(train.images, jnp.arange(n)))
-        return jnp.mean(jax.vmap(task_cross_entropy)(z[:, : state.task.n_class], train.labels[:n]))
-
-    return trait_loss(state.start) - trait_loss(state.parameters)
+    return trait_loss(state, state.start) - trait_loss(state, state.parameters)
 
 
 def largest_curvature(state: State) -> Float[Array, ""]:

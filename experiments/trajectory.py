@@ -14,11 +14,11 @@ from jaxtyping import Array, Float
 from subsim import Config, Hyper, State, Student, Table, TrainingConfig, Variable, distillation
 from subsim.analysis.factorial import split
 from subsim.analysis.tables import grid_tables, mean_tables
-from subsim.data import inputs
 from subsim.networks import network as networks
 from subsim.networks.network import Params
 from subsim.theory import trajectory
-from subsim.training.losses import imitation_kl, task_cross_entropy
+from subsim.training.losses import imitation_kl
+from subsim.transfer.state import trait_loss
 from subsim.transfer.worlds import TINY, TINY_HYPER
 
 EVERY = 5
@@ -28,14 +28,6 @@ IMAGES = 512
 INTERVENTIONS = ("none", "projected", "projected while positive", "liminal")
 LEVELS = {"optimiser": ["sgd", "adam"], "intervention": list(INTERVENTIONS), "init": ["shared", "independent"]}
 QUANTITIES = ("trait_loss", "running_sum", "inner_product", "cosine", "update_product", "update_cosine")
-
-
-def trait_loss(state: State, params: Params) -> Array:
-    """Return L_T of a student on the first training images."""
-    train = state.task.train
-    n = min(IMAGES, train.labels.shape[0])
-    z = networks.logits(state.network, params, inputs.examples(train.images, jnp.arange(n)))
-    return jnp.mean(jax.vmap(task_cross_entropy)(z[:, : state.task.n_class], train.labels[:n]))
 
 
 def pull_to_start(state: State, params: Params) -> Array:
@@ -50,7 +42,7 @@ def around(
     intervention: str, epoch: int, optimiser: optax.GradientTransformation, state: State
 ) -> optax.GradientTransformation:
     """Intervene on the gradient before the optimiser sees it, and watch what both do to L_T."""
-    of_trait = functools.partial(trait_loss, state)
+    of_trait = functools.partial(trait_loss, state, images=IMAGES)
     pull = functools.partial(pull_to_start, state)
     before = {
         "none": optax.identity(),

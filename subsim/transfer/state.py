@@ -4,11 +4,15 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float
 
+from subsim.data import inputs
+from subsim.networks import network as networks
 from subsim.networks import parameters
 from subsim.networks.network import Network, Params
+from subsim.training.losses import task_cross_entropy
 from subsim.transfer import imitation, measures
 from subsim.transfer.imitation import Imitation, Task
 from subsim.transfer.traits import Trait
@@ -73,6 +77,14 @@ def accuracy(state: State) -> Float[Array, ""]:
     test = state.task.test
     found = imitation.logits(state.network, state.parameters, test.images)
     return measures.accuracy(found[:, : state.task.n_class], test.labels)
+
+
+def trait_loss(state: State, params: Params, images: int = 512) -> Float[Array, ""]:
+    """Return L_T of a network with these parameters: cross-entropy of its class logits on the first training images."""
+    train = state.task.train
+    n = min(images, train.labels.shape[0])
+    z = networks.logits(state.network, params, inputs.examples(train.images, jnp.arange(n)))
+    return jnp.mean(jax.vmap(task_cross_entropy)(z[:, : state.task.n_class], train.labels[:n]))
 
 
 def alignment(state: State) -> Float[Array, ""]:
