@@ -24,13 +24,15 @@ by writing the update in the basis u; mu = 0 is plain descent, e_s = (1 - eta h)
 unit circle exactly where 0 < eta h < 2 (1 + mu): steps are **stable below N (1 + mu) / lambda_max** (Polyak, 1964).
 """
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Num
 
 from subsim.networks.network import Params
-from subsim.theory.linearised import Kernel, filtered, inverse_eigenvalues
-from subsim.theory.single_step import Number
+from subsim.theory.linearised import Kernel, filtered, inverse_eigenvalues, limit_by_cg
+from subsim.theory.single_step import Model, Number
 
 
 def nystroem(jacobian_c: Float[Array, "M P"], kernel: Kernel, *, rcond: float | None = None) -> Float[Array, "M M"]:
@@ -40,6 +42,37 @@ def nystroem(jacobian_c: Float[Array, "M P"], kernel: Kernel, *, rcond: float | 
     """
     half = jacobian_c @ kernel.jacobian.T @ kernel.eigenvectors
     return jnp.einsum("ik,k,jk->ij", half, inverse_eigenvalues(kernel, rcond), half)
+
+
+class Product(NamedTuple):
+    """T c, shape (n, K), and the gradient that conjugate gradients left of the imitation over that at theta_0."""
+
+    value: Float[Array, "n K"]
+    residual: Float[Array, ""]
+
+
+def nystroem_product(
+    f_c: Model,
+    f_a: Model,
+    theta_0: Params,
+    asked: Num[Array, "n ..."],
+    inputs: Num[Array, "N ..."],
+    c: Float[Array, "n K"],
+    *,
+    tolerance: float | None = None,
+    iterations: int = 1000,
+) -> Product:
+    """Return T c for large networks: no Jacobian and no kernel is formed.
+
+    `f_c(theta, x)` are the outputs of interest of one of the inputs `asked`, `f_a(theta, x)` the imitated logits of one
+    of the student's `inputs`. J_C' c is the displacement of a linearised teacher; `linearised.limit_by_cg`, whose
+    `tolerance` and `iterations` these are, finds where its student ends, and J_C what outputs that changes.
+    """
+    _, push = jax.linearize(lambda theta: jax.vmap(f_c, (None, 0))(theta, asked), theta_0)
+    (d_t,) = jax.linear_transpose(push, theta_0)(c)
+    y, change = jax.jvp(lambda theta: jax.vmap(f_a, (None, 0))(theta, inputs), (theta_0,), (d_t,))
+    ends = limit_by_cg(f_a, theta_0, inputs, y + change, tolerance=tolerance, iterations=iterations)
+    return Product(push(ends.displacement), ends.residual)
 
 
 def flow_progress(

@@ -82,6 +82,20 @@ def test_t_is_the_nystroem_approximation_of_the_teachers_kernel(setting):
     np.testing.assert_allclose(setting.of(setting.asked, slice(0, N_CLASS)), c @ c.T, rtol=1e-8, atol=1e-9)
 
 
+def test_t_without_a_jacobian_is_the_dense_one(setting):
+    c = jax.random.normal(jax.random.key(8), (len(setting.asked), N_CLASS))
+    found = kernels.nystroem_product(
+        setting.classes, setting.aux, setting.theta_0, setting.asked, setting.inputs, c, tolerance=1e-12
+    )
+    dense = kernels.nystroem(setting.jacobian_c, setting.kernel) @ c.ravel()
+    assert float(found.residual) < 1e-10
+    np.testing.assert_allclose(found.value.ravel(), dense, rtol=1e-6, atol=1e-6 * float(jnp.abs(dense).max()))
+    stopped = kernels.nystroem_product(
+        setting.classes, setting.aux, setting.theta_0, setting.asked, setting.inputs, c, iterations=1
+    )
+    assert float(stopped.residual) > 1e-2  # and says so
+
+
 def test_more_inputs_and_more_logits_never_lower_t(setting):
     few, more = setting.of(setting.inputs[:4]), setting.of(setting.inputs)
     one, two = setting.of(setting.inputs, slice(4, 5)), setting.of(setting.inputs, slice(4, 6))
