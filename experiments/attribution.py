@@ -154,10 +154,11 @@ def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
         "correlation": xr.corr(few.predicted, changed, "student").assign_attrs(
             description="correlation of predicted and measured change of L_T, one seed's small removals"
         ),
-        "slope": (few.predicted * changed)
-        .sum("student")
-        .pipe(lambda top: top / (few.predicted**2).sum("student"))
-        .assign_attrs(description="measured over predicted change of L_T, least squares through 0"),
+        "slope": (xr.cov(few.predicted, changed, "student") / few.predicted.var("student", ddof=1)).assign_attrs(
+            description="slope of the measured change of L_T in the predicted one, one seed's small removals"
+        ),
+        # To first order it is 0: the images' weights are relative.
+        "few_change": changed.mean("student").assign_attrs(description="mean change of L_T by a small removal"),
     }
 
 
@@ -165,7 +166,7 @@ def report(results: xr.Dataset) -> list[Table]:
     """Tabulate accuracy without some images, what the choice changes, and how well small changes are predicted."""
     whole = results.accuracy.sel(student=STUDENTS[: 1 + len(SHARES) * len(CHOICES)])
     rows = []
-    for name in ("correlation", "slope"):  # medians: a few seeds' gradients explode
+    for name in ("correlation", "slope", "few_change"):  # medians: a few seeds' gradients explode
         found = median_interval(results[name])
         interval = f"[{float(found.low):.3f}, {float(found.high):.3f}]"
         rows.append((name, f"{float(found['median']):.3f}", interval, str(int(found.n))))

@@ -39,7 +39,7 @@ def draw(results: xr.Dataset) -> Figure:
     changes.set_ylabel("measured")
     found = median_interval(results.correlation)
     words = f"{float(found['median']):.2f} [{float(found.low):.2f}, {float(found.high):.2f}]"
-    changes.set_title(f"small random removals; median correlation {words}", fontsize=9)
+    changes.set_title(f"ten images at random: correlation {words}", fontsize=9)
     plotting.caption(
         drawn,
         f"{results.attrs['config']['data']}, MLP {'-'.join(map(str, results.attrs['config']['widths']))}; "
