@@ -9,7 +9,7 @@ from subsim.analysis.summary import contrasts
 from subsim.analysis.tables import grid_tables, mean_tables
 from subsim.transfer.worlds import TINY, TINY_HYPER
 
-SAMPLES = (1, 4, 16, 64)  # labels of an input
+SAMPLES = {1: "1 label", 4: "4 labels", 16: "16 labels", 64: "64 labels"}  # of an input
 N_INPUTS = (128, 512, 2048, 8192)
 SOFT = "soft targets"
 
@@ -18,10 +18,10 @@ def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
     """Return accuracies of as many labels in all, on four times the inputs less on the fewer, seed by seed."""
     pairs = {
         f"{4 * n} x {s} less {n} x {4 * s}": (
-            {"student.n_inputs": 4 * n, "condition": f"{s} labels"},
-            {"student.n_inputs": n, "condition": f"{4 * s} labels"},
+            {"student.n_inputs": 4 * n, "condition": SAMPLES[s]},
+            {"student.n_inputs": n, "condition": SAMPLES[4 * s]},
         )
-        for n in N_INPUTS[:-1] for s in SAMPLES[:-1]
+        for n in N_INPUTS[:-1] for s in list(SAMPLES)[:-1]
     }  # fmt: skip
     return {
         "differences": contrasts(results.accuracy, pairs, "difference of accuracy, paired: inputs x labels of each")
@@ -36,7 +36,7 @@ def report(results: xr.Dataset) -> list[Table]:
 study = distillation(
     "labels_per_input",
     title=__doc__,
-    students={SOFT: Student()} | {f"{s} labels": Student(targets="sampled", samples=s) for s in SAMPLES},
+    students={SOFT: Student()} | {name: Student(targets="sampled", samples=s) for s, name in SAMPLES.items()},
     config=replace(TINY, student=replace(TINY.student, steps=160)),
     hyper=TINY_HYPER,
     axes={"student.n_inputs": N_INPUTS},
