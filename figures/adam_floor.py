@@ -31,7 +31,7 @@ def draw(results: xr.Dataset) -> Figure:
         size = median_interval(sizes.sel(student=student)).rename(median="mean")
         plotting.band(lengths, eps, size, colour, "-", label)
         found = mean_interval(results.alignment.sel(student=student))
-        bars = [found["mean"] - found.low, found.high - found["mean"]]
+        bars = plotting.error_bars(found)
         cosines.errorbar(eps / rate, found["mean"], yerr=bars, fmt="o", color=colour, markersize=4, capsize=2)
         predicted = cosine(plateau, fine, knee(float(results.floor.sel(student=student).median()), slope))
         cosines.plot(fine / rate, predicted, color=colour, linewidth=1.2, label=label)
@@ -50,7 +50,7 @@ def draw(results: xr.Dataset) -> Figure:
         names = [str(name) for name in results.student.values if str(name).startswith(words)]
         ratios = [float(name.removeprefix(words).removesuffix(" eta")) for name in names]
         floors = results.floor.sel(student=names) / RATE
-        middle, low, high = (floors.quantile(q, "seed") for q in (0.5, 0.1, 0.9))
+        middle, low, high = floors.quantile([0.5, 0.1, 0.9], "seed").values
         ends.errorbar(
             ratios, middle, yerr=[middle - low, high - middle], fmt=f"{mark}-", color=colour, markersize=4,
             linewidth=1, capsize=2, label=label,
@@ -70,8 +70,8 @@ def draw(results: xr.Dataset) -> Figure:
             fill = None if "eta" in name else "white"
             knees.errorbar(
                 x["median"], y["median"], fmt="o", color=plotting.SHARED if "full" in name else plotting.OTHER,
-                xerr=[[x["median"] - x.low], [x.high - x["median"]]], capsize=2, markersize=5,
-                yerr=[[y["median"] - y.low], [y.high - y["median"]]], markerfacecolor=fill,
+                xerr=plotting.error_bars(x, "median"), yerr=plotting.error_bars(y, "median"), capsize=2, markersize=5,
+                markerfacecolor=fill,
             )  # fmt: skip
     knees.set_xlabel(r"predicted $\epsilon$ of half the cosine")
     knees.set_ylabel("measured")

@@ -25,7 +25,7 @@ def draw(results: xr.Dataset) -> Figure:
         panel.plot(here[axis], expected, color=plotting.NEUTRAL, linewidth=1.2, label="closed form")
         for trait, (colour, mark) in TRAITS.items():
             found = mean_interval(here.a.sel(trait=trait, loss="mse"))
-            bars = [found["mean"] - found.low, found.high - found["mean"]]
+            bars = plotting.error_bars(found)
             panel.errorbar(here[axis], found["mean"], yerr=bars, fmt=mark, color=colour, markersize=4, capsize=2,
                            label=f"{trait} trait")  # fmt: skip
         panel.set_xscale("log", base=2)
@@ -36,7 +36,7 @@ def draw(results: xr.Dataset) -> Figure:
     last, ratio = panels[-1], results.ratio.sel(input_scale=middle["input_scale"])
     for reading, (colour, mark) in READINGS.items():
         found = mean_interval(ratio.sel(reading=reading))
-        bars = [found["mean"] - found.low, found.high - found["mean"]]
+        bars = plotting.error_bars(found)
         last.errorbar(results.width, found["mean"], yerr=bars, fmt=f"{mark}-", color=colour, markersize=4, capsize=2,
                       linewidth=1, label=reading)  # fmt: skip
     last.axhline(1, color=plotting.NEUTRAL, linewidth=1, zorder=1)

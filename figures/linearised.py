@@ -24,7 +24,7 @@ def over_width(axes: Axes, values: xr.DataArray, colour: str, network: str = "st
     """Mean over the seeds with its interval, for each width."""
     _, marker, line, filled = NETWORKS[network]
     summary = mean_interval(values)
-    ends = [summary["mean"] - summary.low, summary.high - summary["mean"]]
+    ends = plotting.error_bars(summary)
     aside = SIDE if colour == plotting.CROSS else 1 / SIDE  # so that intervals do not hide each other
     axes.errorbar(
         values.widths * aside, summary["mean"], yerr=ends, color=colour, marker=marker, linestyle=line, markersize=5,
@@ -38,8 +38,8 @@ def by_displacement(axes: Axes, here: xr.Dataset, colour: str, label: str) -> No
               markeredgewidth=0)  # fmt: skip
     x, y = mean_interval(here.displaced), mean_interval(here.gap)
     axes.errorbar(
-        x["mean"], y["mean"], yerr=[y["mean"] - y.low, y.high - y["mean"]],
-        xerr=[x["mean"] - x.low, x.high - x["mean"]], fmt="D", color=colour, markersize=4, capsize=2, label=label,
+        x["mean"], y["mean"], yerr=plotting.error_bars(y),
+        xerr=plotting.error_bars(x), fmt="D", color=colour, markersize=4, capsize=2, label=label,
     )  # fmt: skip
     above = 6 if colour == plotting.CROSS else -14
     for end in (0, -1):  # the narrowest and the widest; between them they stand in order

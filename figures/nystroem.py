@@ -20,7 +20,7 @@ def draw(results: xr.Dataset) -> Figure:
             "linearised student": (plotting.OTHER, "s"), "student": (plotting.SHARED, "o"),
         }.items():  # fmt: skip
             summary = mean_interval(here.accuracy_along.sel(student=student))
-            ends = [summary["mean"] - summary.low, summary.high - summary["mean"]]
+            ends = plotting.error_bars(summary)
             axes.errorbar(
                 results.step, summary["mean"], yerr=ends, fmt=marker, color=colour, markersize=5, capsize=2,
                 markerfacecolor="white" if marker == "s" else colour, label=student, zorder=3,

@@ -28,7 +28,7 @@ def draw(results: xr.Dataset) -> Figure:
             here = results.binned.sel(family=family)
             places, found = here.sel(of="signal").mean("seed"), mean_interval(here.sel(of="follows"))
             found = found.where(found.n >= FEWEST)
-            bars = [found["mean"] - found.low, found.high - found["mean"]]
+            bars = plotting.error_bars(found)
             shift = 0.02 * (number - (len(families) - 1) / 2)
             label = f"{SYMBOLS[axis]} = {family.partition(' = ')[2]}"
             panel.errorbar(

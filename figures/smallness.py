@@ -28,7 +28,7 @@ def draw(results: xr.Dataset) -> Figure:
         for values, mark, line in ((results.measured, "o", "-"), (quadratic, "D", ":")):
             here = values.sel(depth=depth, loss=SHOWN)
             summary = median_interval(here)
-            bars = [summary["median"] - summary.low, summary.high - summary["median"]]
+            bars = plotting.error_bars(summary, "median")
             networks.errorbar(
                 places, summary["median"], yerr=np.where(np.isfinite(bars), bars, 0), fmt=mark + line, color=colour,
                 markersize=4, linewidth=1, capsize=2, markerfacecolor=colour if mark == "o" else "white",
@@ -65,8 +65,8 @@ def draw(results: xr.Dataset) -> Figure:
             low, middle, high = np.nanquantile(ratio, (0.1, 0.5, 0.9)) if ratio.size else (np.nan,) * 3
             ratios.plot([low, high], [place, place], color=colour, linewidth=4, alpha=0.3, solid_capstyle="butt")
             summary = median_interval(ratio)
-            bars = [[middle - float(summary.low)], [float(summary.high) - middle]]
-            ratios.errorbar(middle, place, xerr=np.where(np.isfinite(bars), bars, 0), fmt="D", color=colour,
+            ends = [[middle - float(summary.low)], [float(summary.high) - middle]]
+            ratios.errorbar(middle, place, xerr=np.where(np.isfinite(ends), ends, 0), fmt="D", color=colour,
                             markersize=4, capsize=3)  # fmt: skip
             ratios.text(
                 1.01, place, f"n = {ratio.size}", va="center", fontsize=7, transform=ratios.get_yaxis_transform()

@@ -55,7 +55,7 @@ def draw(results: xr.Dataset) -> Figure:
         shared = [name for name in students if "cross-model" not in name]
         rank = results.input_covariance.sel(student=shared, quantity="effective rank").mean("seed")
         ranks, means = rank.sel({"student.n_imitated": count}), here.sel(condition=shared)
-        spread = [means["mean"] - means.low, means.high - means["mean"]]
+        spread = plotting.error_bars(means)
         last.errorbar(ranks, means["mean"], yerr=spread, fmt="o", color=colour, markersize=4, elinewidth=0.8)
         for name in NAMED if count == m[-1] else ():
             at = float(ranks.sel(student=name)), float(means["mean"].sel(condition=name))

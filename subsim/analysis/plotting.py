@@ -141,6 +141,11 @@ def rows(
     axes.set_ylim(len(labels) - 0.5, -0.5)
 
 
+def error_bars(summary: xr.Dataset, centre: str = "mean") -> np.ndarray:
+    """The interval about `centre` as matplotlib's error bars, shape (2, n); some of its versions take numpy's alone."""
+    return np.stack([np.atleast_1d(part) for part in (summary[centre] - summary.low, summary.high - summary[centre])])
+
+
 def band(axes: Axes, x: Any, summary: xr.Dataset, colour: str, line: str, label: str | None = None) -> None:
     """Means along `x` as a line, and their intervals, as `mean_interval` gives them, as a band."""
     axes.plot(x, summary["mean"], line, color=colour, label=label, linewidth=1.3)
