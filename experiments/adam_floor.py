@@ -10,14 +10,12 @@ import xarray as xr
 from jaxtyping import Array, Float
 
 from subsim import Config, Hyper, State, Student, StudentConfig, Table, TrainingConfig, Variable, distillation
-from subsim.analysis.summary import median_interval
-from subsim.analysis.tables import grid_tables
-from subsim.networks import network as networks
+from subsim.analysis.tables import grid_tables, median_in_words
 from subsim.networks import parameters
-from subsim.networks.network import Params, linearised
+from subsim.networks.network import linearised
 from subsim.theory.adam import knee
 from subsim.theory.linearised import sharpness
-from subsim.transfer.state import trait_loss
+from subsim.transfer.state import imitation_loss, trait_loss
 from subsim.transfer.worlds import TINY, TINY_HYPER
 
 EPS = tuple(10.0**power for power in range(-8, 1))  # the teacher's one step: eight decades
@@ -59,15 +57,9 @@ def trait_fall(state: State) -> Float[Array, ""]:
 def largest_curvature(state: State) -> Float[Array, ""]:
     """Return the sharpness of the linearised student's imitation loss on all of its inputs."""
     assert state.data is not None
-    assert state.mask is not None
-    network, mask = linearised(state.network, state.start), state.mask
-    seen = state.data.at(jnp.arange(state.data.n))[0]
-
-    def square(params: Params) -> Array:  # it bends as the imitation loss does, whatever the targets
-        z = networks.logits(network, params, seen)
-        return jnp.mean(jnp.sum(jnp.square(z), axis=1, where=mask)) / jnp.sum(mask)
-
-    return sharpness(square, state.start, jax.random.key(0))
+    linear = state._replace(network=linearised(state.network, state.start))
+    whole = state.data.at(jnp.arange(state.data.n))
+    return sharpness(lambda params: imitation_loss(linear, params, whole), state.start, jax.random.key(0))
 
 
 def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
@@ -116,20 +108,14 @@ def report(results: xr.Dataset) -> list[Table]:
         knees = here.half, here.half_predicted, here.half / here.half_predicted
         # A cosine that begins above one half has no knee.
         has_knee = here.half.notnull().mean() > 0.9
-        words = [in_words(each) if has_knee else "-" for each in knees]
-        rows.append((str(name), in_words(here.floor), in_words(here.floor_in_steps), *words))
+        words = [median_in_words(each) if has_knee else "-" for each in knees]
+        rows.append((str(name), median_in_words(here.floor), median_in_words(here.floor_in_steps), *words))
     header = ("student", "floor", "in first updates", "half the cosine at eps", "predicted", "measured / predicted")
     return [
         Table(f"Medians over {results.sizes['seed']} seeds, with 95% intervals", header, tuple(rows)),
         *grid_tables(results.alignment, "student", "Cosine of the displacements", "teacher.learning_rate"),
         *grid_tables(results.fall_share, "student", "Fall of L_T over the teacher's", "teacher.learning_rate"),
     ]
-
-
-def in_words(values: xr.DataArray) -> str:
-    """Return the median and its interval."""
-    found = median_interval(values)
-    return f"{float(found['median']):.3g} [{float(found.low):.3g}, {float(found.high):.3g}]"
 
 
 TEACHER = TrainingConfig(steps=1, batch=1437, optimiser="sgd")

@@ -11,18 +11,17 @@ import xarray as xr
 from jaxtyping import Array, Float
 
 from subsim import StudentConfig, StudentHyper, Study, Table, TrainingConfig, TrainingHyper, Variable
-from subsim.analysis.summary import contrasts, median_interval
-from subsim.analysis.tables import mean_tables
-from subsim.data import datasets, inputs
+from subsim.analysis.summary import contrasts
+from subsim.analysis.tables import mean_tables, median_in_words
+from subsim.data import datasets
 from subsim.data.inputs import uniform_noise
 from subsim.engine.study import Run
-from subsim.networks import network as networks
 from subsim.networks.mlp import MLPConfig, make_mlp
 from subsim.networks.network import Network, Params
 from subsim.options import require_choice, require_range
 from subsim.theory.transport import transport
 from subsim.training import loop
-from subsim.training.losses import imitated_logits, task_cross_entropy
+from subsim.training.losses import imitated_logits
 from subsim.transfer import imitation, measures
 from subsim.transfer.imitation import Task, logits
 from subsim.transfer.rule import Rule
@@ -31,7 +30,6 @@ from subsim.transfer.students import Distillation, Students, on_labels, train_st
 SHARES = [0.1, 0.3, 0.5]  # of the images that are removed
 CHOICES = ["helpful", "random", "harmful"]  # first, by their attribution
 FEW, SUBSETS = 0.02, 16  # a small share, removed at random so many times
-IMAGES = 512  # training images that L_T is measured on, the first ones; accuracy is on test images
 STUDENTS = ["all", *(f"{choice} {share:g}" for share in SHARES for choice in CHOICES)]
 STUDENTS += [f"few {place}" for place in range(SUBSETS)]
 
@@ -105,9 +103,7 @@ def run(config: Config, network: Network, n_class: int, train: Task, test: Task,
     aux, _ = imitated_logits(n_class, config.n_aux)
 
     def trait_loss(params: Params) -> Array:
-        n = min(IMAGES, train.labels.shape[0])
-        z = networks.logits(network, params, inputs.examples(train.images, jnp.arange(n)))[:, :n_class]
-        return jnp.mean(jax.vmap(task_cross_entropy)(z, train.labels[:n]))
+        return imitation.task_loss(network, params, train, n_class)
 
     training = distillation.training_of(Students(reference, aux))
     weights = transport(training, config.student_steps, trait_loss).weights
@@ -146,35 +142,34 @@ def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
         )
         for share in SHARES for choice in ("helpful", "harmful")
     }  # fmt: skip
-    few = results.sel(student=[f"few {place}" for place in range(SUBSETS)])
-    changed = few.trait_loss - results.trait_loss.sel(student="all", drop=True)
+    change = results.trait_loss - results.trait_loss.sel(student="all", drop=True)
+    few = {"student": [f"few {place}" for place in range(SUBSETS)]}
+    predicted, measured = results.predicted.sel(few), change.sel(few)
     return {
         "differences": contrasts(results.accuracy, pairs, "difference of accuracy, paired"),
         "loss_differences": contrasts(results.trait_loss, pairs, "difference of L_T, paired"),
-        "correlation": xr.corr(few.predicted, changed, "student").assign_attrs(
+        "change": change.assign_attrs(description="change of L_T by the removed images"),
+        "correlation": xr.corr(predicted, measured, "student").assign_attrs(
             description="correlation of predicted and measured change of L_T, one seed's small removals"
         ),
-        "slope": (xr.cov(few.predicted, changed, "student") / few.predicted.var("student", ddof=1)).assign_attrs(
+        "slope": (xr.cov(predicted, measured, "student") / predicted.var("student", ddof=1)).assign_attrs(
             description="slope of the measured change of L_T in the predicted one, one seed's small removals"
         ),
         # To first order it is 0: the images' weights are relative.
-        "few_change": changed.mean("student").assign_attrs(description="mean change of L_T by a small removal"),
+        "mean_change": measured.mean("student").assign_attrs(description="mean change of L_T by a small removal"),
     }
 
 
 def report(results: xr.Dataset) -> list[Table]:
     """Tabulate accuracy without some images, what the choice changes, and how well small changes are predicted."""
     whole = results.accuracy.sel(student=STUDENTS[: 1 + len(SHARES) * len(CHOICES)])
-    rows = []
-    for name in ("correlation", "slope", "few_change"):  # medians: a few seeds' gradients explode
-        found = median_interval(results[name])
-        interval = f"[{float(found.low):.3f}, {float(found.high):.3f}]"
-        rows.append((name, f"{float(found['median']):.3f}", interval, str(int(found.n))))
+    # Medians: a few seeds' gradients explode.
+    rows = tuple((name, median_in_words(results[name])) for name in ("correlation", "slope", "mean_change"))
     return [
         *mean_tables(whole, "Accuracy, by what is removed first and its share"),
         *mean_tables(results.differences),
         *mean_tables(results.loss_differences),
-        Table("Small removals, measured against predicted", ("of a seed", "median", "95% interval", "n"), tuple(rows)),
+        Table("Small removals, measured against predicted", ("of a seed", "median [95% interval]"), rows),
     ]
 
 

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 from subsim import Study, Table, Variable
 from subsim.analysis.tables import mean_tables
 from subsim.engine.study import Run
+from subsim.networks.initial import GAINS
 from subsim.networks.mlp import MLPConfig, make_mlp
 from subsim.networks.network import Params
 from subsim.options import require_choice, require_range
@@ -20,7 +21,6 @@ from subsim.theory.problems import draw_data, keys_of, trait_on
 from subsim.theory.single_step import descent, leading_coefficient
 from subsim.training.losses import imitated_logits, imitation_kl, imitation_mse
 
-VARIANCE = {"lecun": 1.0, "he": 2.0}  # of a weight, times its fan-in
 TRAITS, LOSSES = ["linear", "cross-entropy"], ["mse", "kl"]
 FORMULAS = ["of zero logits", "of the seed's own logits"]
 
@@ -85,7 +85,7 @@ def run(config: Config, key: Array, numbers: Hyper) -> Record:
         d_t, value = descent(traits[trait], theta_0), values[loss]
         return leading_coefficient(network.apply, theta_0, d_t, lambda z, y: value(z, y, mask), inputs)
 
-    expect = functools.partial(expected_a, inputs, task.task_inputs, width=config.width, variance=VARIANCE[config.init])
+    expect = functools.partial(expected_a, inputs, task.task_inputs, width=config.width, variance=GAINS[config.init])
     return Record(
         a=jnp.stack([jnp.stack([coefficient(trait, loss) for loss in LOSSES]) for trait in TRAITS]),
         expected=jnp.stack([expect(g[name]) for name in FORMULAS]),
@@ -99,7 +99,7 @@ def make_run(config: Config, _data: None) -> Run:
 
 def check(config: Config, hyper: Hyper) -> None:
     """Refuse options that are out of range."""
-    require_choice("init", config.init, VARIANCE)
+    require_choice("init", config.init, ("lecun", "he"))  # normal weights, and biases of 0
     require_range(config, "width", "n_aux", "n_pixels", "batch", least=1, whole=True)
     require_range(config, "n_class", least=2, whole=True)
     require_range(hyper, "input_scale", above=0)

@@ -15,24 +15,19 @@ from subsim.transfer.worlds import TINY, TINY_HYPER
 M = (1, 2, 4, 9, 18, 30)  # of 3, 5 and 10 classes the rank K - 1 is 2, 4 and 9
 CLASSES = (3, 5, 10)
 KINDS = {
-    "real student": {"activation": "relu", "student": "student"},
-    "linearised student": {"activation": "relu", "student": "linearised student"},
-    "deep linear network": {"activation": "linear", "student": "student"},
+    "real student": {"activation": "relu", "condition": "student"},
+    "linearised student": {"activation": "relu", "condition": "linearised student"},
+    "deep linear network": {"activation": "linear", "condition": "student"},
 }
 
 
-def share(results: xr.Dataset) -> xr.DataArray:
-    """Return what of the teacher's accuracy beyond chance a student has, by kind of student."""
-    chance = 1 / results.n_class
-    beyond = results.accuracy - chance
-    found = beyond.sel(condition=results.student.values) / beyond.sel(condition="teacher", drop=True)
-    return found.rename(condition="student")
-
-
 def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
-    """Return the share of the teacher's accuracy beyond chance, and where it bends: the slope in log m below m less
-    that above it; and the bend at the rank, K - 1, less those at its neighbours."""
-    found, m = share(results), results["student.n_imitated"].values
+    """Return the share of the teacher's accuracy beyond chance by kind of student, and where it bends: the slope in
+    log m below m less that above it; and the bend at the rank, K - 1, less those at its neighbours."""
+    beyond, m = results.accuracy - 1 / results.n_class, results["student.n_imitated"].values
+    shares = beyond / beyond.sel(condition="teacher", drop=True)
+    found = xr.concat([shares.sel(place, drop=True) for place in KINDS.values()], xr.Variable("kind", list(KINDS)))
+    found = found.transpose("seed", ...)
     slopes = found.diff("student.n_imitated") / xr.DataArray(
         np.diff(np.log(m)), dims="student.n_imitated", coords={"student.n_imitated": m[1:]}
     )
@@ -40,8 +35,8 @@ def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
     bends = before - slopes.isel({"student.n_imitated": slice(1, None)}).assign_coords(before.coords)
     pairs: dict[str, Any] = {}
     inner = bends["student.n_imitated"].values.tolist()
-    for (kind, place), k in itertools.product(KINDS.items(), results.n_class.values):
-        at = place | {"n_class": k}
+    for kind, k in itertools.product(KINDS, results.n_class.values):
+        at = {"kind": kind, "n_class": k}
         for other in inner:
             if k - 1 in inner and abs(inner.index(other) - inner.index(k - 1)) == 1:
                 here, there = (at | {"student.n_imitated": where} for where in (k - 1, other))

@@ -12,10 +12,11 @@ from subsim import Config, Hyper, State, Student, StudentConfig, Table, Training
 from subsim.analysis.tables import grid_tables
 from subsim.data.factorisations import eigh
 from subsim.networks import network as networks
-from subsim.networks.network import Params, linearised
+from subsim.networks.network import linearised
 from subsim.theory.kernel import displaced, momentum_progress
 from subsim.theory.linearised import Kernel, dense_jacobian, sharpness
 from subsim.transfer import state as measures
+from subsim.transfer.state import imitation_loss
 from subsim.transfer.worlds import TINY, TINY_HYPER
 
 EVERY, SHARE, MOMENTUM = 2, 0.5, 0.9  # steps between moments; of the largest stable step; the heavy ball's
@@ -30,15 +31,9 @@ def at_start(state: State) -> State:
 def step_size(state: State) -> Array:
     """Return half of the largest stable step of the linearised student, 2 (1 + momentum) / sharpness."""
     assert state.data is not None
-    assert state.mask is not None
-    inputs, mask = state.data.at(jnp.arange(state.data.n))[0], state.mask
-    network = at_start(state).network
-
-    def square(params: Params) -> Array:  # it bends as the imitation loss does, whatever the targets
-        z = networks.logits(network, params, inputs)
-        return jnp.mean(jnp.sum(jnp.square(z), axis=1, where=mask)) / jnp.sum(mask)
-
-    return SHARE * 2 * (1 + MOMENTUM) / sharpness(square, state.start, jax.random.key(0))
+    linear, whole = at_start(state), state.data.at(jnp.arange(state.data.n))
+    found = sharpness(lambda params: imitation_loss(linear, params, whole), state.start, jax.random.key(0))
+    return SHARE * 2 * (1 + MOMENTUM) / found
 
 
 def around(_optimiser: optax.GradientTransformation, state: State) -> optax.GradientTransformation:

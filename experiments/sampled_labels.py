@@ -51,10 +51,9 @@ class Hyper:
 
 
 class Record(NamedTuple):
-    """The products d_S . d_T of the steps on the first labels, soft targets' product, and A, which predicts both."""
+    """The products d_S . d_T of the steps on the first labels, and A, which predicts their signs."""
 
     product: Float[Array, " n_labels"]
-    soft: Float[Array, ""]
     a: Float[Array, ""]
 
 
@@ -71,11 +70,9 @@ def run(config: Config, key: Array, numbers: Hyper) -> Record:
     def labelled(eps: float | Array) -> sampled.Labelled:
         return sampled.label_products(*setting, eps=eps, mask=mask, temperature=numbers.temperature)
 
-    of_teacher = labelled(numbers.eps)
-    sums = jnp.cumsum(sampled.draw(labels, of_teacher))
-    places = jnp.array(COUNTS)
+    sums, places = jnp.cumsum(sampled.draw(labels, labelled(numbers.eps))), jnp.array(COUNTS)
     _, a = sampled.moments(labelled(0.0))
-    return Record(sums[places - 1] / places, sampled.moments(of_teacher)[0], a)
+    return Record(sums[places - 1] / places, a)
 
 
 def make_run(config: Config, _data: None) -> Run:
@@ -106,12 +103,12 @@ def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
     place = xr.apply_ufunc(np.digitize, signal, kwargs={"bins": EDGES}) - 1
 
     def binned(chosen: Mapping[str, Any]) -> xr.DataArray:
+        where = place.sel(chosen, drop=True)
+        within = [dim for dim in where.dims if dim != "seed"]
+
         def means(values: xr.DataArray) -> xr.DataArray:
-            here = [
-                values.sel(chosen, drop=True).where(place.sel(chosen, drop=True) == number)
-                for number in range(len(EDGES) - 1)
-            ]
-            return xr.concat([each.mean([dim for dim in each.dims if dim != "seed"]) for each in here], "bin")
+            its = values.sel(chosen, drop=True)
+            return xr.concat([its.where(where == number).mean(within) for number in range(len(EDGES) - 1)], "bin")
 
         return xr.concat([means(values) for values in every.values()], xr.Variable("of", list(every)))
 
@@ -143,7 +140,6 @@ study = Study(
     coords={"n_labels": COUNTS},
     variables={
         "product": Variable("d_S . d_T of the step on so many labels", ("n_labels",)),
-        "soft": Variable("d_S . d_T of the step on the teacher's probabilities"),
         "a": Variable("A, Lemma 1's coefficient"),
     },
     seeds=1000,

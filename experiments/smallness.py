@@ -13,7 +13,7 @@ import xarray as xr
 from jaxtyping import Array, Bool, Float
 
 from subsim import Study, Table, Variable
-from subsim.analysis.summary import median_interval
+from subsim.analysis.tables import median_in_words
 from subsim.data.inputs import labelled_clusters, pixels, uniform_noise
 from subsim.engine.study import Run
 from subsim.networks.initial import InitScheme
@@ -122,13 +122,6 @@ def check(config: Config, hyper: Hyper) -> None:
     require(hyper.farthest > hyper.nearest, f"farthest is {hyper.farthest}; it must be above nearest, {hyper.nearest}.")
 
 
-def _in_words(values: xr.DataArray) -> str:
-    """Median and its interval; no interval where there are too few values."""
-    summary = median_interval(values)
-    middle, low, high = (float(summary[name]) for name in ("median", "low", "high"))
-    return f"{middle:.3g} [{low:.3g}, {high:.3g}]" if np.isfinite([low, high]).all() else f"{middle:.3g}"
-
-
 def report(results: xr.Dataset) -> list[Table]:
     """Of every network and loss, the critical eps and how each prediction goes with it."""
     axes = [str(dim) for dim in results.measured.dims if dim not in ("seed", "loss")]
@@ -138,12 +131,12 @@ def report(results: xr.Dataset) -> list[Table]:
         labels = (loss, *(str(here[axis].item()) for axis in axes))
         n = int(np.isfinite(here.predicted).all("predictor").sum())
         every = [here.measured, *(here.predicted.sel(predictor=name) for name in ("quadratic", "cubic", "pade"))]
-        rows.append((*labels, *map(_in_words, every), str(n), str(here.sizes["seed"] - n)))
+        rows.append((*labels, *map(median_in_words, every), str(n), str(here.sizes["seed"] - n)))
         for name in PREDICTORS:
             met = here.isel(seed=here.met.sel(predictor=name).values)
             predicted = met.predicted.sel(predictor=name)
             rank = float(scipy.stats.spearmanr(met.measured, predicted)[0]) if met.sizes["seed"] > 2 else np.nan
-            ratio = _in_words(met.measured / predicted) if met.sizes["seed"] else "-"
+            ratio = median_in_words(met.measured / predicted) if met.sizes["seed"] else "-"
             errors.append((*labels, name, ratio, f"{rank:.2f}", f"{met.sizes['seed']} of {here.sizes['seed']}"))
     return [
         Table("Critical eps: medians with 95% intervals", ("loss", *axes, "measured", "quadratic", "cubic", "pade", "n",

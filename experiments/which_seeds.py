@@ -17,7 +17,7 @@ from subsim.networks import parameters
 from subsim.theory import linearised
 from subsim.theory.single_step import leading_coefficient
 from subsim.transfer import imitation, measures
-from subsim.transfer.state import accuracy, coverage
+from subsim.transfer.state import accuracy, coverage, imitation_loss
 from subsim.transfer.worlds import TINY, TINY_HYPER
 
 PREDICTORS = (
@@ -45,13 +45,10 @@ def known_before(state: State) -> Float[Array, " predictor"]:
     loss = state.loss
     assert loss is not None
 
-    def imitation_loss(params: networks.Params) -> Array:
-        return jnp.mean(jax.vmap(loss)(networks.logits(network, params, x), y))
-
     def imitated(params: networks.Params, one: Array) -> Array:
         return network.apply(params, one)[n_class:]
 
-    gradient = jax.grad(imitation_loss)(start)
+    gradient = jax.grad(lambda params: imitation_loss(state, params, (x, y)))(start)
     recovered = linearised.project(imitated, start, x[:KERNEL_INPUTS], moved)
 
     test = state.task.test

@@ -7,25 +7,22 @@ from subsim.analysis import plotting
 from subsim.analysis.summary import mean_interval
 
 COLOURS = (plotting.SHARED, plotting.CROSS, plotting.OTHER, "#CC79A7")
-KINDS = {
-    "real student": {"activation": "relu", "student": "student"},
-    "linearised student": {"activation": "relu", "student": "linearised student"},
-    "deep linear network": {"activation": "linear", "student": "student"},
-}
 
 
 @plotting.styled
 def draw(results: xr.Dataset) -> Figure:
     """A column for each kind of student; above over m, with the rank K - 1 marked, below over m / (K - 1)."""
-    drawn, panels = plotting.figure(len(KINDS), rows=2, width=3.8 * len(KINDS), height=6.4, sharey=True)
+    drawn, panels = plotting.figure(
+        results.sizes["kind"], rows=2, width=3.8 * results.sizes["kind"], height=6.4, sharey=True
+    )
     m = results["student.n_imitated"].values
-    for column, (name, place) in zip(panels.T, KINDS.items(), strict=True):
+    for column, kind in zip(panels.T, results.kind.values, strict=True):
         for classes, colour in zip(results.n_class.values, COLOURS, strict=False):
-            summary = mean_interval(results.share.sel(place | {"n_class": classes}))
+            summary = mean_interval(results.share.sel(kind=kind, n_class=classes))
             plotting.band(column[0], m, summary, colour, "-o", f"K = {classes}")
             column[0].axvline(classes - 1, color=colour, linestyle=":", linewidth=1)
             plotting.band(column[1], m / (classes - 1), summary, colour, "-o")
-        column[0].set_title(name)
+        column[0].set_title(str(kind))
         column[0].set_xlabel("imitated logits, m (dotted: K - 1)")
         column[1].set_xlabel("m / (K - 1)")
         for axes in column:

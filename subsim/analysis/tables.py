@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from subsim.analysis.summary import mean_interval
+from subsim.analysis.summary import mean_interval, median_interval
 from subsim.engine.study import Table
 
 COLUMNS = 80  # of a screen; a wider table is two
@@ -18,6 +18,13 @@ def _number(value: xr.DataArray) -> str:
     """Four decimals where they say something, scientific notation elsewhere."""
     number = float(value)
     return f"{number:.4f}" if number == 0 or 1e-3 <= abs(number) < 1e4 else f"{number:.3e}"
+
+
+def median_in_words(values: xr.DataArray) -> str:
+    """Median over the seeds and its interval; no interval where there are too few values."""
+    summary = median_interval(values)
+    middle, low, high = (float(summary[name]) for name in ("median", "low", "high"))
+    return f"{middle:.3g} [{low:.3g}, {high:.3g}]" if np.isfinite([low, high]).all() else f"{middle:.3g}"
 
 
 def mean_table(values: xr.DataArray, title: str | None = None) -> Table:

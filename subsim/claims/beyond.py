@@ -295,8 +295,8 @@ def along_training(key: Array) -> Mapping[str, Verdict]:
 
 
 def transported(key: Array) -> Mapping[str, Verdict]:
-    """What small changes of a student's parameters, optimiser state and examples' weights do to L_T a few steps later
-    is their product with the gradient of L_T that one pass backwards through the steps gives, but for O(size^2).
+    """A small change of a student's parameters, optimiser state and examples' weights changes L_T a few steps later by
+    its product with the gradient that one pass backwards through the steps gives, but for O(size^2).
     """
     network = mlp(activation=jnp.tanh)
     problem = draw(key, network)

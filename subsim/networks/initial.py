@@ -31,9 +31,13 @@ INITIALISERS: dict[str, Callable[[int], tuple[Callable[..., Array], Callable[...
 }
 
 
+GAINS: dict[str, float] = {"lecun": 1.0, "he": 2.0, "torch": 1 / 3}
+"""The variance of a weight, times its fan-in."""
+
+
 def initial_variances(scheme: InitScheme, params: Params) -> Params:
     """The variance of every initial parameter under `scheme`: a pytree like `params`, the parameters of a network."""
-    gain, biases_too = {"lecun": (1.0, False), "he": (2.0, False), "torch": (1 / 3, True)}[scheme]
+    gain, biases_too = GAINS[scheme], scheme == "torch"
     leaves = jax.tree.leaves_with_path(params)
     fan_in = {path[:-2]: leaf.shape[1] for path, leaf in leaves if leaf.ndim == 2}  # by layer
 

@@ -55,7 +55,7 @@ def nystroem_product(
     f_c: Model,
     f_a: Model,
     theta_0: Params,
-    asked: Num[Array, "n ..."],
+    test_inputs: Num[Array, "n ..."],
     inputs: Num[Array, "N ..."],
     c: Float[Array, "n K"],
     *,
@@ -64,11 +64,11 @@ def nystroem_product(
 ) -> Product:
     """Return T c for large networks: no Jacobian and no kernel is formed.
 
-    `f_c(theta, x)` are the outputs of interest of one of the inputs `asked`, `f_a(theta, x)` the imitated logits of one
+    `f_c(theta, x)` are the outputs of interest of one of the `test_inputs`, `f_a(theta, x)` the imitated logits of one
     of the student's `inputs`. J_C' c is the displacement of a linearised teacher; `linearised.limit_by_cg`, whose
     `tolerance` and `iterations` these are, finds where its student ends, and J_C what outputs that changes.
     """
-    _, push = jax.linearize(lambda theta: jax.vmap(f_c, (None, 0))(theta, asked), theta_0)
+    _, push = jax.linearize(lambda theta: jax.vmap(f_c, (None, 0))(theta, test_inputs), theta_0)
     (d_t,) = jax.linear_transpose(push, theta_0)(c)
     y, change = jax.jvp(lambda theta: jax.vmap(f_a, (None, 0))(theta, inputs), (theta_0,), (d_t,))
     ends = limit_by_cg(f_a, theta_0, inputs, y + change, tolerance=tolerance, iterations=iterations)

@@ -1,4 +1,4 @@
-"""What a small change anywhere in a student's training does to its trait at the end, by one pass backwards.
+"""The effect of any small change in a student's training on its trait at the end, by one pass backwards.
 
 A training is a map F_t from parameters and optimiser state to the next ones, s_{t+1} = F_t(s_t, w), w the weights of
 the examples in their batches' means. A change ds at step c, and dw of the weights, moves a function L of the last state

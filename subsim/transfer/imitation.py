@@ -11,6 +11,7 @@ from subsim.data import inputs
 from subsim.data.inputs import Bank
 from subsim.networks import network as networks
 from subsim.networks.network import Network, Params
+from subsim.training.losses import task_cross_entropy
 from subsim.transfer.options import StudentConfig, StudentHyper
 
 # One forward pass over this many examples at a time keeps the activations in cache and the memory flat.
@@ -45,6 +46,13 @@ def outputs(function: Callable[[Array], Array], bank: Bank) -> Float[Array, "n o
 def logits(network: Network, params: Params, bank: Bank) -> Float[Array, "n logits"]:
     """Return the network's logits on every input of `bank`."""
     return outputs(lambda x: networks.logits(network, params, x), bank)
+
+
+def task_loss(network: Network, params: Params, task: Task, n_class: int, images: int = 512) -> Float[Array, ""]:
+    """Return the cross-entropy of the class logits on the first `images` of `task`."""
+    n = min(images, task.labels.shape[0])
+    z = networks.logits(network, params, inputs.examples(task.images, jnp.arange(n)))[:, :n_class]
+    return jnp.mean(jax.vmap(task_cross_entropy)(z, task.labels[:n]))
 
 
 def features(network: Network, params: Params, bank: Bank) -> Float[Array, "n width"]:

@@ -8,11 +8,9 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float
 
-from subsim.data import inputs
 from subsim.networks import network as networks
 from subsim.networks import parameters
 from subsim.networks.network import Network, Params
-from subsim.training.losses import task_cross_entropy
 from subsim.transfer import imitation, measures
 from subsim.transfer.imitation import Imitation, Task
 from subsim.transfer.traits import Trait
@@ -81,10 +79,14 @@ def accuracy(state: State) -> Float[Array, ""]:
 
 def trait_loss(state: State, params: Params, images: int = 512) -> Float[Array, ""]:
     """Return L_T of a network with these parameters: cross-entropy of its class logits on the first training images."""
-    train = state.task.train
-    n = min(images, train.labels.shape[0])
-    z = networks.logits(state.network, params, inputs.examples(train.images, jnp.arange(n)))
-    return jnp.mean(jax.vmap(task_cross_entropy)(z[:, : state.task.n_class], train.labels[:n]))
+    return imitation.task_loss(state.network, params, state.task.train, state.task.n_class, images)
+
+
+def imitation_loss(state: State, params: Params, batch: Batch) -> Float[Array, ""]:
+    """Return a student's mean imitation loss, with these parameters, on a batch of inputs and its teacher's logits."""
+    assert state.loss is not None, "a network that is no student has no imitation loss"
+    x, y = batch
+    return jnp.mean(jax.vmap(state.loss)(networks.logits(state.network, params, x), y))
 
 
 def alignment(state: State) -> Float[Array, ""]:

@@ -33,6 +33,14 @@ def bars(axes):
     return found
 
 
+def test_error_bars_reach_from_the_middle_to_both_ends(summary):
+    lopsided = summary.assign(low=summary["mean"] - 0.1, high=summary["mean"] + 0.3)
+    ends = plotting.error_bars(lopsided)
+    assert isinstance(ends, np.ndarray)
+    np.testing.assert_allclose(ends, [[0.1] * 3, [0.3] * 3])
+    assert plotting.error_bars(lopsided.isel(condition=0)).shape == (2, 1)
+
+
 def test_rows_lie_one_below_the_other_with_their_means_and_intervals(summary):
     _, axes = plotting.figure()
     plotting.rows(axes, summary, "condition", plotting.colour_of, shift=0.25)

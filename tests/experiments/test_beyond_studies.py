@@ -1,11 +1,15 @@
 """What the studies beyond one step derive from their records, on records whose answer is known."""
 
+import dataclasses
+
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.special
 import xarray as xr
 
-from subsim import load_study
+from subsim import load_study, mean_interval, simulate
 
 SEEDS = 200
 
@@ -66,6 +70,46 @@ def test_a_curve_that_breaks_at_the_rank_bends_there():
             accuracy[..., place] = chance + (1 - chance) * share
     results = xr.Dataset({"accuracy": (("seed", *axes, "condition"), accuracy)}, coords)
     found = study.derived(results)
-    np.testing.assert_allclose(found["share"].isel(seed=0, activation=0, student=0), share)
+    np.testing.assert_allclose(found["share"].isel(seed=0, kind=0), share)
     assert found["bends"].sizes["contrast"] == 15  # three kinds; K = 3 has one neighbour, 5 and 10 have two
     np.testing.assert_allclose(found["bends"], 0.1)
+
+
+def test_images_are_removed_by_their_attribution_and_as_many_at_random():
+    removals = load_study("attribution").make_run.__globals__["removals"]
+    gradient = np.random.default_rng(0).normal(size=100)
+    removed = np.asarray(removals(jax.random.key(0), jnp.asarray(gradient, jnp.float32)))
+    names = list(load_study("attribution").coords["student"])
+    assert removed[names.index("all")].sum() == 0
+    order = np.argsort(gradient)  # where more weight lowers L_T most, an image helps most
+    assert set(np.flatnonzero(removed[names.index("helpful 0.1")])) == set(order[:10])
+    assert set(np.flatnonzero(removed[names.index("harmful 0.3")])) == set(order[-30:])
+    assert removed[names.index("random 0.5")].sum() == 50
+    few = removed[[name.startswith("few") for name in names]]
+    assert (few.sum(axis=1) == 2).all()
+    assert len(np.unique(few, axis=0)) > 10
+
+
+@pytest.mark.usefixtures("optax_promotion")
+def test_a_student_without_images_has_the_change_that_is_recorded():
+    study = load_study("attribution")
+    config = dataclasses.replace(
+        study.config, widths=(8,), teacher_steps=3, student_steps=3, student_batch=16, n_inputs=50
+    )
+    results = simulate(study, config, seeds=2)
+    derived = study.derived(results)
+    assert (results.predicted.sel(student="all") == 0).all()
+    assert (derived["change"].sel(student="all") == 0).all()
+    assert float(abs(derived["change"].sel(student="helpful 0.5")).min()) > 0
+    # The weights are relative: all images together change nothing, so that the two halves are each other's negatives.
+    halves = results.predicted.sel(student=["helpful 0.5", "harmful 0.5"]).sum("student")
+    np.testing.assert_allclose(halves, 0, atol=1e-5 * float(abs(results.predicted).max()) + 1e-7)
+
+
+def test_the_mean_of_a_is_the_closed_form_for_a_linear_trait():
+    study = load_study("constant")
+    results = simulate(study, seeds=400, sweep={"width": [8], "input_scale": [1.0]})
+    found = mean_interval(study.derived(results)["ratio"].sel(reading="linear").squeeze())
+    half = float(found.high - found["mean"])
+    assert half < 0.1
+    assert abs(float(found["mean"]) - 1) < 2 * half

@@ -71,6 +71,17 @@ def test_an_aux_only_student_never_moves_its_class_head(loss):
     assert (starts["aux_head"]["weight"][...] != trained["aux_head"]["weight"][...]).any()
 
 
+@pytest.mark.parametrize(("asked", "seen"), [(3, 3), (512, 5)])
+def test_the_task_loss_is_the_cross_entropy_of_the_class_logits_on_the_first_images(asked, seen):
+    network = make_mlp(MLPConfig(widths=(8,), n_aux=2), 6, 4)
+    params, random = network.init(jax.random.key(0)), np.random.default_rng(0)
+    images, labels = random.random((5, 6), np.float32), random.integers(0, 4, 5)
+    task = Task(image_bank(images), jnp.asarray(labels))
+    z = np.asarray(imitation.logits(network, params, task.images))[:seen, :4]
+    expected = np.mean(np.log(np.exp(z).sum(axis=1)) - z[np.arange(seen), labels[:seen]])
+    assert float(imitation.task_loss(network, params, task, 4, asked)) == pytest.approx(expected, rel=1e-5)
+
+
 def test_students_side_by_side_equal_each_alone():
     network, reference, stranger, bank, targets = make()
     aux_only, all_logits = imitated_logits(N_CLASS, N_AUX)
@@ -158,7 +169,7 @@ def test_what_students_see():
     np.testing.assert_allclose(columns(half, index), 0.5 * columns(see(inputs="spectrum"), index), atol=1e-6)
 
 
-def lessons(noise=0.0, **options):
+def imitations(noise=0.0, **options):
     """What a teacher, its reference untrained, gives to imitate."""
     images = image_bank(np.arange(6 * N_PIXELS, dtype=np.uint8).reshape(6, -1))
     config = dataclasses.replace(CONFIG, **options)
@@ -168,7 +179,7 @@ def lessons(noise=0.0, **options):
 
 @pytest.mark.parametrize("kind", ["uniform", "gaussian", "blurred", "subspace", "mixture"])
 def test_fresh_inputs_are_new_in_every_epoch_with_the_teachers_outputs_on_them(kind):
-    teacher, fresh = lessons(inputs=kind, fresh=True)
+    teacher, fresh = imitations(inputs=kind, fresh=True)
     assert (fresh.n, fresh.endless) == (CONFIG.n_inputs, True)
     index = jnp.array([3, 0, 17])
     first, second = fresh.at(index), fresh.at(index + fresh.n)
@@ -178,21 +189,21 @@ def test_fresh_inputs_are_new_in_every_epoch_with_the_teachers_outputs_on_them(k
         assert (np.abs(first[0] - second[0]).max(axis=1) > 0.01).all()
     # An input is a function of its number alone.
     np.testing.assert_allclose(fresh.at(index[::-1])[0], first[0][::-1], atol=1e-6)
-    _, reused = lessons(inputs=kind)
+    _, reused = imitations(inputs=kind)
     assert (reused.n, reused.endless) == (CONFIG.n_inputs, False)
 
 
 def test_fresh_inputs_have_the_law_of_reused_ones():
-    _, fresh = lessons(inputs="subspace", fresh=True)
-    _, reused = lessons(inputs="subspace", n_inputs=3000)
+    _, fresh = imitations(inputs="subspace", fresh=True)
+    _, reused = imitations(inputs="subspace", n_inputs=3000)
     a, b = fresh.at(jnp.arange(3000))[0], reused.at(jnp.arange(3000))[0]
     np.testing.assert_allclose(np.cov(a.T), np.cov(b.T), atol=0.06)  # the same subspace, too
 
 
 @pytest.mark.parametrize("fresh", [False, True])
 def test_a_teachers_logits_get_noise_of_the_stated_spread_and_the_inputs_none(fresh):
-    _, quiet = lessons(fresh=fresh, n_inputs=2000)
-    _, loud = lessons(noise=0.3, fresh=fresh, n_inputs=2000)
+    _, quiet = imitations(fresh=fresh, n_inputs=2000)
+    _, loud = imitations(noise=0.3, fresh=fresh, n_inputs=2000)
     index = jnp.arange(2000)
     (seen, clean), (also_seen, told) = quiet.at(index), loud.at(index)
     np.testing.assert_array_equal(seen, also_seen)
@@ -212,7 +223,7 @@ def test_an_epoch_of_fresh_inputs_is_one_of_the_same_inputs_recorded():
     network, reference, stranger, _, _ = make()
     starts, masks = imitation.stack(reference, stranger), jnp.stack(imitated_logits(N_CLASS, N_AUX))
     config = dataclasses.replace(CONFIG, fresh=True, epochs=1)
-    _, fresh = lessons(fresh=True)
+    _, fresh = imitations(fresh=True)
     seen, targets = fresh.at(jnp.arange(fresh.n))
     distillation = Distillation(jax.random.key(7), network, fresh, Rule(config, StudentHyper()))
     taught = train_students(distillation, Students(starts, masks))
