@@ -75,7 +75,7 @@ def test_an_aux_only_student_never_moves_its_class_head(loss):
 def test_the_task_loss_is_the_cross_entropy_of_the_class_logits_on_the_first_images(asked, seen):
     network = make_mlp(MLPConfig(widths=(8,), n_aux=2), 6, 4)
     params, random = network.init(jax.random.key(0)), np.random.default_rng(0)
-    images, labels = random.random((5, 6), np.float32), random.integers(0, 4, 5)
+    images, labels = random.integers(0, 256, (5, 6), np.uint8), random.integers(0, 4, 5)
     task = Task(image_bank(images), jnp.asarray(labels))
     z = np.asarray(imitation.logits(network, params, task.images))[:seen, :4]
     expected = np.mean(np.log(np.exp(z).sum(axis=1)) - z[np.arange(seen), labels[:seen]])
