@@ -29,8 +29,8 @@ from jaxtyping import Array, Float
 from subsim.theory.single_step import Number
 
 
-def triple_orthant(x: Float[Array, "n pixels"], asked: Float[Array, "N pixels"]) -> Float[Array, "n N N"]:
-    """Return the probability that a standard normal vector has positive products with x_a, asked_i and asked_j."""
+def triple_orthant(x: Float[Array, "n pixels"], task_inputs: Float[Array, "N pixels"]) -> Float[Array, "n N N"]:
+    """Return the probability that a standard normal vector has positive products with rows a, i and j of the two."""
 
     def unit(rows: Array) -> Array:
         return rows / jnp.linalg.norm(rows, axis=1, keepdims=True)
@@ -38,7 +38,7 @@ def triple_orthant(x: Float[Array, "n pixels"], asked: Float[Array, "N pixels"])
     def angle(a: Array, b: Array) -> Array:
         return jnp.arccos(jnp.clip(unit(a) @ unit(b).T, -1, 1))
 
-    to_x, within = angle(x, asked), angle(asked, asked)
+    to_x, within = angle(x, task_inputs), angle(task_inputs, task_inputs)
     return 0.5 - (to_x[:, :, None] + to_x[:, None, :] + within[None]) / (4 * jnp.pi)
 
 

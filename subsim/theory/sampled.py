@@ -2,7 +2,7 @@
 
 The student takes one gradient step of cross-entropy at theta_0 on n inputs x, each with one label Y drawn from
 softmax(y(x) / tau), y the teacher's imitated logits at theta_0 + eps d_T, tau the temperature. With z the student's
-logits, p = softmax(z / tau) and v = J d_T, one sample adds to d_S . d_T the mean over samples of
+logits, p = softmax(z / tau) and v = J d_T, the product d_S . d_T is the mean over the samples of
 
     s = v(x) . (e_Y - p(x)) / tau.
 
