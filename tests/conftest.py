@@ -218,6 +218,8 @@ SMOKE = {
         "--student-batch": "16",
         "--n-inputs": "50",
     },
+    "chains": {"--widths": "8", "--n-inputs": "8", "--teacher-steps": "3", "--sweep": "student_steps=2,4"},
+    "fresh_inputs": {"--widths": "3", "--teacher-steps": "3", "--population": "64", "--sweep": "activation=tanh"},
     "constant": {"--batch": "4", "--sweep": "width=4,8 --sweep input_scale=1"},
     "knee": {
         **_PROTOCOL,

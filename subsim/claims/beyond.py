@@ -7,20 +7,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jax.flatten_util import ravel_pytree
 from jaxtyping import Array
 
-from subsim.claims.claims import BATCH, Claim, Verdict, claim, draw, logits_imitated, mlp, nothing_predicted, on
+from subsim.claims.claims import BATCH, Claim, Verdict, claim, draw, logits_imitated, mlp, on
+from subsim.claims.linearised import FAR, FEW, MOMENTUM
 from subsim.claims.statements import ALPHA, STEPS, vanishes_with
-from subsim.data.factorisations import eigh
 from subsim.networks.network import Params, linearise
 from subsim.networks.parameters import rotated
 from subsim.theory import trajectory
 from subsim.theory.adam import Scales
-from subsim.theory.kernel import displaced, momentum_progress, nystroem, stable_step
-from subsim.theory.linear import converged
-from subsim.theory.linearised import Kernel, after_steps, dense_jacobian, limit, tangent_kernel
-from subsim.theory.problems import N_AUX, N_CLASS, N_PIXELS
+from subsim.theory.problems import N_CLASS, N_PIXELS
 from subsim.theory.sampled import label_products, moments
 from subsim.theory.sharedness import against_offset
 from subsim.theory.single_step import Number, descent, imitate, imitation_directions, leading_coefficient
@@ -29,14 +25,6 @@ from subsim.theory.transport import Transport, transport
 from subsim.training.loop import Training, train
 from subsim.training.losses import imitation_kl, imitation_mse
 
-FEW = 5
-"""Steps of a student that are made one by one."""
-FAR = 10.0
-"""The teacher's step where it need not be small."""
-MOMENTUM = 0.9
-"""Of the heavy ball."""
-WIDTH = 8
-"""Hidden units of the linear network."""
 SMALLER = 1e-3
 """The factor of everything that Adam's student scales with."""
 SIZES = (1e-4, 1e-3, 1e-2)
@@ -99,105 +87,6 @@ def any_start(key: Array) -> Mapping[str, Verdict]:
     off = jnp.abs(slope - a) / a
     exact = (off < 1e-9) & (jnp.abs(offset) < 1e-9 * a)
     return verdicts | {"offset 0 and slope A, shared": Verdict(~exact, off)}
-
-
-def linearised_student(key: Array) -> Mapping[str, Verdict]:
-    """d . d_T >= 0 after any number of steps of a linearised student of a linearised teacher, d_T of any size.
-
-    Squared error and stable full-batch steps. The displacement d after them is known in closed form, which the steps
-    reach when they are made one by one.
-    """
-    network = mlp()
-    problem = draw(key, network)
-    theta_0 = problem.theta_0
-    d_t = optax.tree.scale(FAR, descent(problem.trait_loss, theta_0))
-
-    def imitated(theta: Params, x: Array) -> Array:
-        return network.apply(theta, x)[N_CLASS:]
-
-    def outputs(theta: Params) -> Array:
-        return jax.vmap(linearise(imitated, theta_0), (None, 0))(theta, problem.inputs)
-
-    targets = outputs(optax.tree.add(theta_0, d_t))
-    kernel = tangent_kernel(imitated, theta_0, problem.inputs)
-    rate = kernel.eigenvalues.size / (2 * kernel.eigenvalues[-1])  # half of what is stable
-
-    def step(_: Array | int, theta: Params) -> Params:
-        return optax.tree.add_scale(theta, rate, descent(lambda now: jnp.mean((outputs(now) - targets) ** 2), theta))
-
-    def after(steps: int) -> Params:
-        return after_steps(imitated, theta_0, problem.inputs, targets, learning_rate=rate, steps=steps, kernel=kernel)
-
-    one_by_one = optax.tree.sub(jax.lax.fori_loop(0, FEW, step, theta_0), theta_0)
-    off = optax.tree.norm(optax.tree.sub(one_by_one, after(FEW))) / optax.tree.norm(one_by_one)
-    ends = limit(imitated, theta_0, problem.inputs, targets, kernel=kernel)
-    found = {f"{FEW} steps": after(FEW), "1,000 steps": after(1000), "the limit": ends}
-    verdicts = {name: nothing_predicted(optax.tree.vdot(d, d_t) < 0) for name, d in found.items()}
-    return verdicts | {f"{FEW} steps one by one": Verdict(~(off < 1e-9), off)}
-
-
-def nystroem_bound(key: Array) -> Mapping[str, Verdict]:
-    """T = K_CA K_AA^+ K_AC lies between 0 and K_CC, more inputs or logits never lower it, and T c is where a linearised
-    student ends whose linearised teacher was taught c; a few steps of SGD with momentum lie on every mode's curve.
-    """
-    network = mlp()
-    problem = draw(key, network)
-    theta_0, test_inputs = problem.theta_0, jax.random.normal(jax.random.fold_in(key, 7), (2, N_PIXELS))
-
-    def of(logits: slice, inputs: Array) -> Kernel:
-        return tangent_kernel(lambda theta, x: network.apply(theta, x)[logits], theta_0, inputs)
-
-    jacobian_c = dense_jacobian(lambda theta, x: network.apply(theta, x)[:N_CLASS], theta_0, test_inputs)
-    whole, aux = jacobian_c @ jacobian_c.T, slice(N_CLASS, None)
-    kernel = of(aux, problem.inputs)
-    t = nystroem(jacobian_c, kernel)
-    fewer_inputs = nystroem(jacobian_c, of(aux, problem.inputs[: len(problem.inputs) // 2]))
-    fewer_logits = nystroem(jacobian_c, of(slice(N_CLASS, N_CLASS + 1), problem.inputs))
-    rounding = 1e-9 * jnp.trace(whole)
-    differences = {
-        "0 <= T": t, "T <= K_CC": whole - t, "more inputs": t - fewer_inputs, "more logits": t - fewer_logits,
-    }  # fmt: skip
-    verdicts = {name: nothing_predicted(~(eigh(matrix)[0][0] > -rounding)) for name, matrix in differences.items()}
-
-    c = jax.random.normal(jax.random.fold_in(key, 8), (len(jacobian_c),))
-    r = kernel.jacobian @ (jacobian_c.T @ c)
-    targets = jax.vmap(lambda x: network.apply(theta_0, x)[aux])(problem.inputs) + r.reshape(len(problem.inputs), -1)
-    ends = limit(lambda theta, x: network.apply(theta, x)[aux], theta_0, problem.inputs, targets, kernel=kernel)
-    changed = jacobian_c @ ravel_pytree(ends)[0]
-    # Relative to the teacher's change: of a dead network the student has none.
-    off = jnp.linalg.norm(changed - t @ c) / jnp.linalg.norm(whole @ c)
-    verdicts["T c is where it ends"] = Verdict(~(off < 1e-6), off)
-
-    rate = stable_step(kernel.eigenvalues, momentum=MOMENTUM) / 2
-    progress = momentum_progress(kernel.eigenvalues, rate, FEW, momentum=MOMENTUM)[-1]
-    curve = displaced(kernel, theta_0, progress, r)
-    f, optimiser = linearise(lambda theta, x: network.apply(theta, x)[aux], theta_0), optax.sgd(rate, MOMENTUM)
-
-    def step(_: Array | int, now: tuple[Params, Any]) -> tuple[Params, Any]:
-        def loss(theta: Params) -> Array:
-            return jnp.mean((jax.vmap(f, (None, 0))(theta, problem.inputs) - targets) ** 2)
-
-        updates, state = optimiser.update(jax.grad(loss)(now[0]), now[1])
-        return optax.apply_updates(now[0], updates), state
-
-    theta_s, _ = jax.lax.fori_loop(0, FEW, step, (theta_0, optimiser.init(theta_0)))
-    one_by_one = optax.tree.sub(theta_s, theta_0)
-    off = optax.tree.norm(optax.tree.sub(one_by_one, curve)) / jnp.linalg.norm(jacobian_c.T @ c)
-    return verdicts | {f"momentum, {FEW} steps one by one": Verdict(~(off < 1e-9), off)}
-
-
-def linear_network(key: Array) -> Mapping[str, Verdict]:
-    """In f = [B_C; B_A] W x with fixed heads a converged student's weights have changed by P_A dW_T P_X."""
-    keys = jax.random.split(key, 3)
-    shapes = (N_AUX, WIDTH), (2 * N_AUX, N_PIXELS), (WIDTH, N_PIXELS)
-    b_a, x, teacher = (jax.random.normal(each, shape) for each, shape in zip(keys, shapes, strict=True))
-    ends = limit(lambda w, one: b_a @ (w @ one), jnp.zeros_like(teacher), x, x @ teacher.T @ b_a.T)
-    off = jnp.linalg.norm(converged(b_a, x, teacher) - ends) / jnp.linalg.norm(ends)
-    overlap = jnp.sum(ends * teacher)
-    return {
-        "the closed form": Verdict(~(off < 1e-6), off),
-        "d_S . d_T >= 0": nothing_predicted(overlap < 0),
-    }
 
 
 def adam_scales(key: Array) -> Mapping[str, Verdict]:
@@ -332,8 +221,5 @@ def transported(key: Array) -> Mapping[str, Verdict]:
 
 def standard() -> list[Claim]:
     """These claims."""
-    tests = (
-        sufficiently_small, any_start, linearised_student, nystroem_bound, linear_network, adam_scales, sampled_labels,
-        along_training, transported,
-    )  # fmt: skip
+    tests = (sufficiently_small, any_start, adam_scales, sampled_labels, along_training, transported)
     return list(map(claim, tests))

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import xarray as xr
 
 from subsim.analysis.summary import mean_interval, rate_interval
-from subsim.claims import beyond
+from subsim.claims import beyond, linearised
 from subsim.claims.claims import Claim
 from subsim.claims.edges import edges
 from subsim.claims.statements import standard
@@ -47,7 +47,7 @@ def standard_claims() -> list[Claim]:
     """Every claim that comes with subsim; the real images among the inputs are digits, averaged over 2x2 pixels."""
     digits = datasets.load("digits")
     pooled = digits.train_images.reshape(-1, 4, 2, 4, 2).mean(axis=(2, 4)) * (2 / digits.brightest) - 1
-    return [*standard(pooled.reshape(-1, 16)), *beyond.standard(), edges()]
+    return [*standard(pooled.reshape(-1, 16)), *linearised.standard(), *beyond.standard(), edges()]
 
 
 def study_of(claim: Claim) -> Study:

@@ -113,3 +113,49 @@ def test_the_mean_of_a_is_the_closed_form_for_a_linear_trait():
     half = float(found.high - found["mean"])
     assert half < 0.1
     assert abs(float(found["mean"]) - 1) < 2 * half
+
+
+@pytest.mark.usefixtures("optax_promotion")
+def test_linearised_chains_are_where_their_kernels_say():
+    study = load_study("chains")
+    config = dataclasses.replace(study.config, widths=(8,), n_inputs=8, teacher_steps=10)
+    results = simulate(study, config, seeds=3, sweep={"student_steps": [3, 20]})
+    trained = results.sel(network="linearised", optimiser="momentum", drop=True)
+    np.testing.assert_allclose(trained.kept, results.predicted_kept, rtol=1e-3, atol=1e-5)
+    # The first hop has one set of inputs, later ones have not.
+    kept = results.kept
+    assert (kept.sel(inputs="same", hop=1) == kept.sel(inputs="fresh", hop=1)).all()
+    assert float(abs(kept.sel(inputs="same") - kept.sel(inputs="fresh")).sel(hop=[2, 3, 4]).max("hop").min()) > 1e-4
+    assert float(abs(kept.sel(network="real") - kept.sel(network="linearised")).min()) > 0
+
+
+def test_what_a_chain_loses_is_told_apart_by_cause():
+    study = load_study("chains")
+    dims = {"network": ["real", "linearised"], "optimiser": ["momentum", "Adam"], "inputs": ["same", "fresh"]}
+    hops = study.coords["hop"]
+    loses = xr.DataArray([0.0, 0.2], dims="inputs") + xr.DataArray([0.0, 0.05], dims="optimiser")
+    kept = 0.5 - loses * (xr.DataArray(hops, dims="hop") == hops[-1])
+    kept = kept.expand_dims(seed=2, student_steps=2, network=2).transpose(
+        "seed", "student_steps", "network", "optimiser", "inputs", "hop"
+    )
+    predicted = kept.isel(network=0, optimiser=0, drop=True)
+    coords = dims | {"hop": hops, "student_steps": [10, 160]}
+    found = study.derived(xr.Dataset({"kept": kept, "predicted_kept": predicted}).assign_coords(coords))
+    np.testing.assert_allclose(found["lost"].sel(inputs="fresh", optimiser="momentum"), 0.2)
+    np.testing.assert_allclose(found["predicted_lost"].sel(inputs="same"), 0, atol=1e-12)
+    by_cause = found["causes"].isel(seed=0).to_series()
+    assert len(by_cause) == 12
+    for name, value in by_cause.items():
+        cause = {"fresh less same": 0.2, "Adam less momentum": 0.05, "real less linearised": 0.0}
+        assert value == pytest.approx(cause[str(name).partition(":")[0]]), name
+
+
+@pytest.mark.usefixtures("optax_promotion")
+def test_chains_on_fresh_inputs_are_the_products_that_are_predicted():
+    study = load_study("fresh_inputs")
+    config = dataclasses.replace(study.config, widths=(4,), teacher_steps=10, population=512)
+    results = simulate(study, config, seeds=40, sweep={"activation": ["tanh"]})
+    first = results.isel(hop=0, activation=0).sel(m=1).mean("seed")
+    np.testing.assert_allclose(first.share, first.predicted, rtol=0.25)
+    assert (results.share.mean("seed").diff("hop") < 0).all()
+    assert (results.predicted.diff("hop") < 0).all()

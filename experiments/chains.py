@@ -1,0 +1,217 @@
+"""Why do chains of students lose what they are taught? Fresh inputs, few steps, Adam and curvature, each alone."""
+
+import functools
+import itertools
+import operator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+import xarray as xr
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float
+
+from subsim import StudentConfig, StudentHyper, Study, Table, TrainingConfig, TrainingHyper, Variable
+from subsim.analysis.summary import contrasts
+from subsim.analysis.tables import grid_tables, mean_tables
+from subsim.data import datasets
+from subsim.data.inputs import Bank, pixels, uniform_noise
+from subsim.engine.study import Run
+from subsim.networks.mlp import MLPConfig, make_mlp
+from subsim.networks.network import Network, Params, linearised
+from subsim.options import require_choice, require_range
+from subsim.theory.kernel import displaced, momentum_progress, stable_step
+from subsim.theory.linearised import Kernel, recovered_fraction, tangent_kernel
+from subsim.training import loop
+from subsim.training.losses import imitated_logits
+from subsim.transfer import imitation, measures
+from subsim.transfer.imitation import Task, logits
+from subsim.transfer.rule import Rule
+from subsim.transfer.students import Distillation, Students, on_labels, train_students
+
+HOPS = 4
+SHARE, MOMENTUM = 0.5, 0.9  # of the largest stable step; the heavy ball's
+NETWORKS, OPTIMISERS, INPUTS = ["real", "linearised"], ["momentum", "Adam"], ["same", "fresh"]
+STEPS = (10, 160)
+
+
+@dataclass(frozen=True)
+class Config(MLPConfig):
+    """What changes the program."""
+
+    data: datasets.Name = "digits"
+    """Labelled images of the teacher's task."""
+    teacher_steps: int = 150
+    """Steps of the teacher, of 128 images."""
+    n_inputs: int = 48
+    """Noise images of a hop, uniform on [-1, 1]; all of them make a step."""
+    student_steps: int = 160
+    """Steps of every student, by squared error of the auxiliary logits."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_choice("data", self.data, datasets.NAMES)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Hyper:
+    """Numbers that are traced: they may differ within one compiled program."""
+
+    teacher_rate: float | Array = 1e-3
+    """Adam's learning rate for the teacher."""
+    student_rate: float | Array = 3e-3
+    """Adam's learning rate for the students; with momentum it is half of the largest stable one."""
+
+
+class Hops(NamedTuple):
+    """Of every hop of a chain: its student's accuracy, the share that it has of the first teacher's change of class
+    logits, and its last loss over its first."""
+
+    accuracy: Float[Array, "*chain hop"]
+    kept: Float[Array, "*chain hop"]
+    unfitted: Float[Array, "*chain hop"]
+
+
+class Record(NamedTuple):
+    """Chains as they were trained, the accuracy of the teacher of each network, and what kernels alone say of chains of
+    linearised students under SGD with momentum."""
+
+    accuracy: Float[Array, "network optimiser inputs hop"]
+    kept: Float[Array, "network optimiser inputs hop"]
+    unfitted: Float[Array, "network optimiser inputs hop"]
+    teacher: Float[Array, " network"]
+    predicted: Float[Array, "inputs hop"]
+    predicted_kept: Float[Array, "inputs hop"]
+
+
+def run(config: Config, network: Network, n_class: int, train: Task, test: Task, key: Array, numbers: Hyper) -> Record:
+    """One teacher, and chains from it: on the inputs of the first hop throughout, and on fresh ones in every hop."""
+    own, of_teacher, of_inputs, of_order = jax.random.split(key, 4)
+    reference = network.init(own)
+    rule = Rule(TrainingConfig(batch=128), TrainingHyper(learning_rate=numbers.teacher_rate))
+    taught = loop.train(on_labels(of_teacher, network, reference, train, n_class, rule), config.teacher_steps).params
+    networks = {"real": network, "linearised": linearised(network, reference)}
+    keys = jax.random.split(of_inputs, HOPS)
+    aux, _ = imitated_logits(n_class, config.n_aux)
+
+    def drawn(key: Array) -> Bank:
+        return uniform_noise(key, config.n_inputs, train.images.values.shape[1])
+
+    def kernel_of(key: Array) -> Kernel:
+        bank = drawn(key)
+        return tangent_kernel(
+            lambda params, x: network.apply(params, x)[n_class:], reference, pixels(bank, bank.values)
+        )
+
+    kernels = jax.lax.map(kernel_of, keys)
+    rates = SHARE * jax.vmap(functools.partial(stable_step, momentum=MOMENTUM))(kernels.eigenvalues)
+
+    def measured(network: Network, student: Params) -> tuple[Array, Array]:
+        z, before, after = (
+            logits(network, params, test.images)[:, :n_class] for params in (student, reference, taught)
+        )
+        return measures.accuracy(z, test.labels), recovered_fraction(z - before, after - before)
+
+    def chain(network: Network, optimiser: str, hops: Array) -> Hops:
+        def hop(teacher: Params, at: Array) -> tuple[Params, Hops]:
+            bank = drawn(keys[at])
+            made = optax.sgd(rates[at], MOMENTUM) if optimiser == "momentum" else optax.adam(numbers.student_rate)
+            options = StudentConfig(steps=config.student_steps, batch=config.n_inputs, loss="mse")
+            data = imitation.recorded(of_order, bank, logits(network, teacher, bank))
+            distillation = Distillation(of_order, network, data, Rule(options, StudentHyper(), {"optimiser": made}))
+            found = train_students(distillation, Students(imitation.stack(reference), aux[None]))
+            student, losses = jax.tree.map(operator.itemgetter(0), (found.params, found.losses))
+            return student, Hops(*measured(network, student), losses[-1] / losses[0])
+
+        return jax.lax.scan(hop, taught, hops)[1]
+
+    def predicted(hops: Array) -> tuple[Array, Array]:
+        def hop(displacement: Params, at: Array) -> tuple[Params, tuple[Array, Array]]:
+            kernel = jax.tree.map(operator.itemgetter(at), kernels)
+            progress = momentum_progress(kernel.eigenvalues, rates[at], config.student_steps, momentum=MOMENTUM)[-1]
+            r = kernel.jacobian @ ravel_pytree(displacement)[0]
+            displacement = displaced(kernel, reference, progress, r)
+            return displacement, measured(networks["linearised"], optax.tree.add(reference, displacement))
+
+        return jax.lax.scan(hop, optax.tree.sub(taught, reference), hops)[1]
+
+    hops = jnp.stack([jnp.zeros(HOPS, int), jnp.arange(HOPS)])  # whose inputs: the first hop's, and each its own
+    found = [[jax.vmap(functools.partial(chain, each, by))(hops) for by in OPTIMISERS] for each in networks.values()]
+    trained = imitation.stack(*(imitation.stack(*of_network) for of_network in found))
+    teachers = jnp.stack([measured(each, taught)[0] for each in networks.values()])
+    return Record(trained.accuracy, trained.kept, trained.unfitted, teachers, *jax.vmap(predicted)(hops))
+
+
+def make_run(config: Config, data: datasets.Dataset) -> Run:
+    """The run of `config` on `data`, with the images as arguments of the compiled program."""
+    network = make_mlp(config, data.train_images.shape[1], data.n_class)
+    return jax.tree_util.Partial(functools.partial(run, config, network, data.n_class), *imitation.tasks(data))
+
+
+def check(config: Config, hyper: Hyper) -> None:
+    """Refuse options that are out of range."""
+    require_range(config, "teacher_steps", "student_steps", "n_inputs", least=1, whole=True)
+    require_range(hyper, "teacher_rate", "student_rate", above=0)
+
+
+def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
+    """Return what is lost from the first hop to the last, of trained and of predicted chains, and what each cause does
+    to it at the most steps."""
+    lost = results.kept.sel(hop=1, drop=True) - results.kept.sel(hop=HOPS, drop=True)
+    predicted = results.predicted_kept.sel(hop=1, drop=True) - results.predicted_kept.sel(hop=HOPS, drop=True)
+    steps = {"student_steps": results.student_steps.values[-1]} if "student_steps" in results.dims else {}
+    causes = {"inputs": ("fresh", "same"), "optimiser": ("Adam", "momentum"), "network": ("real", "linearised")}
+    pairs = {}
+    for cause, (there, absent) in causes.items():
+        others = {dim: results[dim].values.tolist() for dim in causes if dim != cause}
+        for labels in itertools.product(*others.values()):
+            rest = steps | dict(zip(others, labels, strict=True))
+            pairs[f"{there} less {absent}: {', '.join(labels)}"] = (rest | {cause: there}, rest | {cause: absent})
+    return {
+        "lost": lost.assign_attrs(description=f"share of the teacher's change at hop 1 less that at hop {HOPS}"),
+        "predicted_lost": predicted.assign_attrs(description="the same of linearised chains, by their kernels"),
+        "causes": contrasts(lost, pairs, f"difference of what is lost from hop 1 to hop {HOPS}, paired"),
+    }
+
+
+def report(results: xr.Dataset) -> list[Table]:
+    """Tabulate accuracy and share by hop, what is lost, and what each cause does to it."""
+    return [
+        *grid_tables(results.accuracy, "hop", "Accuracy", "inputs"),
+        *grid_tables(results.kept, "hop", "Share of the teacher's change", "inputs"),
+        *grid_tables(results.predicted_kept, "hop", "Share by kernels alone: linearised, momentum", "inputs"),
+        *grid_tables(results.unfitted, "hop", "Last loss over first", "inputs"),
+        *mean_tables(results.causes),
+    ]
+
+
+study = Study(
+    name="chains",
+    title=__doc__,
+    make_run=make_run,
+    load=lambda config: datasets.load(config.data),
+    config=Config(widths=(32, 32), n_aux=10, init="he"),
+    hyper=Hyper(),
+    check=check,
+    derived=derived,
+    report=report,
+    axes={"student_steps": STEPS},
+    coords={"network": NETWORKS, "optimiser": OPTIMISERS, "inputs": INPUTS, "hop": list(range(1, HOPS + 1))},
+    variables={
+        "accuracy": Variable("share of test images classified correctly", ("network", "optimiser", "inputs", "hop")),
+        "kept": Variable("share of the teacher's change of class logits", ("network", "optimiser", "inputs", "hop")),
+        "unfitted": Variable("last imitation loss over the first", ("network", "optimiser", "inputs", "hop")),
+        "teacher": Variable("accuracy of the teacher", ("network",)),
+        "predicted": Variable("accuracy that kernels predict", ("inputs", "hop")),
+        "predicted_kept": Variable("share of the teacher's change that kernels predict", ("inputs", "hop")),
+    },
+    seeds=1000,
+    finding="Fresh inputs make chains decay: after 160 steps a hop three more hops lose .0743 ± .0025 of the teacher's "
+    "change (.1353 ± .0032) on them, and .0001 ± .0002 on the same inputs (n = 1,000).",
+    cost="4 minutes on 2 cores",
+    precisions=("float32", "float64"),  # products rounded to bfloat16 have no forward derivative
+    sizes={"mnist": {"config": Config(data="mnist5k", n_aux=10), "seeds": 32}},
+)
