@@ -14,7 +14,7 @@ from subsim.data.factorisations import eigh
 from subsim.networks.network import Params, linearise
 from subsim.theory.chains import on_same_inputs
 from subsim.theory.kernel import displaced, momentum_progress, nystroem, stable_step
-from subsim.theory.linear import converged
+from subsim.theory.linear import converged, converged_with_heads
 from subsim.theory.linearised import Kernel, after_steps, dense_jacobian, limit, project, tangent_kernel
 from subsim.theory.problems import N_AUX, N_CLASS, N_PIXELS
 from subsim.theory.single_step import Model, descent
@@ -123,15 +123,21 @@ def nystroem_bound(key: Array) -> Mapping[str, Verdict]:
 
 
 def linear_network(key: Array) -> Mapping[str, Verdict]:
-    """In f = [B_C; B_A] W x with fixed heads a converged student's weights have changed by P_A dW_T P_X."""
-    keys = jax.random.split(key, 3)
-    shapes = (N_AUX, WIDTH), (2 * N_AUX, N_PIXELS), (WIDTH, N_PIXELS)
-    b_a, x, teacher = (jax.random.normal(each, shape) for each, shape in zip(keys, shapes, strict=True))
+    """In f = [B_C; B_A] W x with fixed heads a converged student's weights have changed by P_A dW_T P_X; with heads
+    that are trained, too, a linearised student keeps its share of that.
+    """
+    keys = jax.random.split(key, 4)
+    shapes = (N_AUX, WIDTH), (2 * N_AUX, N_PIXELS), (WIDTH, N_PIXELS), (WIDTH, N_PIXELS)
+    b_a, x, teacher, w_0 = (jax.random.normal(each, shape) for each, shape in zip(keys, shapes, strict=True))
     ends = limit(lambda w, one: b_a @ (w @ one), jnp.zeros_like(teacher), x, x @ teacher.T @ b_a.T)
     off = jnp.linalg.norm(converged(b_a, x, teacher) - ends) / jnp.linalg.norm(ends)
     overlap = jnp.sum(ends * teacher)
+    targets = x @ (w_0 + teacher).T @ b_a.T
+    _, both = limit(lambda moves, one: moves[0] @ (moves[1] @ one), (b_a, w_0), x, targets)
+    of_both = jnp.linalg.norm(converged_with_heads(b_a, w_0, x, teacher) - both) / jnp.linalg.norm(both)
     return {
         "the closed form": Verdict(~(off < 1e-6), off),
+        "with trained heads": Verdict(~(of_both < 1e-6), of_both),
         "d_S . d_T >= 0": nothing_predicted(overlap < 0),
     }
 

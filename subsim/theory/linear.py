@@ -1,4 +1,4 @@
-"""Linear networks with fixed heads: the converged student's weights, and how much of the teacher's change they have.
+"""Linear networks: the converged student's weights, and how much of the teacher's change they have.
 
 f(W, x) = [B_C; B_A] W x with inputs x of D numbers, d hidden units, and heads that nobody trains: B_C of the classes,
 B_A of the m auxiliary logits. The teacher is W_0 + dW_T, whatever training made dW_T; the student starts at W_0 and
@@ -17,6 +17,22 @@ one, and the loss is zero at P_A dW_T P_X alone, since B_A P_A dW_T P_X X' = B_A
 
 **Overlap.** For a dW_T whose direction is isotropic, E[dW_S . dW_T / |dW_T|^2] = (rank B_A / d) (rank X / D): the trace
 of P_A (x) P_X over that of the identity. A trained dW_T is not isotropic: it has the rank of its labels.
+
+**Heads that are trained, too.** The student may then fit by its head in place of its hidden weights. Linearised at
+(B_A, W_0), with B_A B_A' = sum_i a_i u_i u_i' and full-batch steps as above, it ends at
+
+    dW_S = sum_i B_A' u_i y_i X,   y_i X (a_i 1 + W_0' W_0) X' = u_i' B_A dW_T X',
+
+of all such y_i the shortest. Where the inputs span all D numbers that is, with P_i the projection on B_A' u_i,
+
+    dW_S = sum_i P_i dW_T a_i (a_i 1 + W_0' W_0)^-1:
+
+every direction of the hidden units keeps the share a / (a + s^2) of what fixed heads give it, s^2 being what W_0 makes
+of the inputs' direction. The larger the head and the smaller the hidden weights, the more passes.
+
+Proof. K_AA = B_A B_A' (x) X X' + 1 (x) X W_0' W_0 X', and r = B_A dW_T X', for the teacher's auxiliary head has not
+moved. u diagonalises the first factors of both terms. The real network follows as long as its heads have moved little:
+W W' - B_A' B_A is conserved under gradient flow (Saxe et al., arXiv 1312.6120), no closed form of its end is known.
 """
 
 import jax.numpy as jnp
@@ -40,6 +56,17 @@ def converged(b_a: Float[Array, "m d"], x: Float[Array, "n D"], teacher: Float[A
     """Return P_A dW_T P_X, the weights' change of a converged student with heads `b_a` and inputs `x`; `teacher` is
     dW_T."""
     return row_projection(b_a) @ teacher @ row_projection(x)
+
+
+def converged_with_heads(
+    b_a: Float[Array, "m d"], w_0: Float[Array, "d D"], x: Float[Array, "n D"], teacher: Float[Array, "d D"]
+) -> Float[Array, "d D"]:
+    """Return the hidden weights' change of a converged linearised student that trains its head `b_a`, too."""
+    values, vectors = eigh(b_a @ b_a.T)
+    asked = vectors.T @ b_a @ teacher @ x.T
+    outer, through = x @ x.T, x @ w_0.T @ w_0 @ x.T
+    y = jnp.stack([jnp.linalg.pinv(a * outer + through) @ r for a, r in zip(values, asked, strict=True)])
+    return b_a.T @ vectors @ y @ x
 
 
 def expected_overlap(b_a: Float[Array, "m d"], x: Float[Array, "n D"]) -> Float[Array, ""]:

@@ -159,3 +159,21 @@ def test_chains_on_fresh_inputs_are_the_products_that_are_predicted():
     np.testing.assert_allclose(first.share, first.predicted, rtol=0.25)
     assert (results.share.mean("seed").diff("hop") < 0).all()
     assert (results.predicted.diff("hop") < 0).all()
+
+
+def test_small_teachers_of_linear_networks_have_linear_students():
+    study = load_study("linear_networks")
+    results = simulate(study, seeds=20, sweep={"depth": [1, 2], "eps": [0.01, 1.0]})
+    beyond = abs(study.derived(results)["beyond"]).mean("seed")
+    # With a fixed head one hidden layer is linear in its weights.
+    assert float(beyond.sel(depth=1, heads="fixed").max()) < 1e-3
+    assert (
+        float(beyond.sel(depth=1, heads="trained", eps=0.01))
+        < 1e-3
+        < float(beyond.sel(depth=1, heads="trained", eps=1))
+    )
+    assert float(beyond.sel(depth=2, eps=0.01).max()) < 2e-3
+    # 4 of 8 directions of the hidden units, 6 of 12 of the inputs'.
+    np.testing.assert_allclose(results.ranks, 0.25)
+    mean = mean_interval(results.linearised.sel(depth=1, heads="fixed", eps=1, drop=True))
+    assert abs(float(mean["mean"]) - 0.25) < 2 * float(mean.high - mean["mean"])

@@ -64,3 +64,30 @@ def test_the_mean_overlap_of_isotropic_teachers_is_the_product_of_ranks(drawn, t
     expected = float(linear.expected_overlap(b_a, x))
     assert expected == pytest.approx(M / HIDDEN * N / D)
     assert abs(overlaps.mean() - expected) < 4 * overlaps.std() / np.sqrt(len(overlaps))
+
+
+@pytest.mark.parametrize("n", [N, 2 * D])
+def test_heads_that_are_trained_take_their_share(n):
+    keys = jax.random.split(jax.random.key(2), 4)
+    shapes = (M, HIDDEN), (HIDDEN, D), (n, D), (HIDDEN, D)
+    b_a, w_0, x, teacher = (jax.random.normal(key, shape) for key, shape in zip(keys, shapes, strict=True))
+    found = linear.converged_with_heads(b_a, w_0, x, teacher)
+    ends = limit(lambda moves, one: moves[0] @ (moves[1] @ one), (b_a, w_0), x, x @ (w_0 + teacher).T @ b_a.T)
+    np.testing.assert_allclose(found, ends[1], atol=1e-9)
+    assert np.abs(np.asarray(ends[0])).max() > 0.1  # the head has moved
+    assert np.linalg.norm(found) < np.linalg.norm(linear.converged(b_a, x, teacher))
+    # A head that is large beside the hidden weights stays where it is.
+    large = linear.converged_with_heads(1e4 * b_a, w_0, x, teacher)
+    np.testing.assert_allclose(large, linear.converged(b_a, x, teacher), atol=1e-5)
+
+
+def test_where_the_inputs_span_everything_each_direction_has_its_share():
+    keys = jax.random.split(jax.random.key(3), 4)
+    shapes = (M, HIDDEN), (HIDDEN, D), (2 * D, D), (HIDDEN, D)
+    b_a, w_0, x, teacher = (jax.random.normal(key, shape) for key, shape in zip(keys, shapes, strict=True))
+    values, vectors = np.linalg.eigh(b_a @ b_a.T)
+    expected = np.zeros((HIDDEN, D))
+    for a, u in zip(values, vectors.T, strict=True):
+        row = u @ b_a
+        expected += np.outer(row, row) / a @ teacher @ (a * np.linalg.inv(a * np.eye(D) + w_0.T @ w_0))
+    np.testing.assert_allclose(linear.converged_with_heads(b_a, w_0, x, teacher), expected, atol=1e-9)
