@@ -158,7 +158,7 @@ study = Study(
         "unfitted": Variable("loss at the end over that at the start", ("heads",)),
     },
     seeds=1000,
-    finding="Of a small teacher's change there arrives what the closed forms say: .251 ± .004 with a fixed head (product "
+    finding="Of a small teacher's change what the closed forms say arrives: .251 ± .004 with a fixed head (product "
     "of ranks: .25), .150 ± .003 with a trained one; less in deep networks and of large teachers (n = 1,000).",
     cost="2 minutes on 2 cores",
     precision="float64",
