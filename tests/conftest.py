@@ -221,6 +221,12 @@ SMOKE = {
     "chains": {"--widths": "8", "--n-inputs": "8", "--teacher-steps": "3", "--sweep": "student_steps=2,4"},
     "fresh_inputs": {"--widths": "3", "--teacher-steps": "3", "--population": "64", "--sweep": "activation=tanh"},
     "linear_networks": {"--steps": "20", "--sweep": "depth=1,2 --sweep eps=0.1,1"},
+    "parametrisations": {
+        "--teacher-steps": "3",
+        "--student-steps": "3",
+        "--n-inputs": "256",
+        "--sweep": "parametrisation=NTK,muP --sweep width=4,8",
+    },
     "constant": {"--batch": "4", "--sweep": "width=4,8 --sweep input_scale=1"},
     "knee": {
         **_PROTOCOL,

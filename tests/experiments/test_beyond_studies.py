@@ -177,3 +177,23 @@ def test_small_teachers_of_linear_networks_have_linear_students():
     np.testing.assert_allclose(results.ranks, 0.25)
     mean = mean_interval(results.linearised.sel(depth=1, heads="fixed", eps=1, drop=True))
     assert abs(float(mean["mean"]) - 0.25) < 2 * float(mean.high - mean["mean"])
+
+
+@pytest.mark.usefixtures("optax_promotion")
+def test_the_three_parametrisations_are_one_at_the_base_width_and_differ_beside_it():
+    study = load_study("parametrisations")
+    config = dataclasses.replace(study.config, teacher_steps=10, student_steps=10, n_inputs=256)
+    names = list(study.axes["parametrisation"])
+    results = simulate(study, config, seeds=2, sweep={"parametrisation": names, "width": [8, 32]})
+    base, beside = (results.sel(width=width) for width in (32, 8))
+    for name in ("moved", "accuracy", "share_of_t", "cross"):
+        values = base[name].transpose("parametrisation", ...).values
+        np.testing.assert_allclose(values[1:], np.broadcast_to(values[:1], values[1:].shape), rtol=1e-3)
+    assert len(np.unique(beside.moved.isel(seed=0).values.round(5))) == 3
+    # Heads' weights are drawn from a law of their own, and what is drawn is the same.
+    np.testing.assert_allclose(
+        beside.cross.sel(parametrisation="NTK"), beside.cross.sel(parametrisation="standard"), rtol=1e-4
+    )
+    np.testing.assert_allclose(
+        beside.cross.sel(parametrisation="muP"), 4 * beside.cross.sel(parametrisation="NTK"), rtol=1e-4
+    )

@@ -1,0 +1,48 @@
+"""Width: how much the imitated logits tell of the classes in wide networks, and when that law holds.
+
+f(x) = s [B_C; B_A] relu(W x + b) with h units, weights and notation as in `constant`, biases zero at first: heads of
+independent normal weights. s and the heads' variance are those of a *parametrisation*; at the width h_0 all are one:
+
+| | s | variance of a head's weight | Adam's learning rate |
+|---|---|---|---|
+| standard | 1 | c / h | eta |
+| NTK | (h_0 / h)^(1/2) | c / h_0 | eta (h_0 / h)^(1/2) |
+| muP | h_0 / h | c / h_0 | eta |
+
+**The kernel.** In the standard and the NTK parametrisation the kernel of an auxiliary and a class logit,
+K_ak(x, x') = s^2 sum_j B_aj B_kj relu'(w_j . x) relu'(w_j . x') (x . x' + 1), has mean 0 over initialisations and the
+root mean square
+
+    c |x . x' + 1| sqrt(P(x, x') / h),   P = 1/2 - angle(x, x') / (2 pi),
+
+P the probability that a unit is on for both: it falls as 1 / sqrt(h), while K_kk' stays. Hence T of `kernel`, whose
+entries are squares of those of K_CA, one for each imitated logit, is of the order of m / h: **at fixed m a lazy student
+has less of its teacher the wider both are, and m / h decides how much.**
+
+Proof. As for E A in `constant`: the h products of heads are independent with mean zero and variance (c / (s^2 h))^2.
+
+**When it does not hold.** The law is of the kernel at the start. Where the hidden weights move by as much as they are,
+as in muP at every width (Yang and Hu, arXiv 2011.14522), the teacher's hidden layer itself is what is imitated. In the
+NTK parametrisation they move by O(1 / sqrt(h)) of themselves; in the standard one, under Adam at one learning rate, the
+logits' first steps grow as h and end the training early.
+"""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from subsim.theory.single_step import Number
+
+
+def both_on(x: Float[Array, "n pixels"], y: Float[Array, "N pixels"]) -> Float[Array, "n N"]:
+    """Return the probability that a standard normal vector has positive products with both inputs."""
+    lengths = jnp.outer(jnp.linalg.norm(x, axis=1), jnp.linalg.norm(y, axis=1))
+    return 0.5 - jnp.arccos(jnp.clip(x @ y.T / lengths, -1, 1)) / (2 * jnp.pi)
+
+
+def cross_kernel_rms(
+    inputs: Float[Array, "n pixels"], test_inputs: Float[Array, "N pixels"], width: int, *, variance: Number = 1.0
+) -> Float[Array, "n N"]:
+    """Return the root mean square over initialisations of K_ak(x, x'), the same for all auxiliary and class logits;
+    `variance` is c (standard and NTK)."""
+    reach = jnp.abs(inputs @ test_inputs.T + 1)
+    return jnp.asarray(variance) * reach * jnp.sqrt(both_on(inputs, test_inputs) / width)
