@@ -227,6 +227,14 @@ SMOKE = {
         "--n-inputs": "256",
         "--sweep": "parametrisation=NTK,muP --sweep width=4,8",
     },
+    "transplants": {
+        "--widths": "8",
+        "--teacher-steps": "3",
+        "--n-inputs": "64",
+        "--student-batch": "32",
+        "--steps-before": "3",
+        "--steps-after": "2",
+    },
     "constant": {"--batch": "4", "--sweep": "width=4,8 --sweep input_scale=1"},
     "knee": {
         **_PROTOCOL,

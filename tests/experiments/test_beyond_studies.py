@@ -197,3 +197,17 @@ def test_the_three_parametrisations_are_one_at_the_base_width_and_differ_beside_
     np.testing.assert_allclose(
         beside.cross.sel(parametrisation="muP"), 4 * beside.cross.sel(parametrisation="NTK"), rtol=1e-4
     )
+
+
+@pytest.mark.usefixtures("optax_promotion")
+def test_small_transplants_do_what_is_predicted_to_second_order():
+    study = load_study("transplants")
+    config = dataclasses.replace(
+        study.config, widths=(8,), teacher_steps=20, n_inputs=64, student_batch=32, steps_before=5, steps_after=4
+    )
+    results = simulate(study, config, seeds=3, sweep={"activation": ["tanh"]})
+    off = study.derived(results)["off"].isel(activation=0)
+    assert float(off.sel(portion=0.001).max()) < 0.02
+    shrinks = off.sel(portion=0.01) / off.sel(portion=0.001)
+    assert float(shrinks.median()) == pytest.approx(10, rel=0.2)
+    assert float(abs(results.measured).min()) > 0

@@ -1,0 +1,194 @@
+"""Does one pass backwards predict what a change halfway does: other moments, other parameters, a dropped batch?"""
+
+import functools
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+import xarray as xr
+from jaxtyping import Array, Float
+
+from subsim import StudentConfig, StudentHyper, Study, Table, TrainingConfig, TrainingHyper, Variable
+from subsim.analysis.prediction import over_seeds
+from subsim.analysis.tables import grid_tables, median_in_words
+from subsim.data import datasets
+from subsim.data.inputs import uniform_noise
+from subsim.engine.study import Run
+from subsim.networks.mlp import MLPConfig, make_mlp
+from subsim.networks.network import Network, Params
+from subsim.options import require_choice, require_range
+from subsim.theory.transport import Transport, transport
+from subsim.training import loop
+from subsim.training.losses import imitated_logits
+from subsim.transfer import imitation
+from subsim.transfer.imitation import Task, logits
+from subsim.transfer.rule import Rule
+from subsim.transfer.students import Distillation, Students, on_labels
+
+KINDS = ["moments of another student", "moments reset", "parameters of another student", "last batch dropped"]
+SHARES = [0.001, 0.01, 0.1, 1.0]  # of the whole change
+
+
+@dataclass(frozen=True)
+class Config(MLPConfig):
+    """What changes the program."""
+
+    data: datasets.Name = "digits"
+    """Labelled images of the teacher's task."""
+    teacher_steps: int = 150
+    """Steps of the teacher, of 128 images."""
+    n_inputs: int = 512
+    """Noise images of a student, uniform on [-1, 1]."""
+    steps_before: int = 80
+    """Steps of a student before the change, by KL on the auxiliary logits."""
+    steps_after: int = 20
+    """Steps after it."""
+    student_batch: int = 128
+    """Noise images in a step."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_choice("data", self.data, datasets.NAMES)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Hyper:
+    """Numbers that are traced: they may differ within one compiled program."""
+
+    teacher_rate: float | Array = 1e-3
+    """Adam's learning rate for the teacher."""
+    student_rate: float | Array = 3e-3
+    """Adam's learning rate for the students."""
+
+
+class Record(NamedTuple):
+    """What a share of each change does to L_T at the end: as trained, and to first order."""
+
+    measured: Float[Array, "kind portion"]
+    predicted: Float[Array, "kind portion"]
+
+
+def run(config: Config, network: Network, n_class: int, train: Task, key: Array, numbers: Hyper) -> Record:
+    """One teacher, two students of it on inputs of their own, and the first one changed halfway."""
+    own, of_teacher, of_inputs, of_student = jax.random.split(key, 4)
+    reference = network.init(own)
+    rule = Rule(TrainingConfig(batch=128), TrainingHyper(learning_rate=numbers.teacher_rate))
+    taught = loop.train(on_labels(of_teacher, network, reference, train, n_class, rule), config.teacher_steps).params
+    # Its derivative is asked for where a parameter has no gradient.
+    optimiser = optax.adam(numbers.student_rate, eps_root=1e-16)
+    rule = Rule(StudentConfig(batch=config.student_batch), StudentHyper(), {"optimiser": optimiser})
+    aux, _ = imitated_logits(n_class, config.n_aux)
+
+    def training_of(key: Array) -> loop.Training:
+        bank = uniform_noise(key, config.n_inputs, train.images.values.shape[1])
+        data = imitation.recorded(of_student, bank, logits(network, taught, bank))
+        return Distillation(of_student, network, data, rule).training_of(Students(reference, aux))
+
+    first, other = (training_of(key) for key in jax.random.split(of_inputs))
+    earlier, now, another = (
+        loop.train(training, steps)
+        for training, steps in (
+            (first, config.steps_before - 1), (first, config.steps_before), (other, config.steps_before),
+        )
+    )  # fmt: skip
+
+    def trait_loss(params: Params) -> Array:
+        return imitation.task_loss(network, params, train, n_class)
+
+    begun = first._replace(params=now.params, state=now.state, first_step=config.steps_before)
+    gradient = transport(begun, config.steps_after, trait_loss)
+    still, moments = jax.tree.map(jnp.zeros_like, (now.params, now.state))
+    everyone = jnp.zeros(config.n_inputs)
+    changes = {
+        "moments of another student": (still, optax.tree.sub(another.state, now.state)),
+        "moments reset": (still, optax.tree.sub(moments, now.state)),
+        "parameters of another student": (optax.tree.sub(another.params, now.params), moments),
+        "last batch dropped": optax.tree.sub((earlier.params, earlier.state), (now.params, now.state)),
+    }
+
+    def moved(leaf: Array, by: Array, share: float) -> Array:  # Adam goes on counting its steps
+        return leaf + share * by if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+
+    def ends(change: tuple[Params, Params], share: float) -> Array:
+        params, state = jax.tree.map(lambda leaf, by: moved(leaf, by, share), (now.params, now.state), change)
+        return trait_loss(loop.train(begun._replace(params=params, state=state), config.steps_after).params)
+
+    before = ends(changes[KINDS[0]], 0.0)
+    effects = jnp.stack([gradient.effect(Transport(changes[kind][0], changes[kind][1], everyone)) for kind in KINDS])
+    measured = jnp.stack([jnp.stack([ends(changes[kind], share) - before for share in SHARES]) for kind in KINDS])
+    return Record(measured, jnp.outer(effects, jnp.array(SHARES)))
+
+
+def make_run(config: Config, data: datasets.Dataset) -> Run:
+    """The run of `config` on `data`, with the images as arguments of the compiled program."""
+    network = make_mlp(config, data.train_images.shape[1], data.n_class)
+    train, _ = imitation.tasks(data)
+    return jax.tree_util.Partial(functools.partial(run, config, network, data.n_class), train)
+
+
+def check(config: Config, hyper: Hyper) -> None:
+    """Refuse options that are out of range."""
+    require_range(config, "teacher_steps", "n_inputs", "steps_after", "student_batch", least=1, whole=True)
+    require_range(config, "steps_before", least=2, whole=True)
+    require_range(hyper, "teacher_rate", "student_rate", above=0)
+
+
+def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
+    """Return how far the measured change is from the predicted one, relative to that, seed by seed; and the rank
+    correlation of the two over seeds, as one value a seed."""
+    off = abs(results.measured - results.predicted) / abs(results.predicted)
+    return {
+        "off": off.assign_attrs(description="|measured - predicted| over |predicted|"),
+        "rank": over_seeds(results.measured, results.predicted).assign_attrs(
+            description="rank correlation of the measured and the predicted change over seeds"
+        ),
+    }
+
+
+def report(results: xr.Dataset) -> list[Table]:
+    """Tabulate what a change does, by kind and share, how far off the prediction is, how it ranks seeds."""
+    header = ("change", "share", "|measured - predicted| / |predicted|")
+    offs = {"": results.off}
+    if "activation" in results.dims:
+        offs = {f"{name}, ": results.off.sel(activation=name) for name in results.activation.values}
+    rows = [
+        (f"{name}{kind}", f"{share:g}", median_in_words(off.sel(kind=kind, portion=share)))
+        for name, off in offs.items()
+        for kind in results.kind.values
+        for share in results.portion.values
+    ]
+    return [
+        *grid_tables(results.measured, "kind", "Change of L_T at the end", "portion"),
+        *grid_tables(results.predicted, "kind", "Predicted to first order", "portion"),
+        Table(f"Medians over {results.sizes['seed']} seeds, with 95% intervals", header, tuple(rows)),
+        *grid_tables(results["rank"], "kind", "Rank correlation over seeds", "portion"),
+    ]
+
+
+study = Study(
+    name="transplants",
+    title=__doc__,
+    make_run=make_run,
+    load=lambda config: datasets.load(config.data),
+    config=Config(widths=(32, 32), n_aux=10, init="he"),
+    hyper=Hyper(),
+    check=check,
+    derived=derived,
+    report=report,
+    axes={"activation": ("relu", "tanh")},
+    coords={"kind": KINDS, "portion": SHARES},
+    variables={
+        "measured": Variable("change of L_T at the end", ("kind", "portion"), "nat"),
+        "predicted": Variable("the same to first order", ("kind", "portion"), "nat"),
+    },
+    seeds=1000,
+    finding="With tanh a tenth of a change is predicted with rank correlations of .994 ± .001 and more; with ReLU, "
+    "whose units flip, .65 ± .04 (a dropped batch) to .953 ± .007 (parameters; n = 1,000).",
+    cost="90 seconds on 2 cores",
+    precision="float64",
+    precisions=("float64",),  # the smallest changes are a millionth of L_T
+    sizes={"mnist": {"config": Config(data="mnist5k", n_aux=10, n_inputs=2_048), "seeds": 32}},
+)

@@ -1,0 +1,61 @@
+"""What a change halfway does to the trait at the end: measured against predicted, and how far off that is."""
+
+import numpy as np
+import xarray as xr
+from matplotlib.figure import Figure
+
+from subsim.analysis import plotting
+from subsim.analysis.summary import mean_interval, median_interval
+
+SHOWN = 300  # seeds that are dots
+COLOURS = (plotting.SHARED, plotting.CROSS, plotting.OTHER, "#CC79A7")
+
+
+@plotting.styled
+def draw(results: xr.Dataset) -> Figure:
+    """A row for each activation: a panel for each kind of change at a tenth of it, and the error over its share."""
+    activations = results.activation.values if "activation" in results.dims else [None]
+    kinds, shares = results.kind.values, results.portion.values
+    columns = len(kinds) + 1
+    drawn, panels = plotting.figure(
+        columns, rows=len(activations), width=3.0 * columns, height=0.9 + 2.8 * len(activations), squeeze=False
+    )
+    at = float(shares[np.argmin(np.abs(np.log(shares / 0.1)))])
+    for row, activation in zip(panels, activations, strict=True):
+        of = results if activation is None else results.sel(activation=activation)
+        for axes, kind, colour in zip(row, kinds, COLOURS, strict=False):
+            here = of.sel(kind=kind, portion=at)
+            few = here.isel(seed=slice(SHOWN))
+            ends = np.nanquantile(few.predicted.values, [0.01, 0.99])
+            ends += 0.3 * (ends[1] - ends[0]) * np.array([-1, 1])  # a few seeds lie outside
+            dots = few.predicted.values, few.measured.values
+            axes.plot(*dots, "o", color=colour, alpha=0.35, markersize=3, markeredgewidth=0)
+            axes.plot(ends, ends, color=plotting.NEUTRAL, linewidth=1)
+            axes.set_xlim(*ends)
+            axes.set_ylim(*ends)
+            axes.ticklabel_format(scilimits=(-2, 2))
+            rank = mean_interval(here["rank"])
+            words = f"rank correlation {float(rank['mean']):.2f} ± {float(rank.high - rank['mean']):.2f}"
+            axes.set_title(f"{kind}\n{activation or ''} {words}".replace("\n ", "\n"), fontsize=9)
+            off = median_interval(of.off.sel(kind=kind))
+            row[-1].errorbar(
+                shares, off["median"].values, yerr=plotting.error_bars(off, "median"), fmt="-o", color=colour,
+                markersize=4, capsize=2, label=str(kind), linewidth=1.3,
+            )  # fmt: skip
+        row[0].set_ylabel(r"measured change of $L_T$")
+        row[-1].set_xscale("log")
+        row[-1].set_yscale("log")
+        row[-1].set_title("relative error, median", fontsize=9)
+    for axes in panels[-1, :-1]:
+        axes.set_xlabel(r"predicted change of $L_T$")
+    panels[-1, -1].set_xlabel("share of the change")
+    panels[0, -1].legend(fontsize=7)
+    config, n = results.attrs["config"], results.sizes["seed"]
+    plotting.caption(
+        drawn,
+        f"{config['data']}, MLP {'-'.join(map(str, config['widths']))}, {config['n_inputs']} noise images, KL on "
+        f"{config['n_aux']} auxiliary logits, Adam; changed after {config['steps_before']} steps, measured "
+        f"after {config['steps_after']} more.\nAt {at:g} of the change; n = {n} seeds, {min(n, SHOWN)} shown; "
+        "95% intervals.",
+    )
+    return drawn
