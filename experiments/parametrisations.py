@@ -219,7 +219,7 @@ study = Study(
     },
     seeds=1000,
     finding="T at the start is a function of m / width in the NTK parametrisation, accuracy is not: at m / width = "
-    "1/16 students have .225 ± .006, .508 ± .007 and .652 ± .006 of the teacher's at widths 16, 64 and 256 (n = 1,000).",
+    "1/16 students have .225 ± .006, .508 ± .007 and .652 ± .006 of the teacher's, widths 16, 64 and 256 (n = 1,000).",
     cost="7 minutes on 2 cores",
     precisions=("float32", "float64"),
     sizes={"mnist": {"config": Config(data="mnist5k", n_inputs=7_552, student_steps=295), "seeds": 32}},
