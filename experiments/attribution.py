@@ -10,22 +10,22 @@ import optax
 import xarray as xr
 from jaxtyping import Array, Float
 
-from subsim import StudentConfig, StudentHyper, Study, Table, TrainingConfig, TrainingHyper, Variable
+from subsim import StudentConfig, StudentHyper, Study, Table, Variable
 from subsim.analysis.summary import contrasts
 from subsim.analysis.tables import mean_tables, median_in_words
 from subsim.data import datasets
 from subsim.data.inputs import uniform_noise
 from subsim.engine.study import Run
-from subsim.networks.mlp import MLPConfig, make_mlp
+from subsim.networks.mlp import make_mlp
 from subsim.networks.network import Network, Params
-from subsim.options import require_choice, require_range
+from subsim.options import require_range
 from subsim.theory.transport import transport
-from subsim.training import loop
 from subsim.training.losses import imitated_logits
 from subsim.transfer import imitation, measures
 from subsim.transfer.imitation import Task, logits
 from subsim.transfer.rule import Rule
-from subsim.transfer.students import Distillation, Students, on_labels, train_students
+from subsim.transfer.students import Distillation, Students, train_students
+from subsim.transfer.taught import TaughtConfig, TaughtHyper, taught
 
 SHARES = [0.1, 0.3, 0.5]  # of the images that are removed
 CHOICES = ["helpful", "random", "harmful"]  # first, by their attribution
@@ -35,34 +35,15 @@ STUDENTS += [f"few {place}" for place in range(SUBSETS)]
 
 
 @dataclass(frozen=True)
-class Config(MLPConfig):
+class Config(TaughtConfig):
     """What changes the program."""
 
-    data: datasets.Name = "digits"
-    """Labelled images of the teacher's task."""
-    teacher_steps: int = 150
-    """Steps of the teacher, of 128 images."""
     n_inputs: int = 512
     """Noise images, uniform on [-1, 1]."""
     student_steps: int = 160
     """Steps of a student, by KL on the auxiliary logits."""
     student_batch: int = 128
     """Noise images in a step."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_choice("data", self.data, datasets.NAMES)
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Hyper:
-    """Numbers that are traced: they may differ within one compiled program."""
-
-    teacher_rate: float | Array = 1e-3
-    """Adam's learning rate for the teacher."""
-    student_rate: float | Array = 3e-3
-    """Adam's learning rate for the students."""
 
 
 class Record(NamedTuple):
@@ -84,15 +65,16 @@ def removals(key: Array, weights: Float[Array, " n"]) -> Array:
     return jnp.concatenate([jnp.stack([jnp.zeros(n, bool), *shares]), few])
 
 
-def run(config: Config, network: Network, n_class: int, train: Task, test: Task, key: Array, numbers: Hyper) -> Record:
+def run(
+    config: Config, network: Network, n_class: int, train: Task, test: Task, key: Array, numbers: TaughtHyper
+) -> Record:
     """One teacher, the attribution of its student's images, and students without some of them."""
     own, of_teacher, of_inputs, of_student, of_removal = jax.random.split(key, 5)
     reference = network.init(own)
-    rule = Rule(TrainingConfig(batch=128), TrainingHyper(learning_rate=numbers.teacher_rate))
-    taught = loop.train(on_labels(of_teacher, network, reference, train, n_class, rule), config.teacher_steps).params
+    teacher = taught(of_teacher, network, reference, train, n_class, config.teacher_steps, numbers.teacher_rate)
 
     bank = uniform_noise(of_inputs, config.n_inputs, train.images.values.shape[1])
-    data = imitation.recorded(of_student, bank, logits(network, taught, bank))
+    data = imitation.recorded(of_student, bank, logits(network, teacher, bank))
     rule = Rule(
         StudentConfig(steps=config.student_steps, batch=config.student_batch),
         StudentHyper(learning_rate=numbers.student_rate),
@@ -126,7 +108,7 @@ def make_run(config: Config, data: datasets.Dataset) -> Run:
     return jax.tree_util.Partial(functools.partial(run, config, network, data.n_class), *imitation.tasks(data))
 
 
-def check(config: Config, hyper: Hyper) -> None:
+def check(config: Config, hyper: TaughtHyper) -> None:
     """Refuse options that are out of range."""
     require_range(config, "teacher_steps", "student_steps", "student_batch", least=1, whole=True)
     require_range(config, "n_inputs", least=50, whole=True)
@@ -179,7 +161,7 @@ study = Study(
     make_run=make_run,
     load=lambda config: datasets.load(config.data),
     config=Config(widths=(32, 32), n_aux=10, init="he"),
-    hyper=Hyper(),
+    hyper=TaughtHyper(),
     check=check,
     derived=derived,
     report=report,
@@ -197,7 +179,7 @@ study = Study(
     sizes={
         "mnist": {
             "config": Config(data="mnist5k", n_aux=10, n_inputs=7_552, student_steps=295), "seeds": 32,
-            "hyper": Hyper(teacher_rate=3e-4, student_rate=3e-4),
+            "hyper": TaughtHyper(teacher_rate=3e-4, student_rate=3e-4),
         },
     },
 )  # fmt: skip

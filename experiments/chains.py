@@ -13,23 +13,23 @@ import xarray as xr
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
-from subsim import StudentConfig, StudentHyper, Study, Table, TrainingConfig, TrainingHyper, Variable
+from subsim import StudentConfig, StudentHyper, Study, Table, Variable
 from subsim.analysis.summary import contrasts
 from subsim.analysis.tables import grid_tables, mean_tables
 from subsim.data import datasets
 from subsim.data.inputs import Bank, pixels, uniform_noise
 from subsim.engine.study import Run
-from subsim.networks.mlp import MLPConfig, make_mlp
+from subsim.networks.mlp import make_mlp
 from subsim.networks.network import Network, Params, linearised
-from subsim.options import require_choice, require_range
+from subsim.options import require_range
 from subsim.theory.kernel import displaced, momentum_progress, stable_step
 from subsim.theory.linearised import Kernel, recovered_fraction, tangent_kernel
-from subsim.training import loop
 from subsim.training.losses import imitated_logits
 from subsim.transfer import imitation, measures
 from subsim.transfer.imitation import Task, logits
 from subsim.transfer.rule import Rule
-from subsim.transfer.students import Distillation, Students, on_labels, train_students
+from subsim.transfer.students import Distillation, Students, train_students
+from subsim.transfer.taught import TaughtConfig, TaughtHyper, taught
 
 HOPS = 4
 SHARE, MOMENTUM = 0.5, 0.9  # of the largest stable step; the heavy ball's
@@ -38,32 +38,13 @@ STEPS = (10, 160)
 
 
 @dataclass(frozen=True)
-class Config(MLPConfig):
+class Config(TaughtConfig):
     """What changes the program."""
 
-    data: datasets.Name = "digits"
-    """Labelled images of the teacher's task."""
-    teacher_steps: int = 150
-    """Steps of the teacher, of 128 images."""
     n_inputs: int = 48
     """Noise images of a hop, uniform on [-1, 1]; all of them make a step."""
     student_steps: int = 160
     """Steps of every student, by squared error of the auxiliary logits."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_choice("data", self.data, datasets.NAMES)
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Hyper:
-    """Numbers that are traced: they may differ within one compiled program."""
-
-    teacher_rate: float | Array = 1e-3
-    """Adam's learning rate for the teacher."""
-    student_rate: float | Array = 3e-3
-    """Adam's learning rate for the students; with momentum it is half of the largest stable one."""
 
 
 class Hops(NamedTuple):
@@ -87,12 +68,13 @@ class Record(NamedTuple):
     predicted_kept: Float[Array, "inputs hop"]
 
 
-def run(config: Config, network: Network, n_class: int, train: Task, test: Task, key: Array, numbers: Hyper) -> Record:
+def run(
+    config: Config, network: Network, n_class: int, train: Task, test: Task, key: Array, numbers: TaughtHyper
+) -> Record:
     """One teacher, and chains from it: on the inputs of the first hop throughout, and on fresh ones in every hop."""
     own, of_teacher, of_inputs, of_order = jax.random.split(key, 4)
     reference = network.init(own)
-    rule = Rule(TrainingConfig(batch=128), TrainingHyper(learning_rate=numbers.teacher_rate))
-    taught = loop.train(on_labels(of_teacher, network, reference, train, n_class, rule), config.teacher_steps).params
+    teacher = taught(of_teacher, network, reference, train, n_class, config.teacher_steps, numbers.teacher_rate)
     networks = {"real": network, "linearised": linearised(network, reference)}
     keys = jax.random.split(of_inputs, HOPS)
     aux, _ = imitated_logits(n_class, config.n_aux)
@@ -111,7 +93,7 @@ def run(config: Config, network: Network, n_class: int, train: Task, test: Task,
 
     def measured(network: Network, student: Params) -> tuple[Array, Array]:
         z, before, after = (
-            logits(network, params, test.images)[:, :n_class] for params in (student, reference, taught)
+            logits(network, params, test.images)[:, :n_class] for params in (student, reference, teacher)
         )
         return measures.accuracy(z, test.labels), recovered_fraction(z - before, after - before)
 
@@ -126,7 +108,7 @@ def run(config: Config, network: Network, n_class: int, train: Task, test: Task,
             student, losses = jax.tree.map(operator.itemgetter(0), (found.params, found.losses))
             return student, Hops(*measured(network, student), losses[-1] / losses[0])
 
-        return jax.lax.scan(hop, taught, hops)[1]
+        return jax.lax.scan(hop, teacher, hops)[1]
 
     def predicted(hops: Array) -> tuple[Array, Array]:
         def hop(displacement: Params, at: Array) -> tuple[Params, tuple[Array, Array]]:
@@ -136,12 +118,12 @@ def run(config: Config, network: Network, n_class: int, train: Task, test: Task,
             displacement = displaced(kernel, reference, progress, r)
             return displacement, measured(networks["linearised"], optax.tree.add(reference, displacement))
 
-        return jax.lax.scan(hop, optax.tree.sub(taught, reference), hops)[1]
+        return jax.lax.scan(hop, optax.tree.sub(teacher, reference), hops)[1]
 
     hops = jnp.stack([jnp.zeros(HOPS, int), jnp.arange(HOPS)])  # whose inputs: the first hop's, and each its own
     found = [[jax.vmap(functools.partial(chain, each, by))(hops) for by in OPTIMISERS] for each in networks.values()]
     trained = imitation.stack(*(imitation.stack(*of_network) for of_network in found))
-    teachers = jnp.stack([measured(each, taught)[0] for each in networks.values()])
+    teachers = jnp.stack([measured(each, teacher)[0] for each in networks.values()])
     return Record(trained.accuracy, trained.kept, trained.unfitted, teachers, *jax.vmap(predicted)(hops))
 
 
@@ -151,7 +133,7 @@ def make_run(config: Config, data: datasets.Dataset) -> Run:
     return jax.tree_util.Partial(functools.partial(run, config, network, data.n_class), *imitation.tasks(data))
 
 
-def check(config: Config, hyper: Hyper) -> None:
+def check(config: Config, hyper: TaughtHyper) -> None:
     """Refuse options that are out of range."""
     require_range(config, "teacher_steps", "student_steps", "n_inputs", least=1, whole=True)
     require_range(hyper, "teacher_rate", "student_rate", above=0)
@@ -194,7 +176,7 @@ study = Study(
     make_run=make_run,
     load=lambda config: datasets.load(config.data),
     config=Config(widths=(32, 32), n_aux=10, init="he"),
-    hyper=Hyper(),
+    hyper=TaughtHyper(),
     check=check,
     derived=derived,
     report=report,

@@ -11,22 +11,20 @@ import xarray as xr
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
-from subsim import Study, Table, TrainingConfig, TrainingHyper, Variable
+from subsim import Study, Table, Variable
 from subsim.analysis.tables import grid_tables
 from subsim.data import datasets
 from subsim.data.factorisations import eigh
 from subsim.data.inputs import pixels, uniform_noise
 from subsim.engine.study import Run
-from subsim.networks.mlp import MLPConfig, make_mlp
+from subsim.networks.mlp import make_mlp
 from subsim.networks.network import Network
-from subsim.options import require_choice, require_range
+from subsim.options import require_range
 from subsim.theory.chains import expected_share, shrinkage
 from subsim.theory.linearised import dense_jacobian
-from subsim.training import loop
 from subsim.transfer import imitation
 from subsim.transfer.imitation import Task
-from subsim.transfer.rule import Rule
-from subsim.transfer.students import on_labels
+from subsim.transfer.taught import TaughtConfig, taught
 
 HOPS = 4
 M = (1, 4)  # logits imitated
@@ -35,19 +33,11 @@ RIDGE = 1e-3  # of the population's largest eigenvalue, for every row of the ker
 
 
 @dataclass(frozen=True)
-class Config(MLPConfig):
+class Config(TaughtConfig):
     """What changes the program."""
 
-    data: datasets.Name = "digits"
-    """Labelled images of the teacher's task."""
-    teacher_steps: int = 150
-    """Steps of the teacher, of 128 images."""
     population: int = 2_048
     """Noise images whose gradients' covariance stands for that of all noise images."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_choice("data", self.data, datasets.NAMES)
 
 
 @jax.tree_util.register_dataclass
@@ -70,9 +60,8 @@ def run(config: Config, network: Network, n_class: int, train: Task, key: Array,
     """One teacher, and of its displacement what chains on fresh inputs keep."""
     own, of_teacher, of_population, of_inputs = jax.random.split(key, 4)
     reference = network.init(own)
-    rule = Rule(TrainingConfig(batch=128), TrainingHyper(learning_rate=numbers.teacher_rate))
-    taught = loop.train(on_labels(of_teacher, network, reference, train, n_class, rule), config.teacher_steps).params
-    d_t, _ = ravel_pytree(optax.tree.sub(taught, reference))
+    teacher = taught(of_teacher, network, reference, train, n_class, config.teacher_steps, numbers.teacher_rate)
+    d_t, _ = ravel_pytree(optax.tree.sub(teacher, reference))
 
     def covariance(key: Array, n: int) -> Float[Array, "m P P"]:
         """Return the mean of J'J over n inputs and the first m logits."""

@@ -10,35 +10,32 @@ import optax
 import xarray as xr
 from jaxtyping import Array, Float
 
-from subsim import StudentConfig, StudentHyper, Study, Table, TrainingConfig, TrainingHyper, Variable
+from subsim import StudentConfig, StudentHyper, Study, Table, Variable
 from subsim.analysis.prediction import over_seeds
 from subsim.analysis.tables import grid_tables, median_in_words
 from subsim.data import datasets
 from subsim.data.inputs import uniform_noise
 from subsim.engine.study import Run
-from subsim.networks.mlp import MLPConfig, make_mlp
+from subsim.networks.mlp import make_mlp
 from subsim.networks.network import Network, Params
-from subsim.options import require_choice, require_range
+from subsim.options import require_range
 from subsim.theory.transport import Transport, transport
 from subsim.training import loop
 from subsim.training.losses import imitated_logits
 from subsim.transfer import imitation
 from subsim.transfer.imitation import Task, logits
 from subsim.transfer.rule import Rule
-from subsim.transfer.students import Distillation, Students, on_labels
+from subsim.transfer.students import Distillation, Students
+from subsim.transfer.taught import TaughtConfig, TaughtHyper, taught
 
 KINDS = ["moments of another student", "moments reset", "parameters of another student", "last batch dropped"]
 SHARES = [0.001, 0.01, 0.1, 1.0]  # of the whole change
 
 
 @dataclass(frozen=True)
-class Config(MLPConfig):
+class Config(TaughtConfig):
     """What changes the program."""
 
-    data: datasets.Name = "digits"
-    """Labelled images of the teacher's task."""
-    teacher_steps: int = 150
-    """Steps of the teacher, of 128 images."""
     n_inputs: int = 512
     """Noise images of a student, uniform on [-1, 1]."""
     steps_before: int = 80
@@ -48,21 +45,6 @@ class Config(MLPConfig):
     student_batch: int = 128
     """Noise images in a step."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_choice("data", self.data, datasets.NAMES)
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Hyper:
-    """Numbers that are traced: they may differ within one compiled program."""
-
-    teacher_rate: float | Array = 1e-3
-    """Adam's learning rate for the teacher."""
-    student_rate: float | Array = 3e-3
-    """Adam's learning rate for the students."""
-
 
 class Record(NamedTuple):
     """What a share of each change does to L_T at the end: as trained, and to first order."""
@@ -71,12 +53,11 @@ class Record(NamedTuple):
     predicted: Float[Array, "kind portion"]
 
 
-def run(config: Config, network: Network, n_class: int, train: Task, key: Array, numbers: Hyper) -> Record:
+def run(config: Config, network: Network, n_class: int, train: Task, key: Array, numbers: TaughtHyper) -> Record:
     """One teacher, two students of it on inputs of their own, and the first one changed halfway."""
     own, of_teacher, of_inputs, of_student = jax.random.split(key, 4)
     reference = network.init(own)
-    rule = Rule(TrainingConfig(batch=128), TrainingHyper(learning_rate=numbers.teacher_rate))
-    taught = loop.train(on_labels(of_teacher, network, reference, train, n_class, rule), config.teacher_steps).params
+    teacher = taught(of_teacher, network, reference, train, n_class, config.teacher_steps, numbers.teacher_rate)
     # Its derivative is asked for where a parameter has no gradient.
     optimiser = optax.adam(numbers.student_rate, eps_root=1e-16)
     rule = Rule(StudentConfig(batch=config.student_batch), StudentHyper(), {"optimiser": optimiser})
@@ -84,7 +65,7 @@ def run(config: Config, network: Network, n_class: int, train: Task, key: Array,
 
     def training_of(key: Array) -> loop.Training:
         bank = uniform_noise(key, config.n_inputs, train.images.values.shape[1])
-        data = imitation.recorded(of_student, bank, logits(network, taught, bank))
+        data = imitation.recorded(of_student, bank, logits(network, teacher, bank))
         return Distillation(of_student, network, data, rule).training_of(Students(reference, aux))
 
     first, other = (training_of(key) for key in jax.random.split(of_inputs))
@@ -129,7 +110,7 @@ def make_run(config: Config, data: datasets.Dataset) -> Run:
     return jax.tree_util.Partial(functools.partial(run, config, network, data.n_class), train)
 
 
-def check(config: Config, hyper: Hyper) -> None:
+def check(config: Config, hyper: TaughtHyper) -> None:
     """Refuse options that are out of range."""
     require_range(config, "teacher_steps", "n_inputs", "steps_after", "student_batch", least=1, whole=True)
     require_range(config, "steps_before", least=2, whole=True)
@@ -174,7 +155,7 @@ study = Study(
     make_run=make_run,
     load=lambda config: datasets.load(config.data),
     config=Config(widths=(32, 32), n_aux=10, init="he"),
-    hyper=Hyper(),
+    hyper=TaughtHyper(),
     check=check,
     derived=derived,
     report=report,
