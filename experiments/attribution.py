@@ -23,9 +23,9 @@ from subsim.theory.transport import transport
 from subsim.training.losses import imitated_logits
 from subsim.transfer import imitation, measures
 from subsim.transfer.imitation import Task, logits
+from subsim.transfer.one_teacher import TeacherConfig, TeacherHyper, train_teacher
 from subsim.transfer.rule import Rule
 from subsim.transfer.students import Distillation, Students, train_students
-from subsim.transfer.taught import TaughtConfig, TaughtHyper, taught
 
 SHARES = [0.1, 0.3, 0.5]  # of the images that are removed
 CHOICES = ["helpful", "random", "harmful"]  # first, by their attribution
@@ -35,7 +35,7 @@ STUDENTS += [f"few {place}" for place in range(SUBSETS)]
 
 
 @dataclass(frozen=True)
-class Config(TaughtConfig):
+class Config(TeacherConfig):
     """What changes the program."""
 
     n_inputs: int = 512
@@ -66,12 +66,12 @@ def removals(key: Array, weights: Float[Array, " n"]) -> Array:
 
 
 def run(
-    config: Config, network: Network, n_class: int, train: Task, test: Task, key: Array, numbers: TaughtHyper
+    config: Config, network: Network, n_class: int, train: Task, test: Task, key: Array, numbers: TeacherHyper
 ) -> Record:
     """One teacher, the attribution of its student's images, and students without some of them."""
     own, of_teacher, of_inputs, of_student, of_removal = jax.random.split(key, 5)
     reference = network.init(own)
-    teacher = taught(of_teacher, network, reference, train, n_class, config.teacher_steps, numbers.teacher_rate)
+    teacher = train_teacher(of_teacher, network, reference, train, n_class, config.teacher_steps, numbers.teacher_rate)
 
     bank = uniform_noise(of_inputs, config.n_inputs, train.images.values.shape[1])
     data = imitation.recorded(of_student, bank, logits(network, teacher, bank))
@@ -108,7 +108,7 @@ def make_run(config: Config, data: datasets.Dataset) -> Run:
     return jax.tree_util.Partial(functools.partial(run, config, network, data.n_class), *imitation.tasks(data))
 
 
-def check(config: Config, hyper: TaughtHyper) -> None:
+def check(config: Config, hyper: TeacherHyper) -> None:
     """Refuse options that are out of range."""
     require_range(config, "teacher_steps", "student_steps", "student_batch", least=1, whole=True)
     require_range(config, "n_inputs", least=50, whole=True)
@@ -161,7 +161,7 @@ study = Study(
     make_run=make_run,
     load=lambda config: datasets.load(config.data),
     config=Config(widths=(32, 32), n_aux=10, init="he"),
-    hyper=TaughtHyper(),
+    hyper=TeacherHyper(),
     check=check,
     derived=derived,
     report=report,
@@ -179,7 +179,7 @@ study = Study(
     sizes={
         "mnist": {
             "config": Config(data="mnist5k", n_aux=10, n_inputs=7_552, student_steps=295), "seeds": 32,
-            "hyper": TaughtHyper(teacher_rate=3e-4, student_rate=3e-4),
+            "hyper": TeacherHyper(teacher_rate=3e-4, student_rate=3e-4),
         },
     },
 )  # fmt: skip

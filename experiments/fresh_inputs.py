@@ -24,7 +24,7 @@ from subsim.theory.chains import expected_share, shrinkage
 from subsim.theory.linearised import dense_jacobian
 from subsim.transfer import imitation
 from subsim.transfer.imitation import Task
-from subsim.transfer.taught import TaughtConfig, taught
+from subsim.transfer.one_teacher import TeacherConfig, train_teacher
 
 HOPS = 4
 M = (1, 4)  # logits imitated
@@ -33,7 +33,7 @@ RIDGE = 1e-3  # of the population's largest eigenvalue, for every row of the ker
 
 
 @dataclass(frozen=True)
-class Config(TaughtConfig):
+class Config(TeacherConfig):
     """What changes the program."""
 
     population: int = 2_048
@@ -60,7 +60,7 @@ def run(config: Config, network: Network, n_class: int, train: Task, key: Array,
     """One teacher, and of its displacement what chains on fresh inputs keep."""
     own, of_teacher, of_population, of_inputs = jax.random.split(key, 4)
     reference = network.init(own)
-    teacher = taught(of_teacher, network, reference, train, n_class, config.teacher_steps, numbers.teacher_rate)
+    teacher = train_teacher(of_teacher, network, reference, train, n_class, config.teacher_steps, numbers.teacher_rate)
     d_t, _ = ravel_pytree(optax.tree.sub(teacher, reference))
 
     def covariance(key: Array, n: int) -> Float[Array, "m P P"]:

@@ -38,7 +38,7 @@ class Config:
     n_inputs: int = 6
     """Inputs that the student sees, normal."""
     steps: int = 5_000
-    """Full-batch steps of the student on squared error, a fifth of the largest stable one each."""
+    """Full-batch steps of the student on squared error, a fifth of the largest stable one at the start."""
 
 
 @jax.tree_util.register_dataclass
@@ -47,7 +47,7 @@ class Hyper:
     """Numbers that are traced: they may differ within one compiled program."""
 
     eps: float | Array = 0.1
-    """Size of the teacher's change of every hidden layer, relative to the layer; its direction is isotropic."""
+    """Size of the teacher's change of every hidden layer, relative to the layer's on average; isotropic within it."""
 
 
 class Record(NamedTuple):
@@ -131,7 +131,7 @@ def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
 
 
 def report(results: xr.Dataset) -> list[Table]:
-    """Tabulate the share by the teacher's size, trained, linearised and by the closed forms."""
+    """Tabulate the share by the teacher's size, of trained and of linearised students, and the loss that is left."""
     return [
         *grid_tables(results.overlap, "eps", "Share of the teacher's change", "heads"),
         *grid_tables(results.linearised, "eps", "Of linearised students", "heads"),

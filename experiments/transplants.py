@@ -24,16 +24,16 @@ from subsim.training import loop
 from subsim.training.losses import imitated_logits
 from subsim.transfer import imitation
 from subsim.transfer.imitation import Task, logits
+from subsim.transfer.one_teacher import TeacherConfig, TeacherHyper, train_teacher
 from subsim.transfer.rule import Rule
 from subsim.transfer.students import Distillation, Students
-from subsim.transfer.taught import TaughtConfig, TaughtHyper, taught
 
 KINDS = ["moments of another student", "moments reset", "parameters of another student", "last batch dropped"]
 SHARES = [0.001, 0.01, 0.1, 1.0]  # of the whole change
 
 
 @dataclass(frozen=True)
-class Config(TaughtConfig):
+class Config(TeacherConfig):
     """What changes the program."""
 
     n_inputs: int = 512
@@ -53,11 +53,11 @@ class Record(NamedTuple):
     predicted: Float[Array, "kind portion"]
 
 
-def run(config: Config, network: Network, n_class: int, train: Task, key: Array, numbers: TaughtHyper) -> Record:
+def run(config: Config, network: Network, n_class: int, train: Task, key: Array, numbers: TeacherHyper) -> Record:
     """One teacher, two students of it on inputs of their own, and the first one changed halfway."""
     own, of_teacher, of_inputs, of_student = jax.random.split(key, 4)
     reference = network.init(own)
-    teacher = taught(of_teacher, network, reference, train, n_class, config.teacher_steps, numbers.teacher_rate)
+    teacher = train_teacher(of_teacher, network, reference, train, n_class, config.teacher_steps, numbers.teacher_rate)
     # Its derivative is asked for where a parameter has no gradient.
     optimiser = optax.adam(numbers.student_rate, eps_root=1e-16)
     rule = Rule(StudentConfig(batch=config.student_batch), StudentHyper(), {"optimiser": optimiser})
@@ -110,7 +110,7 @@ def make_run(config: Config, data: datasets.Dataset) -> Run:
     return jax.tree_util.Partial(functools.partial(run, config, network, data.n_class), train)
 
 
-def check(config: Config, hyper: TaughtHyper) -> None:
+def check(config: Config, hyper: TeacherHyper) -> None:
     """Refuse options that are out of range."""
     require_range(config, "teacher_steps", "n_inputs", "steps_after", "student_batch", least=1, whole=True)
     require_range(config, "steps_before", least=2, whole=True)
@@ -155,7 +155,7 @@ study = Study(
     make_run=make_run,
     load=lambda config: datasets.load(config.data),
     config=Config(widths=(32, 32), n_aux=10, init="he"),
-    hyper=TaughtHyper(),
+    hyper=TeacherHyper(),
     check=check,
     derived=derived,
     report=report,

@@ -28,7 +28,7 @@ def draw(results: xr.Dataset) -> Figure:
                     markersize=5, capsize=2, label=f"{n} inputs",
                 )  # fmt: skip
             axes.set_yscale("log")
-            axes.set_ylim(1e-4, 1.2)
+            axes.set_ylim(3e-5, 1.2)
             axes.set_xticks(here.hop.values)
             axes.set_title(f"{activation or results.attrs['config']['activation']}, m = {m}")
         row[0].set_ylabel("share of the teacher's displacement")

@@ -37,7 +37,7 @@ def draw(results: xr.Dataset) -> Figure:
         for axes in column[1:]:
             axes.set_xlabel("m / width")
     for axes in panels[:2, 0]:
-        axes.set_ylabel("share of the teacher's accuracy")
+        axes.set_ylabel("share of accuracy beyond chance")
     panels[2, 0].set_ylabel("trace T / trace K_CC at the start")
     panels[0, 0].legend(fontsize=8)
     config, n = results.attrs["config"], results.sizes["seed"]

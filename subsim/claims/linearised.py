@@ -124,7 +124,7 @@ def nystroem_bound(key: Array) -> Mapping[str, Verdict]:
 
 def linear_network(key: Array) -> Mapping[str, Verdict]:
     """In f = [B_C; B_A] W x with fixed heads a converged student's weights have changed by P_A dW_T P_X; with heads
-    that are trained, too, a linearised student keeps its share of that.
+    that are trained, too, a linearised student ends at its closed form.
     """
     keys = jax.random.split(key, 4)
     shapes = (N_AUX, WIDTH), (2 * N_AUX, N_PIXELS), (WIDTH, N_PIXELS), (WIDTH, N_PIXELS)
@@ -144,7 +144,8 @@ def linear_network(key: Array) -> Mapping[str, Verdict]:
 
 def chains(key: Array) -> Mapping[str, Verdict]:
     """Linearised students that teach one another lose nothing after the first hop on the same inputs, once converged;
-    after a few steps each mode is as many hops' power of what one hop learns; and fresh inputs never give back.
+    after a few steps, k hops keep the share p^k of a mode of which one hop learns p; and a converged hop on fresh
+    inputs never lengthens the displacement.
     """
     network = mlp()
     problem = draw(key, network)

@@ -7,8 +7,8 @@ u' r it learns the share p, its `progress`. Its teacher asks r = J_k d_{k-1} of 
     d_k = G_k d_{k-1},   G_k = sum_i p_i v_i v_i',   v_i = J_k' u_i / sqrt(lambda_i)  orthonormal.
 
 **The same inputs.** All G_k are one G, and d_k = sum_i p_i^k v_i v_i' d_T. A converged student has p = 1 and G = P, a
-projection: P^2 = P, and **nothing is lost after the first hop**. Few steps lose p < 1 of a mode again at every hop;
-where momentum overshoots, p > 1, a mode grows.
+projection: P^2 = P, and **nothing is lost after the first hop**. After few steps each hop
+keeps the share p < 1 of a mode; where momentum overshoots, p > 1, the mode grows.
 
 This needs neither linearisation nor squared error. A student that fits its teacher's imitated logits exactly hands on
 the targets that it was given: the next one, with the same start, inputs, order and optimiser, is the same network.
@@ -20,15 +20,15 @@ the targets that it was given: the next one, with the same start, inputs, order 
 For p in [0, 1] so are M's eigenvalues: E d_k . d_T = sum_i gamma_i^k (w_i' d_T)^2 falls, in a mixture of geometric
 decays: fast at first, then as slowly as the best learned modes.
 
-**M from the spectrum.** Let a row of J have the covariance Sigma, with eigenvalues lambda, and let a hop of n
-independent rows end at the ridge solution, p = k / (k + delta) of a mode with eigenvalue k (delta = 0: converged). For
-many rows and parameters
+**M from the spectrum.** Let Sigma = E j j' be the second moment of a row j of J, with eigenvalues lambda, and let a hop
+of n independent rows end at the ridge solution, p = k / (k + delta) of a mode with eigenvalue k (delta = 0: converged).
+For many rows and parameters, if every j' A j is close to trace(A Sigma), as for normal rows,
 
     M = Sigma (Sigma + kappa)^-1,   kappa from   sum_i lambda_i / (lambda_i + kappa) + delta / kappa = n,
 
 the deterministic equivalent of sample covariances (Marchenko and Pastur, 1967; of regression by kernels, Simon et al.,
-arXiv 2110.03922). One imitated logit gives independent rows; the m rows of one input share the input, which the law
-does not know.
+arXiv 2110.03922). One imitated logit gives independent rows, but those of ReLU networks differ in length; the m rows of
+one input are dependent, too. The law knows neither.
 """
 
 import jax
@@ -49,9 +49,9 @@ def on_same_inputs(
 
 
 def shrinkage(eigenvalues: Float[Array, " P"], n_rows: int | Number, *, ridge: Number = 0.0) -> Float[Array, ""]:
-    """Return kappa of a hop on `n_rows` independent rows whose covariance has these eigenvalues.
+    """Return kappa of a hop on `n_rows` independent rows whose second moment has these eigenvalues.
 
-    With `ridge` = 0 there must be fewer rows than positive eigenvalues; where there are not, kappa is 0.
+    With `ridge` = 0 and as many rows as positive eigenvalues or more the equation has no solution, and kappa is 0.
     """
     values = jnp.maximum(eigenvalues, 0)
     total = jnp.sum(values)
@@ -59,7 +59,7 @@ def shrinkage(eigenvalues: Float[Array, " P"], n_rows: int | Number, *, ridge: N
     def learned(kappa: Array) -> Array:
         return jnp.sum(values / (values + kappa)) + ridge / kappa
 
-    # Every mode has at most lambda / kappa, so that kappa lies below their sum.
+    # Every mode has at most lambda / kappa, so that kappa is at most (their sum + ridge) / n_rows.
     low = jnp.log(total) + jnp.log(jnp.finfo(values.dtype).eps) * 2
     high = jnp.log((total + ridge) / n_rows)
 

@@ -9,14 +9,16 @@ imitates the auxiliary logits on n inputs, the rows of X, under squared error.
     dW_S = P_A dW_T P_X,
 
 P_A the orthogonal projection on the row space of B_A (in the d hidden units), P_X that on the span of the inputs (in
-their D numbers). The class logits change by B_C P_A dW_T P_X x: of the teacher's change there is what both can see.
+their D numbers). The class logits change by B_C P_A dW_T P_X x: only that part of dW_T counts whose columns lie in
+the row space of B_A and which acts on the span of the inputs.
 
 Proof. The gradient is B_A' (...) X, so that dW_S stays in the image of D -> P_A D P_X; on it D -> B_A D X' is one to
 one, and the loss is zero at P_A dW_T P_X alone, since B_A P_A dW_T P_X X' = B_A dW_T X'. It is the kernel's statement
 (`kernel`): K_AA = B_A B_A' (x) X X', and P = P_A (x) P_X.
 
 **Overlap.** For a dW_T whose direction is isotropic, E[dW_S . dW_T / |dW_T|^2] = (rank B_A / d) (rank X / D): the trace
-of P_A (x) P_X over that of the identity. A trained dW_T is not isotropic: it has the rank of its labels.
+of P_A (x) P_X over that of the identity. A dW_T that was trained on labels is not isotropic: its columns
+lie in the row space of B_C.
 
 **Heads that are trained, too.** The student may then fit by its head in place of its hidden weights. Linearised at
 (B_A, W_0), with B_A B_A' = sum_i a_i u_i u_i' and full-batch steps as above, it ends at
@@ -27,12 +29,13 @@ of all such y_i the shortest. Where the inputs span all D numbers that is, with 
 
     dW_S = sum_i P_i dW_T a_i (a_i 1 + W_0' W_0)^-1:
 
-every direction of the hidden units keeps the share a / (a + s^2) of what fixed heads give it, s^2 being what W_0 makes
-of the inputs' direction. The larger the head and the smaller the hidden weights, the more passes.
+of the component of P_i dW_T along a right singular vector of W_0, of singular value s, there arrives the share
+a_i / (a_i + s^2). The larger the head and the smaller the hidden weights, the more passes.
 
 Proof. K_AA = B_A B_A' (x) X X' + 1 (x) X W_0' W_0 X', and r = B_A dW_T X', for the teacher's auxiliary head has not
 moved. u diagonalises the first factors of both terms. The real network follows as long as its heads have moved little:
-W W' - B_A' B_A is conserved under gradient flow (Saxe et al., arXiv 1312.6120), no closed form of its end is known.
+W W' - B_A' B_A is conserved under gradient flow (Saxe et al., arXiv 1312.6120). We know no closed form of its end for
+all heads and inputs.
 """
 
 import jax.numpy as jnp

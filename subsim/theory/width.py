@@ -16,17 +16,18 @@ root mean square
     c |x . x' + 1| sqrt(P(x, x') / h),   P = 1/2 - angle(x, x') / (2 pi),
 
 P the probability that a unit is on for both: it falls as 1 / sqrt(h). In the NTK parametrisation K_CC and K_AA stay.
-Hence T of `kernel`, whose entries are squares of those of K_CA, one for each imitated logit, is of the order of m / h:
-**a linearised student can have less of its teacher the wider both are, and m / h decides how much.** In the standard
-one K_CC and K_AA grow as h, by the heads' own parameters, so that T / K_CC falls faster, towards m / h^3.
+Hence T of `kernel` is of the order of m / h for a fixed number of inputs: to leading order it is a sum over the
+imitated logits a of K_Ca K_aa^-1 K_aC. **A linearised student has less of its teacher the wider both are, and m / h
+decides how much**, until the m rows of all inputs are many beside h. In the standard parametrisation K_CC and K_AA grow
+as h, by the heads' own parameters, so that T / K_CC falls faster, towards m / h^3.
 
 Proof. As for E A in `constant`: the h products of heads are independent with mean zero and variance (c / (s^2 h))^2.
 
 **When it does not hold.** The law is of the kernel at the start, and of size: accuracy asks only which class logit is
-largest, so that a small share may do. Where the hidden weights move by as much as they are,
-as in muP at every width (Yang and Hu, arXiv 2011.14522), the teacher's hidden layer itself is what is imitated. In the
-NTK parametrisation they move by O(1 / sqrt(h)) of themselves; in the standard one, under Adam at one learning rate, the
-logits' first steps grow as h and end the training early.
+largest, so that a small share may do. Where hidden weights move by a share of themselves that does not fall with width,
+as in muP (Yang and Hu, arXiv 2011.14522; with Adam, Yang et al., arXiv 2203.03466), the student imitates features that
+the teacher has learned. In the NTK parametrisation that share is O(1 / sqrt(h)). In the standard one, under Adam at one
+learning rate, the logits' first steps grow as h: the heads fit the labels in few steps, and hidden weights move less.
 """
 
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Chains of linearised students, against students that are trained, and against draws of Gaussian rows."""
+"""Chains of linearised students, against projections, against hop after hop, and against draws of Gaussian rows."""
 
 import jax
 import jax.numpy as jnp

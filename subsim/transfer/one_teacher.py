@@ -1,4 +1,4 @@
-"""What studies share that train one teacher and go their own way with it: its options, its numbers, its training."""
+"""One teacher for studies that go their own way with it: its options, its traced numbers, its training."""
 
 from dataclasses import dataclass
 
@@ -19,7 +19,7 @@ BATCH = 128
 
 
 @dataclass(frozen=True)
-class TaughtConfig(MLPConfig):
+class TeacherConfig(MLPConfig):
     """A network, and the teacher that it becomes."""
 
     data: datasets.Name = "digits"
@@ -34,7 +34,7 @@ class TaughtConfig(MLPConfig):
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class TaughtHyper:
+class TeacherHyper:
     """Numbers that are traced: they may differ within one compiled program."""
 
     teacher_rate: float | Array = 1e-3
@@ -43,7 +43,7 @@ class TaughtHyper:
     """Adam's learning rate for the students."""
 
 
-def taught(
+def train_teacher(
     key: Key[Array, ""], network: Network, reference: Params, task: Task, n_class: int, steps: int, rate: float | Array
 ) -> Params:
     """Return the teacher: the reference after `steps` of Adam on the labels of `task`."""
