@@ -88,7 +88,7 @@ def run(
             lambda params, x: network.apply(params, x)[n_class:], reference, pixels(bank, bank.values)
         )
 
-    kernels = jax.lax.map(kernel_of, keys)
+    kernels = jax.vmap(kernel_of)(keys)
     rates = SHARE * jax.vmap(functools.partial(stable_step, momentum=MOMENTUM))(kernels.eigenvalues)
 
     def measured(network: Network, student: Params) -> tuple[Array, Array]:

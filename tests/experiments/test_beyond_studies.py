@@ -150,18 +150,6 @@ def test_what_a_chain_loses_is_told_apart_by_cause():
         assert value == pytest.approx(cause[str(name).partition(":")[0]]), name
 
 
-@pytest.mark.usefixtures("optax_promotion")
-def test_the_first_hop_on_fresh_inputs_is_near_what_the_spectrum_says():
-    study = load_study("fresh_inputs")
-    config = dataclasses.replace(study.config, widths=(4,), teacher_steps=10, population=512)
-    results = simulate(study, config, seeds=40, sweep={"activation": ["tanh"]})
-    first = results.isel(hop=0, activation=0).sel(m=1).mean("seed")
-    np.testing.assert_allclose(first.share, first.predicted, rtol=0.25)
-    assert (results.share.mean("seed").diff("hop") < 0).all()
-    few, many = (results.predicted.sel(m=4, n_inputs=n) for n in (16, 256))
-    assert (few < many).all()
-
-
 def test_small_teachers_of_linear_networks_have_linear_students():
     study = load_study("linear_networks")
     results = simulate(study, seeds=20, sweep={"depth": [1, 2], "eps": [0.01, 1.0]})
