@@ -39,7 +39,7 @@ STEPS = (10, 160)
 
 @dataclass(frozen=True)
 class Config(TeacherConfig):
-    """What changes the program."""
+    """Options that change the program."""
 
     n_inputs: int = 48
     """Noise images of a hop, uniform on [-1, 1]; all of them make a step."""
@@ -48,33 +48,33 @@ class Config(TeacherConfig):
 
 
 class Hops(NamedTuple):
-    """Of every hop of a chain: its student's accuracy, the share that it has of the first teacher's change of class
-    logits, and its last loss over its first."""
+    """For every hop of a chain: the student's accuracy, its share of the first teacher's change of class logits, and
+    the last imitation loss over the first."""
 
     accuracy: Float[Array, "*chain hop"]
-    kept: Float[Array, "*chain hop"]
-    unfitted: Float[Array, "*chain hop"]
+    share: Float[Array, "*chain hop"]
+    loss_ratio: Float[Array, "*chain hop"]
 
 
 class Record(NamedTuple):
-    """Chains as they were trained, the accuracy of the teacher of each network, and what kernels alone say of chains of
-    linearised students under SGD with momentum."""
+    """Trained chains, the accuracy of each network's teacher, and the kernels' prediction for chains of linearised
+    students under SGD with momentum."""
 
     accuracy: Float[Array, "network optimiser inputs hop"]
-    kept: Float[Array, "network optimiser inputs hop"]
-    unfitted: Float[Array, "network optimiser inputs hop"]
+    share: Float[Array, "network optimiser inputs hop"]
+    loss_ratio: Float[Array, "network optimiser inputs hop"]
     teacher: Float[Array, " network"]
     predicted: Float[Array, "inputs hop"]
-    predicted_kept: Float[Array, "inputs hop"]
+    predicted_share: Float[Array, "inputs hop"]
 
 
 def run(
-    config: Config, network: Network, n_class: int, train: Task, test: Task, key: Array, numbers: TeacherHyper
+    config: Config, network: Network, n_class: int, train: Task, test: Task, key: Array, hyper: TeacherHyper
 ) -> Record:
-    """One teacher, and chains from it: on the inputs of the first hop throughout, and on fresh ones in every hop."""
-    own, of_teacher, of_inputs, of_order = jax.random.split(key, 4)
-    reference = network.init(own)
-    teacher = train_teacher(of_teacher, network, reference, train, n_class, config.teacher_steps, numbers.teacher_rate)
+    """Train a teacher, and chains from it: on the first hop's inputs throughout, and on fresh inputs in every hop."""
+    of_init, of_teacher, of_inputs, of_order = jax.random.split(key, 4)
+    reference = network.init(of_init)
+    teacher = train_teacher(of_teacher, network, reference, train, n_class, config.teacher_steps, hyper.teacher_rate)
     networks = {"real": network, "linearised": linearised(network, reference)}
     keys = jax.random.split(of_inputs, HOPS)
     aux, _ = imitated_logits(n_class, config.n_aux)
@@ -88,25 +88,31 @@ def run(
             lambda params, x: network.apply(params, x)[n_class:], reference, pixels(bank, bank.values)
         )
 
-    kernels = jax.vmap(kernel_of)(keys)
+    kernels = jax.lax.map(kernel_of, keys)
     rates = SHARE * jax.vmap(functools.partial(stable_step, momentum=MOMENTUM))(kernels.eigenvalues)
 
-    def measured(network: Network, student: Params) -> tuple[Array, Array]:
-        z, before, after = (
-            logits(network, params, test.images)[:, :n_class] for params in (student, reference, teacher)
-        )
-        return measures.accuracy(z, test.labels), recovered_fraction(z - before, after - before)
+    def class_logits(name: str, params: Params) -> Array:
+        return logits(networks[name], params, test.images)[:, :n_class]
 
-    def chain(network: Network, optimiser: str, hops: Array) -> Hops:
-        def hop(teacher: Params, at: Array) -> tuple[Params, Hops]:
+    before, after = ({name: class_logits(name, params) for name in NETWORKS} for params in (reference, teacher))
+
+    def measured(name: str, student: Params) -> tuple[Array, Array]:
+        z = class_logits(name, student)
+        share = recovered_fraction(z - before[name], after[name] - before[name])
+        return measures.accuracy(z, test.labels), share
+
+    def chain(name: str, optimiser: str, hops: Array) -> Hops:
+        network = networks[name]
+
+        def hop(imitated: Params, at: Array) -> tuple[Params, Hops]:
             bank = drawn(keys[at])
-            made = optax.sgd(rates[at], MOMENTUM) if optimiser == "momentum" else optax.adam(numbers.student_rate)
+            made = optax.sgd(rates[at], MOMENTUM) if optimiser == "momentum" else optax.adam(hyper.student_rate)
             options = StudentConfig(steps=config.student_steps, batch=config.n_inputs, loss="mse")
-            data = imitation.recorded(of_order, bank, logits(network, teacher, bank))
+            data = imitation.recorded(of_order, bank, logits(network, imitated, bank))
             distillation = Distillation(of_order, network, data, Rule(options, StudentHyper(), {"optimiser": made}))
             found = train_students(distillation, Students(imitation.stack(reference), aux[None]))
             student, losses = jax.tree.map(operator.itemgetter(0), (found.params, found.losses))
-            return student, Hops(*measured(network, student), losses[-1] / losses[0])
+            return student, Hops(*measured(name, student), losses[-1] / losses[0])
 
         return jax.lax.scan(hop, teacher, hops)[1]
 
@@ -116,15 +122,15 @@ def run(
             progress = momentum_progress(kernel.eigenvalues, rates[at], config.student_steps, momentum=MOMENTUM)[-1]
             r = kernel.jacobian @ ravel_pytree(displacement)[0]
             displacement = displaced(kernel, reference, progress, r)
-            return displacement, measured(networks["linearised"], optax.tree.add(reference, displacement))
+            return displacement, measured("linearised", optax.tree.add(reference, displacement))
 
         return jax.lax.scan(hop, optax.tree.sub(teacher, reference), hops)[1]
 
     hops = jnp.stack([jnp.zeros(HOPS, int), jnp.arange(HOPS)])  # whose inputs: the first hop's, and each its own
-    found = [[jax.vmap(functools.partial(chain, each, by))(hops) for by in OPTIMISERS] for each in networks.values()]
+    found = [[jax.vmap(functools.partial(chain, name, by))(hops) for by in OPTIMISERS] for name in NETWORKS]
     trained = imitation.stack(*(imitation.stack(*of_network) for of_network in found))
-    teachers = jnp.stack([measured(each, teacher)[0] for each in networks.values()])
-    return Record(trained.accuracy, trained.kept, trained.unfitted, teachers, *jax.vmap(predicted)(hops))
+    teachers = jnp.stack([measures.accuracy(after[name], test.labels) for name in NETWORKS])
+    return Record(trained.accuracy, trained.share, trained.loss_ratio, teachers, *jax.vmap(predicted)(hops))
 
 
 def make_run(config: Config, data: datasets.Dataset) -> Run:
@@ -142,9 +148,9 @@ def check(config: Config, hyper: TeacherHyper) -> None:
 def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
     """Return what is lost from the first hop to the last, of trained and of predicted chains, and what each cause does
     to it at the most steps."""
-    lost = results.kept.sel(hop=1, drop=True) - results.kept.sel(hop=HOPS, drop=True)
-    predicted = results.predicted_kept.sel(hop=1, drop=True) - results.predicted_kept.sel(hop=HOPS, drop=True)
-    steps = {"student_steps": results.student_steps.values.max()} if "student_steps" in results.dims else {}
+    lost = results.share.sel(hop=1, drop=True) - results.share.sel(hop=HOPS, drop=True)
+    predicted = results.predicted_share.sel(hop=1, drop=True) - results.predicted_share.sel(hop=HOPS, drop=True)
+    steps = {"student_steps": results.student_steps.values.max()}
     causes = {"inputs": ("fresh", "same"), "optimiser": ("Adam", "momentum"), "network": ("real", "linearised")}
     pairs = {}
     for cause, (there, absent) in causes.items():
@@ -163,9 +169,9 @@ def report(results: xr.Dataset) -> list[Table]:
     """Tabulate accuracy and share by hop, what is lost, and what each cause does to it."""
     return [
         *grid_tables(results.accuracy, "hop", "Accuracy", "inputs"),
-        *grid_tables(results.kept, "hop", "Share of the teacher's change", "inputs"),
-        *grid_tables(results.predicted_kept, "hop", "Share by kernels alone: linearised, momentum", "inputs"),
-        *grid_tables(results.unfitted, "hop", "Last loss over first", "inputs"),
+        *grid_tables(results.share, "hop", "Share of the teacher's change", "inputs"),
+        *grid_tables(results.predicted_share, "hop", "Share by kernels alone: linearised, momentum", "inputs"),
+        *grid_tables(results.loss_ratio, "hop", "Last loss over first", "inputs"),
         *mean_tables(results.causes),
     ]
 
@@ -184,11 +190,11 @@ study = Study(
     coords={"network": NETWORKS, "optimiser": OPTIMISERS, "inputs": INPUTS, "hop": list(range(1, HOPS + 1))},
     variables={
         "accuracy": Variable("share of test images classified correctly", ("network", "optimiser", "inputs", "hop")),
-        "kept": Variable("share of the teacher's change of class logits", ("network", "optimiser", "inputs", "hop")),
-        "unfitted": Variable("last imitation loss over the first", ("network", "optimiser", "inputs", "hop")),
+        "share": Variable("share of the teacher's change of class logits", ("network", "optimiser", "inputs", "hop")),
+        "loss_ratio": Variable("last imitation loss over the first", ("network", "optimiser", "inputs", "hop")),
         "teacher": Variable("accuracy of the teacher", ("network",)),
         "predicted": Variable("accuracy that kernels predict", ("inputs", "hop")),
-        "predicted_kept": Variable("share of the teacher's change that kernels predict", ("inputs", "hop")),
+        "predicted_share": Variable("share of the teacher's change that kernels predict", ("inputs", "hop")),
     },
     seeds=1000,
     finding="Fresh inputs make chains decay: after 160 steps a hop three more hops lose .0743 ± .0025 of the teacher's "

@@ -25,7 +25,7 @@ SHARE = 0.2  # of the largest stable step at the start
 
 @dataclass(frozen=True)
 class Config:
-    """What changes the program."""
+    """Options that change the program."""
 
     depth: int = 1
     """Hidden layers."""
@@ -52,12 +52,12 @@ class Hyper:
 
 class Record(NamedTuple):
     """The share d_S . d_T / |d_T|^2 of the hidden layers' change, of students with fixed and with trained heads:
-    trained, and where the linearised ones end; the product of ranks; and what was left of the loss."""
+    as trained, and at the linearised students' end; the product of ranks; and the last loss over the first."""
 
     overlap: Float[Array, " heads"]
     linearised: Float[Array, " heads"]
     ranks: Float[Array, ""]
-    unfitted: Float[Array, " heads"]
+    loss_ratio: Float[Array, " heads"]
 
 
 class Params(NamedTuple):
@@ -72,8 +72,8 @@ def outputs(params: Params, x: Float[Array, " D"]) -> Float[Array, " m"]:
     return params.head @ functools.reduce(lambda h, w: w @ h, params.hidden, x)
 
 
-def run(config: Config, key: Array, numbers: Hyper) -> Record:
-    """One reference, a teacher at a random displacement, and its students."""
+def run(config: Config, key: Array, hyper: Hyper) -> Record:
+    """Draw a reference and a teacher at a random displacement, and train its students."""
     of_hidden, of_head, of_teacher, of_inputs = jax.random.split(key, 4)
 
     def drawn(key: Array, out: int, fan_in: int) -> Array:
@@ -84,7 +84,7 @@ def run(config: Config, key: Array, numbers: Hyper) -> Record:
     reference = Params([drawn(*layer) for layer in layers], drawn(of_head, config.n_aux, config.width))
     x = jax.random.normal(of_inputs, (config.n_inputs, config.n_pixels))
     d_t = [
-        numbers.eps * drawn(key, *w.shape)
+        hyper.eps * drawn(key, *w.shape)
         for key, w in zip(jax.random.split(of_teacher, config.depth), reference.hidden, strict=True)
     ]
     targets = jax.vmap(outputs, (None, 0))(reference._replace(hidden=optax.tree.add(reference.hidden, d_t)), x)
@@ -109,8 +109,8 @@ def run(config: Config, key: Array, numbers: Hyper) -> Record:
         trained, linearised = (recovered_fraction(d.hidden, d_t) for d in ends)
         return trained, linearised, loss(ended) / loss(reference)
 
-    overlap, linearised, unfitted = map(jnp.stack, zip(*map(student, HEADS), strict=True))
-    return Record(overlap, linearised, expected_overlap(reference.head, x), unfitted)
+    overlap, linearised, loss_ratio = map(jnp.stack, zip(*map(student, HEADS), strict=True))
+    return Record(overlap, linearised, expected_overlap(reference.head, x), loss_ratio)
 
 
 def make_run(config: Config, _data: None) -> Run:
@@ -136,7 +136,7 @@ def report(results: xr.Dataset) -> list[Table]:
         *grid_tables(results.overlap, "eps", "Share of the teacher's change", "heads"),
         *grid_tables(results.linearised, "eps", "Of linearised students", "heads"),
         *grid_tables(results.beyond, "eps", "Share less that of linearised students", "heads"),
-        *grid_tables(results.unfitted, "eps", "Loss at the end over that at the start", "heads"),
+        *grid_tables(results.loss_ratio, "eps", "Loss at the end over that at the start", "heads"),
     ]
 
 
@@ -155,7 +155,7 @@ study = Study(
         "overlap": Variable("share of the teacher's change of the hidden layers", ("heads",)),
         "linearised": Variable("the same of linearised students", ("heads",)),
         "ranks": Variable("(rank B_A / d) (rank X / D), its mean with one hidden layer and a fixed head"),
-        "unfitted": Variable("loss at the end over that at the start", ("heads",)),
+        "loss_ratio": Variable("loss at the end over that at the start", ("heads",)),
     },
     seeds=1000,
     finding="Of a small teacher's change what the closed forms say arrives: .251 ± .004 with a fixed head (product "

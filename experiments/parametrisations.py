@@ -38,7 +38,7 @@ FEW = 4  # inputs and test images of which the kernel is looked at
 
 @dataclass(frozen=True)
 class Config:
-    """What changes the program."""
+    """Options that change the program."""
 
     parametrisation: Parametrisation = "standard"
     """How scales and learning rates go with width; see `subsim.theory.width`."""
@@ -113,20 +113,20 @@ def make_network(config: Config, n_pixels: int, n_logits: int) -> tuple[Network,
 
 
 def run(
-    config: Config, network: Network, rate: float, n_class: int, train: Task, test: Task, key: Array, numbers: Hyper
+    config: Config, network: Network, rate: float, n_class: int, train: Task, test: Task, key: Array, hyper: Hyper
 ) -> Record:
-    """One teacher, its students of a few, more and many logits, and the kernel at their start."""
-    own, of_teacher, of_inputs, of_student = jax.random.split(key, 4)
-    reference = network.init(own)
+    """Train a teacher and its students of a few, more and many logits; evaluate the kernel at their start."""
+    of_init, of_teacher, of_inputs, of_student = jax.random.split(key, 4)
+    reference = network.init(of_init)
     teacher = train_teacher(
-        of_teacher, network, reference, train, n_class, config.teacher_steps, rate * numbers.teacher_rate
+        of_teacher, network, reference, train, n_class, config.teacher_steps, rate * hyper.teacher_rate
     )
 
     bank = uniform_noise(of_inputs, config.n_inputs, train.images.values.shape[1])
     data = imitation.recorded(of_student, bank, logits(network, teacher, bank))
     options = StudentConfig(steps=config.student_steps, batch=128, loss="mse")
     distillation = Distillation(
-        of_student, network, data, Rule(options, StudentHyper(learning_rate=rate * numbers.student_rate))
+        of_student, network, data, Rule(options, StudentHyper(learning_rate=rate * hyper.student_rate))
     )
     aux, _ = imitated_logits(n_class, max(M))
     first = jnp.arange(aux.size) - n_class
@@ -191,6 +191,7 @@ def report(results: xr.Dataset) -> list[Table]:
         *grid_tables(results.share, "width", "Share of the teacher's accuracy beyond chance", "m"),
         *grid_tables(results.teacher, "width", "Accuracy of the teacher", "parametrisation"),
         *grid_tables(results.moved, "width", "The teacher's hidden weights, relative change", "parametrisation"),
+        *grid_tables(results.student_moved, "width", "A student's hidden weights, relative change", "m"),
         *grid_tables(results.cross, "width", "Root mean square of K_CA", "parametrisation"),
         *grid_tables(results.cross_ratio, "width", "... over the predicted one", "parametrisation"),
         *grid_tables(results.share_of_t, "width", "trace T / trace K_CC at the start", "m"),

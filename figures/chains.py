@@ -1,4 +1,4 @@
-"""What arrives of the teacher down a chain: on the same inputs and on fresh ones, by optimiser, network and steps."""
+"""The share of the teacher's change down a chain: same and fresh inputs, by optimiser, network and steps."""
 
 import xarray as xr
 from matplotlib.figure import Figure
@@ -12,29 +12,28 @@ LINES = {"same": "-o", "fresh": "--s"}
 
 @plotting.styled
 def draw(results: xr.Dataset) -> Figure:
-    """A row for each number of steps, a column for each kind of network; what kernels predict as thin black lines."""
-    steps = results.student_steps.values if "student_steps" in results.dims else [None]
+    """A row for each number of steps, a column for each kind of network; black lines are the kernels' prediction."""
+    steps = results.student_steps.values
     networks = results.network.values
     drawn, panels = plotting.figure(
         len(networks), rows=len(steps), width=4.2 * len(networks), height=1.0 + 3.0 * len(steps), squeeze=False,
         sharex=True,
     )  # fmt: skip
     for row, count in zip(panels, steps, strict=True):
-        here = results if count is None else results.sel(student_steps=count)
+        here = results.sel(student_steps=count)
         for axes, network in zip(row, networks, strict=True):
             for optimiser, colour in COLOURS.items():
                 for inputs, line in LINES.items():
-                    values = here.kept.sel(network=network, optimiser=optimiser, inputs=inputs)
+                    values = here.share.sel(network=network, optimiser=optimiser, inputs=inputs)
                     label = f"{optimiser}, {inputs} inputs"
                     plotting.band(axes, here.hop.values, mean_interval(values), colour, line, label)
             for inputs in LINES if network == "linearised" else ():
-                values = mean_interval(here.predicted_kept.sel(inputs=inputs))["mean"]
+                values = mean_interval(here.predicted_share.sel(inputs=inputs))["mean"]
                 words = "kernels alone" if inputs == "same" else None
                 axes.plot(here.hop.values, values.values, color="black", linewidth=0.8, zorder=4, label=words)
             axes.axhline(0, color=plotting.NEUTRAL, linestyle=":", linewidth=1, zorder=1)
             axes.set_xticks(here.hop.values)
-            found = results.attrs["config"]["student_steps"] if count is None else count
-            axes.set_title(f"{network}, {found} steps a hop")
+            axes.set_title(f"{network}, {count} steps a hop")
         row[0].set_ylabel("share of the teacher's change")
     for axes in panels[-1]:
         axes.set_xlabel("hop")

@@ -1,4 +1,4 @@
-"""What of the teacher's change arrives in linear networks, by depth and heads, over the size of that change."""
+"""The student's share of the teacher's change in linear networks, by depth and heads, over the size of that change."""
 
 import xarray as xr
 from matplotlib.figure import Figure
@@ -12,11 +12,11 @@ COLOURS = {"fixed": plotting.SHARED, "trained": plotting.CROSS}
 @plotting.styled
 def draw(results: xr.Dataset) -> Figure:
     """A panel for each depth; lines are the linearised students', dotted the product of ranks."""
-    depths = results.depth.values if "depth" in results.dims else [None]
+    depths = results.depth.values
     drawn, panels = plotting.figure(len(depths), width=3.6 * len(depths), height=3.8, sharey=True, squeeze=False)
     eps = results.eps.values
     for axes, depth in zip(panels.ravel(), depths, strict=True):
-        here = results if depth is None else results.sel(depth=depth)
+        here = results.sel(depth=depth)
         for heads, colour in COLOURS.items():
             linearised, trained = (mean_interval(each.sel(heads=heads)) for each in (here.linearised, here.overlap))
             plotting.band(axes, eps, linearised, colour, "-")
@@ -24,11 +24,10 @@ def draw(results: xr.Dataset) -> Figure:
                 eps, trained["mean"].values, yerr=plotting.error_bars(trained), fmt="o", color=colour, markersize=5,
                 capsize=2, label=f"{heads} heads",
             )  # fmt: skip
-        found = results.attrs["config"]["depth"] if depth is None else int(depth)
-        axes.set_title(f"{found} hidden layer" + "s" * (found > 1))
+        axes.set_title(f"{depth} hidden layer" + "s" * (depth > 1))
         axes.set_xscale("log")
         axes.set_xlabel("teacher's change over the layer, eps")
-        if found == 1:
+        if depth == 1:
             level = float(mean_interval(here.ranks)["mean"].mean())
             axes.axhline(level, color=plotting.NEUTRAL, linestyle=":", linewidth=1.3, label="product of ranks")
             axes.legend(fontsize=8)

@@ -1,4 +1,4 @@
-"""What a change halfway does to the trait at the end: measured against predicted, and how far off that is."""
+"""The change of the trait at the end by a change halfway: measured against predicted, and the relative error."""
 
 import numpy as np
 import xarray as xr
@@ -14,17 +14,16 @@ COLOURS = (plotting.SHARED, plotting.CROSS, plotting.OTHER, "#CC79A7")
 @plotting.styled
 def draw(results: xr.Dataset) -> Figure:
     """A row for each activation: a panel for each kind of change at a tenth of it, and the error over its share."""
-    activations = results.activation.values if "activation" in results.dims else [None]
-    kinds, shares = results.kind.values, results.portion.values
+    activations, kinds, shares = results.activation.values, results.kind.values, results.share.values
     columns = len(kinds) + 1
     drawn, panels = plotting.figure(
         columns, rows=len(activations), width=3.0 * columns, height=0.9 + 2.8 * len(activations), squeeze=False
     )
     at = float(shares[np.argmin(np.abs(np.log(shares / 0.1)))])
     for row, activation in zip(panels, activations, strict=True):
-        of = results if activation is None else results.sel(activation=activation)
+        of = results.sel(activation=activation)
         for axes, kind, colour in zip(row, kinds, COLOURS, strict=False):
-            here = of.sel(kind=kind, portion=at)
+            here = of.sel(kind=kind, share=at)
             few = here.isel(seed=slice(SHOWN))
             ends = np.nanquantile(few.predicted.values, [0.01, 0.99])
             ends += 0.3 * (ends[1] - ends[0]) * np.array([-1, 1])  # a few seeds lie outside
@@ -36,7 +35,7 @@ def draw(results: xr.Dataset) -> Figure:
             axes.ticklabel_format(scilimits=(-2, 2))
             rank = mean_interval(here["rank"])
             words = f"rank correlation {float(rank['mean']):.2f} ± {float(rank.high - rank['mean']):.2f}"
-            axes.set_title(f"{kind}\n{activation or ''} {words}".replace("\n ", "\n"), fontsize=9)
+            axes.set_title(f"{kind}\n{activation}, {words}", fontsize=9)
             off = median_interval(of.off.sel(kind=kind))
             row[-1].errorbar(
                 shares, off["median"].values, yerr=plotting.error_bars(off, "median"), fmt="-o", color=colour,

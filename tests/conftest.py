@@ -219,6 +219,7 @@ SMOKE = {
         "--n-inputs": "50",
     },
     "chains": {"--widths": "8", "--n-inputs": "8", "--teacher-steps": "3", "--sweep": "student_steps=2,4"},
+    "fresh_inputs": {"--widths": "3", "--teacher-steps": "3", "--population": "64", "--sweep": "activation=tanh"},
     "linear_networks": {"--steps": "20", "--sweep": "depth=1,2 --sweep eps=0.1,1"},
     "parametrisations": {
         "--teacher-steps": "3",

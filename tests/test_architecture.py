@@ -205,3 +205,19 @@ def test_text_is_read_and_written_in_a_named_encoding(folder):
         calls = [node for node in ast.walk(ast.parse(file.read_bytes())) if isinstance(node, ast.Call)]
         lines = [call.lineno for call in calls if opens_text(call)]
         assert not lines, f"{file.relative_to(ROOT)} opens text without encoding=... in lines {lines}"
+
+
+def linalg_calls(file: Path) -> set[str]:
+    """The functions of JAX's linear algebra that a file names, but norms, which are no factorisations."""
+    modules = ("jnp.linalg", "jax.numpy.linalg", "jax.scipy.linalg", "jax.lax.linalg")
+    nodes = ast.walk(ast.parse(file.read_bytes()))
+    found = {node.attr for node in nodes if isinstance(node, ast.Attribute) and ast.unparse(node.value) in modules}
+    return found - {"norm"}
+
+
+def test_one_file_factorises_matrices():
+    """A batch of matrices can stop a program on a CPU for ever; `factorisations` gives LAPACK one after the other."""
+    one = ROOT / "subsim" / "data" / "factorisations.py"
+    files = [file for folder in ("subsim", "experiments") for file in (ROOT / folder).rglob("*.py") if file != one]
+    assert {"eigh", "qr", "cho_factor"} <= linalg_calls(one)
+    assert {file.name: linalg_calls(file) for file in files if linalg_calls(file)} == {}

@@ -1,4 +1,4 @@
-"""What is promised of linearised students and of linear networks: where they end, on the way, and down a chain."""
+"""Claims of linearised students and of linear networks: their end, their first steps, and chains."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -41,7 +41,7 @@ def nystroem(jacobian_c: Float[Array, "M P"], kernel: Kernel, *, rcond: float | 
     Eigenvalues of K_AA below `rcond` times its largest count as zero; by default N times the rounding unit.
     """
     half = jacobian_c @ kernel.jacobian.T @ kernel.eigenvectors
-    return jnp.einsum("ik,k,jk->ij", half, inverse_eigenvalues(kernel, rcond), half)
+    return jnp.einsum("ik,k,jk->ij", half, inverse_eigenvalues(kernel.eigenvalues, rcond), half)
 
 
 class Product(NamedTuple):
@@ -127,9 +127,11 @@ def learned(
 ) -> Float[Array, "*moments M"]:
     """Return K_CA u (progress / lambda) u' r, the change of the outputs on C, by kernels alone."""
     cross = jacobian_c @ kernel.jacobian.T @ kernel.eigenvectors
-    return jnp.einsum("...k,k,ik->...i", progress, inverse_eigenvalues(kernel) * (kernel.eigenvectors.T @ r), cross)
+    return jnp.einsum(
+        "...k,k,ik->...i", progress, inverse_eigenvalues(kernel.eigenvalues) * (kernel.eigenvectors.T @ r), cross
+    )
 
 
 def displaced(kernel: Kernel, theta_0: Params, progress: Float[Array, " N"], r: Float[Array, " N"]) -> Params:
     """Return J_A' u (progress / lambda) u' r, the student's displacement, with the outputs of `learned`."""
-    return filtered(kernel, theta_0, progress * inverse_eigenvalues(kernel), r)
+    return filtered(kernel, theta_0, progress * inverse_eigenvalues(kernel.eigenvalues), r)

@@ -17,8 +17,8 @@ one, and the loss is zero at P_A dW_T P_X alone, since B_A P_A dW_T P_X X' = B_A
 (`kernel`): K_AA = B_A B_A' (x) X X', and P = P_A (x) P_X.
 
 **Overlap.** For a dW_T whose direction is isotropic, E[dW_S . dW_T / |dW_T|^2] = (rank B_A / d) (rank X / D): the trace
-of P_A (x) P_X over that of the identity. A dW_T that was trained on labels is not isotropic: its columns
-lie in the row space of B_C.
+of P_A (x) P_X over that of the identity. A dW_T that was trained on labels is not isotropic: its
+columns lie in the row space of B_C.
 
 **Heads that are trained, too.** The student may then fit by its head in place of its hidden weights. Linearised at
 (B_A, W_0), with B_A B_A' = sum_i a_i u_i u_i' and full-batch steps as above, it ends at
@@ -38,10 +38,12 @@ W W' - B_A' B_A is conserved under gradient flow (Saxe et al., arXiv 1312.6120).
 all heads and inputs.
 """
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from subsim.data.factorisations import eigh
+from subsim.theory.linearised import inverse_eigenvalues
 
 
 def row_projection(a: Float[Array, "n d"], *, rcond: float | None = None) -> Float[Array, "d d"]:
@@ -66,9 +68,13 @@ def converged_with_heads(
 ) -> Float[Array, "d D"]:
     """Return the hidden weights' change of a converged linearised student that trains its head `b_a`, too."""
     values, vectors = eigh(b_a @ b_a.T)
-    asked = vectors.T @ b_a @ teacher @ x.T
     outer, through = x @ x.T, x @ w_0.T @ w_0 @ x.T
-    y = jnp.stack([jnp.linalg.pinv(a * outer + through) @ r for a, r in zip(values, asked, strict=True)])
+
+    def shortest(a: Array, r: Float[Array, " n"]) -> Float[Array, " n"]:
+        modes, directions = eigh(a * outer + through)
+        return directions @ (inverse_eigenvalues(modes) * (directions.T @ r))
+
+    y = jax.vmap(shortest)(values, vectors.T @ b_a @ teacher @ x.T)
     return b_a.T @ vectors @ y @ x
 
 

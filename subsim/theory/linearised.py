@@ -75,9 +75,9 @@ def filtered(kernel: Kernel, theta_0: Params, weights: Array, r: Array) -> Param
     return unravel((u @ (weights * (u.T @ r.ravel()))) @ kernel.jacobian)
 
 
-def inverse_eigenvalues(kernel: Kernel, rcond: float | None = None) -> Float[Array, " N"]:
-    """Eigenvalues of K^+: those of K below `rcond` times its largest are taken for zero."""
-    values = kernel.eigenvalues
+def inverse_eigenvalues(values: Float[Array, " N"], rcond: float | None = None) -> Float[Array, " N"]:
+    """Eigenvalues of K^+ for those of K in rising order: `values` below `rcond` times the largest count as zero, by
+    default N times the rounding unit."""
     cut = values.size * jnp.finfo(values.dtype).eps if rcond is None else rcond
     kept = values > cut * values[-1]
     return jnp.where(kept, 1 / jnp.where(kept, values, 1), 0)
@@ -108,7 +108,9 @@ def limit(
         rcond: eigenvalues of K below `rcond` times its largest count as zero; by default N times the rounding unit.
     """
     kernel = tangent_kernel(f, theta_0, inputs) if kernel is None else kernel
-    return filtered(kernel, theta_0, inverse_eigenvalues(kernel, rcond), targets - _outputs(f, theta_0, inputs))
+    return filtered(
+        kernel, theta_0, inverse_eigenvalues(kernel.eigenvalues, rcond), targets - _outputs(f, theta_0, inputs)
+    )
 
 
 def after_steps(
@@ -184,7 +186,7 @@ def project(
     kernel, give `limit_by_cg` the targets f_lin(theta_0 + d).
     """
     kernel = tangent_kernel(f, theta_0, inputs) if kernel is None else kernel
-    return filtered(kernel, theta_0, inverse_eigenvalues(kernel), kernel.jacobian @ ravel_pytree(d)[0])
+    return filtered(kernel, theta_0, inverse_eigenvalues(kernel.eigenvalues), kernel.jacobian @ ravel_pytree(d)[0])
 
 
 def recovered_fraction(d: Params, d_t: Params) -> Float[Array, ""]:

@@ -121,9 +121,9 @@ def test_linearised_chains_are_where_their_kernels_say():
     config = dataclasses.replace(study.config, widths=(8,), n_inputs=8, teacher_steps=10)
     results = simulate(study, config, seeds=3, sweep={"student_steps": [3, 20]})
     trained = results.sel(network="linearised", optimiser="momentum", drop=True)
-    np.testing.assert_allclose(trained.kept, results.predicted_kept, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(trained.share, results.predicted_share, rtol=1e-3, atol=1e-5)
     # The first hop has one set of inputs, later ones have not.
-    kept = results.kept
+    kept = results.share
     assert (kept.sel(inputs="same", hop=1) == kept.sel(inputs="fresh", hop=1)).all()
     assert float(abs(kept.sel(inputs="same") - kept.sel(inputs="fresh")).sel(hop=[2, 3, 4]).max("hop").min()) > 1e-4
     assert float(abs(kept.sel(network="real") - kept.sel(network="linearised")).min()) > 0
@@ -139,7 +139,7 @@ def test_what_a_chain_loses_is_told_apart_by_cause():
     kept = kept.expand_dims(seed=2).transpose("seed", "student_steps", "network", "optimiser", "inputs", "hop")
     predicted = kept.isel(network=1, optimiser=0, drop=True)
     coords = dims | {"hop": hops, "student_steps": [160, 10]}  # in any order: the causes are told at the most steps
-    found = study.derived(xr.Dataset({"kept": kept, "predicted_kept": predicted}).assign_coords(coords))
+    found = study.derived(xr.Dataset({"share": kept, "predicted_share": predicted}).assign_coords(coords))
     at = {"inputs": "fresh", "optimiser": "momentum", "network": "linearised", "student_steps": 160}
     np.testing.assert_allclose(found["lost"].sel(at), 0.2)
     np.testing.assert_allclose(found["predicted_lost"].sel(inputs="same"), 0, atol=1e-12)
@@ -148,6 +148,18 @@ def test_what_a_chain_loses_is_told_apart_by_cause():
     for name, value in by_cause.items():
         cause = {"fresh less same": 0.2, "Adam less momentum": 0.05, "real less linearised": 0.01}
         assert value == pytest.approx(cause[str(name).partition(":")[0]]), name
+
+
+@pytest.mark.usefixtures("optax_promotion")
+def test_the_first_hop_on_fresh_inputs_is_near_what_the_spectrum_says():
+    study = load_study("fresh_inputs")
+    config = dataclasses.replace(study.config, widths=(4,), teacher_steps=10, population=512)
+    results = simulate(study, config, seeds=40, sweep={"activation": ["tanh"]})
+    first = results.isel(hop=0, activation=0).sel(m=1).mean("seed")
+    np.testing.assert_allclose(first.share, first.predicted, rtol=0.25)
+    assert (results.share.mean("seed").diff("hop") < 0).all()
+    few, many = (results.predicted.sel(m=4, n_inputs=n) for n in (16, 256))
+    assert (few < many).all()
 
 
 def test_small_teachers_of_linear_networks_have_linear_students():
@@ -199,7 +211,7 @@ def test_small_transplants_do_what_is_predicted_to_second_order():
     )
     results = simulate(study, config, seeds=3, sweep={"activation": ["tanh"]})
     off = study.derived(results)["off"].isel(activation=0)
-    assert float(off.sel(portion=0.001).max()) < 0.02
-    shrinks = off.sel(portion=0.01) / off.sel(portion=0.001)
+    assert float(off.sel(share=0.001).max()) < 0.02
+    shrinks = off.sel(share=0.01) / off.sel(share=0.001)
     assert float(shrinks.median()) == pytest.approx(10, rel=0.2)
     assert float(abs(results.measured).min()) > 0
