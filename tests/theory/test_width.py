@@ -48,3 +48,17 @@ def test_the_cross_kernel_of_initialisations_has_the_predicted_size(inputs, widt
         assert float(jnp.mean(found)) == pytest.approx(1, abs=0.05)
     else:
         np.testing.assert_allclose(found, 32 / width, rtol=0.15)
+
+
+@pytest.mark.parametrize(("parametrisation", "rate", "logits"), [("standard", 1, 1), ("NTK", 0.5, 1), ("muP", 1, 0.5)])
+def test_learning_rates_and_first_logits_go_with_width_as_the_table_says(parametrisation, rate, logits):
+    module = load_study("parametrisations").make_run.__globals__
+    sizes, rates = {}, {}
+    for width in (32, 128):
+        config = module["Config"](parametrisation=parametrisation, width=width)
+        network, rates[width] = module["make_network"](config, N_PIXELS, 2)
+        theta = jax.vmap(network.init)(jax.random.split(jax.random.key(2), DRAWS))
+        first = jax.vmap(network.apply, (0, None))(theta, jnp.ones(N_PIXELS))
+        sizes[width] = float(jnp.sqrt(jnp.mean(first**2)))
+    assert rates == {32: 1, 128: rate}
+    assert sizes[128] / sizes[32] == pytest.approx(logits, rel=0.05)
