@@ -24,7 +24,7 @@ def draw(results: xr.Dataset) -> Figure:
                 eps, trained["mean"].values, yerr=plotting.error_bars(trained), fmt="o", color=colour, markersize=5,
                 capsize=2, label=f"{heads} heads",
             )  # fmt: skip
-        axes.set_title(f"{depth} hidden layer" + "s" * (depth > 1))
+        axes.set_title(f"{depth} hidden layer" + ("s" if depth > 1 else ""))
         axes.set_xscale("log")
         axes.set_xlabel("teacher's change over the layer, eps")
         if depth == 1:
