@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 from subsim import Study, Table, Variable
 from subsim.analysis.tables import grid_tables
 from subsim.data import datasets
-from subsim.data.factorisations import eigh, inverse
+from subsim.data.factorisations import eigh, solve
 from subsim.data.inputs import pixels, uniform_noise
 from subsim.engine.study import Run
 from subsim.networks.mlp import make_mlp
@@ -79,7 +79,7 @@ def run(config: Config, network: Network, n_class: int, train: Task, key: Array,
         def hop(d: Array, key: Array) -> tuple[Array, Array]:
             sampled = second_moment(key, n)
             damped = sampled + ridge[:, None, None] * jnp.eye(d_t.size, dtype=d_t.dtype)[None]
-            d = jnp.einsum("mpq,mqr,mr->mp", jax.vmap(inverse)(damped), sampled, d)
+            d = jax.vmap(solve)(damped, jnp.einsum("mpq,mq->mp", sampled, d))
             return d, d @ d_t / (d_t @ d_t)
 
         return jax.lax.scan(hop, jnp.tile(d_t, (len(M), 1)), jax.random.split(key, HOPS))[1]

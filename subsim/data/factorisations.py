@@ -25,6 +25,11 @@ def qr(a: Float[Array, "n m"]) -> tuple[Float[Array, "n k"], Float[Array, "k m"]
 
 
 @jax.custom_batching.sequential_vmap
+def solve(a: Float[Array, "n n"], b: Float[Array, "n *k"]) -> Float[Array, "n *k"]:
+    """The solution x of a x = b for a positive definite matrix a."""
+    return jax.scipy.linalg.cho_solve(jax.scipy.linalg.cho_factor(a), b)
+
+
 def inverse(a: Float[Array, "n n"]) -> Float[Array, "n n"]:
     """The inverse of a positive definite matrix."""
-    return jax.scipy.linalg.cho_solve(jax.scipy.linalg.cho_factor(a), jnp.eye(len(a), dtype=a.dtype))
+    return solve(a, jnp.eye(len(a), dtype=a.dtype))

@@ -19,6 +19,12 @@ def rebuilt_by(name, matrix):
     return found[0] @ found[1] if name == "qr" else jnp.linalg.inv(found)
 
 
+def test_each_system_of_a_batch_is_solved():
+    b = np.random.default_rng(1).normal(size=(3, 5)).astype(np.float32)
+    solved = jax.jit(jax.vmap(factorisations.solve))(MATRICES, b)
+    np.testing.assert_allclose(jnp.einsum("bij,bj->bi", MATRICES, solved), b, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("name", ["eigh", "qr", "inverse"])
 def test_factors_of_a_batch_make_its_matrices(name):
     rebuilt = jax.jit(jax.vmap(lambda matrix: rebuilt_by(name, matrix)))(MATRICES)
