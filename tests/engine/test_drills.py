@@ -283,15 +283,18 @@ def test_a_shard_is_killed_and_the_other_finishes(nurseries, nursery, tmp_path, 
     """Whatever number of shards the command is then repeated with, they do what is left, and nothing else."""
     monkeypatch.setattr(shards, "_PATIENCE", 0.01)
     first, second = nurseries
-    many = (*RUN, "--seeds", 2048)  # enough that the other shard is still at work when it is looked for
+    many = (*RUN, "--seeds", 2048)
     assert nursery.run(*many, "--out", "whole") == 0
     moments = []
     for total in (1, 2, 3):
         out = tmp_path / f"r{total}"
+        # Each is stopped as soon as it has begun: one that starts late, or is looked at late, finds the other at work.
         child = first.start(*many, "--shard", "1/2", "--out", out)
+        wait_for(lambda out=out: begun(out) > 4)
+        os.kill(child, signal.SIGSTOP)
         other = second.start(*many, "--shard", "2/2", "--out", out)
-        wait_for(lambda out=out: begun(out) > 4 and both_at_work(out))
-        os.kill(other, signal.SIGSTOP)  # so that it is still at work when it is looked for, on any machine
+        wait_for(lambda out=out: both_at_work(out))
+        os.kill(other, signal.SIGSTOP)
         kill(child)
         assert first.wait() == -signal.SIGKILL
         with (
