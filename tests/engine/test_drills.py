@@ -288,7 +288,7 @@ def test_a_shard_is_killed_and_the_other_finishes(nurseries, nursery, tmp_path, 
     moments = []
     for total in (1, 2, 3):
         out = tmp_path / f"r{total}"
-        # Each is stopped as soon as it has begun: one that starts late, or is looked at late, finds the other at work.
+        # Each is stopped as soon as it has begun, so that neither ends before the other has begun.
         child = first.start(*many, "--shard", "1/2", "--out", out)
         wait_for(lambda out=out: begun(out) > 4)
         os.kill(child, signal.SIGSTOP)
