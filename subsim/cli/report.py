@@ -20,7 +20,7 @@ from subsim.cli.words import sweep_of
 from subsim.engine import store
 from subsim.engine.axes import make as make_axes
 from subsim.engine.declaration import meaning, plain
-from subsim.engine.identity import flat
+from subsim.engine.identity import differences, flat
 from subsim.engine.integrity import DIVERGED
 from subsim.engine.store import load_results
 from subsim.engine.study import Study, Table
@@ -126,8 +126,8 @@ def entry(folder: Path) -> page.Entry:
     if study is not None:
         more = _attempt(notes, "derived values", functools.partial(completed, study, results))
         results = results if more is None else more
-        code = meaning(study)["sources"]
-        if all(code != program["sources"] for program in results.attrs["programs"].values()):
+        meant = meaning(study)
+        if all(differences(program, meant, ["sources"]) for program in results.attrs["programs"].values()):
             notes.append("The code that makes the run has changed since.")
         draw: Callable[[], Figure] | None = None
         if catalogue.has_figure(where) and has_axes_of(study, results):

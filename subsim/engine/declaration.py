@@ -1,19 +1,16 @@
-"""What the functions of a study are, in words: all that they enclose, and the sources that they are made of.
+"""What the functions of a study are, in words: all that they enclose, and the sources that are loaded.
 
 Runs are told apart by their programs; the words say what differs, and stand in where programs cannot be compared.
 """
 
-import ast
 import dataclasses
 import functools
 import hashlib
-import importlib.util
 import inspect
 import json
 import sys
 import sysconfig
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
@@ -27,13 +24,13 @@ from subsim.engine.study import Study
 
 MEANT = ("declaration", "sources")
 """The entries of a study's meaning."""
-_ENGINE = __name__.rpartition(".")[0]
 _PACKAGE = Path(__file__).resolve().parent.parent
+_OF_NO_NUMBERS = tuple(f"{_PACKAGE.name}.{room}" for room in ("engine", "analysis", "cli"))
 _INSTALLED = [Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib")]
 
 
 def meaning(study: Study) -> dict[str, Any]:
-    """Return the entries of `MEANT` for a study, in plain JSON values."""
+    """Return the entries of `MEANT` for a study that was traced, which loads what it imports, in plain JSON values."""
     functions = {"make_run": study.make_run, "make_joint_run": study.make_joint_run, "run": study.run}
     modules: set[str] = set()
     declaration = described({name: function for name, function in functions.items() if function}, modules)
@@ -173,68 +170,21 @@ def _bytecode(code: CodeType) -> str:
     return repr((code.co_code.hex(), code.co_names, constants))
 
 
-def sources(modules: Iterable[str]) -> dict[str, str]:
-    """Return module -> sha256 of its text, for `modules` and all that they import in turn.
+def sources(met: Iterable[str]) -> dict[str, str]:
+    """Return module -> sha256 of its text, for all loaded modules but those that decide no numbers of this run.
 
-    Installed packages are left out, this one aside: their versions are recorded. So is the engine, but for what is
-    lowered.
+    These are installed packages, whose versions are recorded; the engine, but for what is lowered, and the rooms of
+    this package that show results; scripts, and the files of studies, that are not among the modules `met`.
     """
-    waiting, found = [trace.__module__, *modules], dict[str, str]()
-    while waiting:
-        name = waiting.pop()
-        engine = f"{_ENGINE}.".startswith(f"{name}.") or (name.startswith(f"{_ENGINE}.") and name != trace.__module__)
-        file = None if engine or name in found else _file(name)
-        if file is not None:
-            text = file.read_bytes().replace(b"\r\n", b"\n")
-            found[name] = hashlib.sha256(text).hexdigest()
-            waiting += _imported(name, text) if name != trace.__module__ else ()
-    return dict(sorted(found.items()))
-
-
-def _imported(module: str, text: bytes) -> Iterator[str]:
-    """The modules that a module imports anywhere in its text, and those in which the names that it takes are defined.
-
-    What is for type checkers, or makes the file a script, is left out.
-    """
-    package = module if hasattr(sys.modules.get(module), "__path__") else module.rpartition(".")[0]
-    known_as: dict[str, str] = {}
-    waiting: deque[ast.AST] = deque([ast.parse(text)])
-    while waiting:
-        node = waiting.popleft()
-        match node:
-            case ast.If(test=ast.Name("TYPE_CHECKING") | ast.Compare(left=ast.Name("__name__"))):
-                waiting += node.orelse
-                continue
-            case ast.Import(names):
-                yield from (name.name for name in names)
-                known_as |= {name.asname or name.name.partition(".")[0]: name.name for name in names}
-            case ast.ImportFrom(names=names):
-                base = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
-                yield from (_home(base, name.name) for name in names)
-                known_as |= {name.asname or name.name: f"{base}.{name.name}" for name in names}
-            case ast.Attribute(ast.Name(name), attribute) if name in known_as:
-                yield _home(known_as[name], attribute)
-        waiting += ast.iter_child_nodes(node)
-
-
-def _home(module: str, name: str) -> str:
-    """The module in which a name of `module` is defined: one below it, one from which it has the name, or itself."""
-    if _file(f"{module}.{name}") is not None or _file(module) is None:
-        return f"{module}.{name}"
-    home = getattr(getattr(sys.modules.get(module), name, None), "__module__", None)
-    return home if isinstance(home, str) else module
-
-
-def _file(module: str) -> Path | None:
-    """The file of a module of this package, or of a user's; None of any other, or where there is none."""
-    if module in sys.modules:
-        found = getattr(sys.modules[module], "__file__", None)
-    elif module.startswith(f"{_PACKAGE.name}."):  # one that is not loaded yet must count, too
-        found = str(_PACKAGE.parent.joinpath(*module.split(".")).with_suffix(".py"))
-    else:
-        found = None if "." in module or not module else getattr(importlib.util.find_spec(module), "origin", None)
-    path = Path(found).resolve() if found and found.endswith(".py") else None
-    if path is None or not path.is_file():
-        return None
-    ours = path.is_relative_to(_PACKAGE) or not any(path.is_relative_to(folder) for folder in _INSTALLED)
-    return path if ours else None
+    found = {}
+    for name, module in sorted(sys.modules.copy().items()):
+        file = Path(getattr(module, "__file__", None) or "").resolve()
+        if file.is_relative_to(_PACKAGE):
+            counts = name == trace.__module__ or not name.startswith(_OF_NO_NUMBERS)
+        else:
+            counts = not any(file.is_relative_to(folder) for folder in _INSTALLED)
+        if name.startswith((f"{_PACKAGE.name}_", "__")):
+            counts &= name in met
+        if counts and file.suffix == ".py" and file.is_file():
+            found[name] = hashlib.sha256(file.read_bytes().replace(b"\r\n", b"\n")).hexdigest()
+    return found

@@ -53,10 +53,9 @@ def toolchain(mesh: Mesh) -> dict[str, str]:
 
 def program_record(program: Program, place: str, meant: Mapping[str, Any], mesh: Mesh) -> dict[str, Any]:
     """Return what tells the program at `place` from others: on this toolchain the hashes of what was lowered and of its
-    data, and across toolchains what it means."""
+    data; across toolchains, and where code that runs on the host is not in what was lowered, what it means."""
     hashes = program.hashes()
-    # Code that runs on the host is not in the lowered program, and its data may be of any kind.
-    hashes["code_sha256"] = hashes["code_sha256"] or digest(meant)
+    # Data of what runs on the host may be of any kind.
     hashes["data_sha256"] = hashes["data_sha256"] or digest(described(program.data))
     return {"place": place, "toolchain": toolchain(mesh), **hashes, **meant}
 
@@ -74,15 +73,15 @@ def recognise(record: Mapping[str, Any], known: Sequence[Mapping[str, Any]], fol
     """
     known = [each for each in known if each["place"] == record["place"]]
     same_tools = [each for each in known if each["toolchain"] == record["toolchain"]]
-    hashes = ("code_sha256", "data_sha256")
     for each in same_tools or known:
+        same_data = each["data_sha256"] == record["data_sha256"]
+        lowered = same_tools and record["code_sha256"]
+        same_code = not lowered or each["code_sha256"] == record["code_sha256"]
+        if lowered and same_code and same_data:
+            return ""
         words = differences(each, record, MEANT)
-        if same_tools:
-            if all(each[name] == record[name] for name in hashes):
-                return ""
-            words = words or ("other data" if each["code_sha256"] == record["code_sha256"] else "another program")
-        elif each["data_sha256"] != record["data_sha256"]:
-            words = f"{words}, other data" if words else "other data"
+        if not words and not (same_code and same_data):
+            words = "another program" if same_data else "other data"
         if words:
             raise UserError(
                 f"out: {folder} holds another run, with {words}; choose another folder with --out, or remove this one."
@@ -142,14 +141,18 @@ def flat(nested: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def differences(held: Mapping[str, Any], wanted: Mapping[str, Any], entries: Sequence[str]) -> str:
-    """Return what tells two runs apart in these of their `entries`, as words; "" where nothing does."""
+    """Return what tells two runs apart in these of their `entries`, as words; "" where nothing does.
+
+    Of the `sources`, those count that both have.
+    """
     words = []
     for entry in entries:
         if entry == "study" and held[entry] != wanted[entry]:
             return f"the study {held[entry]} and not {wanted[entry]}"
         if entry == "sources":
-            changed = [name for name in held[entry] | wanted[entry] if held[entry].get(name) != wanted[entry].get(name)]
-            names = [name.removeprefix("subsim_study_") for name in sorted(changed)]
+            # What else a process has loaded is no matter.
+            both = sorted(held[entry].keys() & wanted[entry].keys())
+            names = [name.removeprefix("subsim_study_") for name in both if held[entry][name] != wanted[entry][name]]
             more = f" and {len(names) - 5} more modules" if len(names) > 5 else ""
             words += [f"other code in {', '.join(names[:5])}{more}"] if names else []
             continue
