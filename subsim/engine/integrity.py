@@ -149,26 +149,22 @@ def length_in_copy(store: Path) -> int:
 
 
 def _damaged_chunks(store: Path, status: Any, arrays: dict[str, Any], seeds: int) -> Iterator[Damage]:
-    chunk = status.chunks[0]
+    chunk, all_states = status.chunks[0], _values(status, slice(seeds))
+    whole = False
     for index in itertools.product(*map(range, status.shape[1:])):
-        for first in range(0, seeds, _TOGETHER * chunk):
-            slab = (slice(first, first + _TOGETHER * chunk), *index)
-            whole = all(_values(array, slab) is not None for array in (status, *arrays.values()))
-            for start in range(first, min(first + _TOGETHER * chunk, seeds), chunk):
-                here = range(start, min(start + chunk, seeds))
-                region, number = (slice(here.start, here.stop), *index), (start // chunk, *index)
-                if not whole and _values(status, region) is None:
-                    yield Damage("status", number, here)
-                    continue
-                if start == first or not whole:
-                    states = np.asarray(status[slab if whole else region])
-                chunks = {name: (*number, *(0,) * (array.ndim - status.ndim)) for name, array in arrays.items()}
-                there = {name for name, inner in chunks.items() if _file(store, name, inner).is_file()}
-                if not (states[start - first : start - first + chunk] if whole else states).any():
-                    # A chunk's status is written before its other arrays, with all seeds missing.
-                    if there and not _file(store, "status", number).is_file():
-                        yield Damage("status", number, here)
-                    continue
+        for start in range(0, seeds, chunk):
+            if start % (_TOGETHER * chunk) == 0:
+                slab = (slice(start, start + _TOGETHER * chunk), *index)
+                whole = all(_values(array, slab) is not None for array in arrays.values())
+            here, number = range(start, min(start + chunk, seeds)), (start // chunk, *index)
+            region = (slice(here.start, here.stop), *index)
+            states = _values(status, region) if all_states is None else all_states[region]
+            chunks = {name: (*number, *(0,) * (array.ndim - status.ndim)) for name, array in arrays.items()}
+            there = {name for name, inner in chunks.items() if _file(store, name, inner).is_file()}
+            # A chunk's status is written before its other arrays, with all seeds missing.
+            if states is None or (there and not states.any() and not _file(store, "status", number).is_file()):
+                yield Damage("status", number, here)
+            elif states.any():
                 for name, inner in chunks.items():
                     if name not in there or not (whole or _values(arrays[name], region) is not None):
                         yield Damage(name, inner, here)
