@@ -180,7 +180,7 @@ def sources(met: Iterable[str]) -> dict[str, str]:
     for name, module in sorted(sys.modules.copy().items()):
         file = Path(getattr(module, "__file__", None) or "").resolve()
         if file.is_relative_to(_PACKAGE):
-            counts = name == trace.__module__ or not name.startswith(_OF_NO_NUMBERS)
+            counts = name == trace.__module__ or (not name.startswith(_OF_NO_NUMBERS) and name != _PACKAGE.name)
         else:
             counts = not any(file.is_relative_to(folder) for folder in _INSTALLED)
         if name.startswith((f"{_PACKAGE.name}_", "__")):

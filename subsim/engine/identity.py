@@ -1,5 +1,6 @@
 """What decides the numbers of a run, and where and by what they were made."""
 
+import functools
 import importlib.metadata
 import json
 import os
@@ -112,16 +113,11 @@ def origin(mesh: Mesh) -> dict[str, Any]:
 
 def _commit() -> str | None:
     """The commit of the checkout that this package lies in, with a + where files differ from it; None outside one."""
-
-    def git(*words: str) -> str:
-        folder = Path(__file__).parent
-        return subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
-
+    git = functools.partial(subprocess.run, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
     try:
         # An installed copy may lie inside somebody else's checkout: that commit says nothing about it.
-        if git("ls-files", __file__) == "":
-            return None
-        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
+        git(["git", "ls-files", "--error-unmatch", __file__])
+        return git(["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"]).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
 

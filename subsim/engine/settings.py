@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from jax.sharding import Mesh
 
 from subsim.engine.study import Precision
 
@@ -66,9 +65,3 @@ def keep_programs(folder: Path) -> str | None:
         if name.upper() not in os.environ:
             jax.config.update(name, value)
     return None
-
-
-def in_words(mesh: Mesh) -> str:
-    """The kind of the devices of `mesh`, and how many they are."""
-    device = mesh.devices.flat[0]
-    return f"{mesh.size} x {device.platform} {device.device_kind}"
