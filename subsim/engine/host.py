@@ -47,11 +47,7 @@ def record_of(study: Study, run: Run, hyper: Any, seed: int) -> dict[str, np.nda
     return found
 
 
-def caller(one: Callable[..., dict[str, np.ndarray]], arguments: tuple[Any, ...]) -> Callable[[np.ndarray], Any]:
-    """Return `one(*arguments, seed)` as the engine calls a program: from seeds to their records, by name."""
-
-    def call(seeds: np.ndarray) -> dict[str, np.ndarray]:
-        records = [one(*arguments, int(seed)) for seed in seeds]
-        return {name: np.stack([each[name] for each in records]) for name in records[0]}
-
-    return call
+def call(one: Callable[..., dict[str, np.ndarray]], arguments: tuple[Any, ...], seeds: np.ndarray) -> Any:
+    """Return the record of the only one of `seeds` as a compiled program gives it: with an axis of seeds."""
+    (seed,) = seeds.tolist()
+    return {name: value[None] for name, value in one(*arguments, seed).items()}

@@ -90,9 +90,7 @@ def _one(task: Task, of: Task, seed: int) -> Records:
 
 def _record(program: Program, plan: Plan, mesh: Mesh, seed: int) -> Records:
     """Return the record of one seed, which lies among its neighbours as in a run: a compiler may round by the place."""
-    if program.traced is None:
-        return program.one(*program.arguments, seed)
     runner = Runner(program, plan, mesh, lambda _: None)
-    together = runner.plan.at_once * mesh.size
+    together = min(runner.plan.at_once * mesh.size, plan.chunk)
     *_, (_, records) = runner(np.arange(seed - seed % together, seed + 1))
     return {name: np.asarray(values[-1]) for name, values in records.items()}

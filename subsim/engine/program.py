@@ -196,7 +196,7 @@ class Call(NamedTuple):
 def compile_program(program: Program, plan: Plan, mesh: Mesh) -> Call:
     """Compile `program` for calls of `plan`, and put its arguments on every device of `mesh`."""
     if program.traced is None:
-        return Call(host.caller(program.one, program.arguments))
+        return Call(functools.partial(host.call, program.one, program.arguments))
     most, together = plan.rounds(mesh.size), plan.at_once * mesh.size
     options = dict(program.compiler_options) if is_cpu(mesh) else None
     whole = batched(program, plan, mesh)

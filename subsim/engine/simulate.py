@@ -149,7 +149,7 @@ def simulate(
 
     first, plan, mesh = begun(task, chunk)
     with opened(task, first, plan, out, seeds, shard, repair) as results:
-        if chunk is None and not study.on_host:
+        if chunk is None:
             plan = guess(first.cost, mesh, results.chunk)
         origin = identity.origin(mesh)
         results.keep_origin(digest(origin | {"created": None})[:8], origin)
@@ -172,7 +172,7 @@ def simulate(
             require(
                 program.record == first.record, "sweep: the values of an axis must leave the record's shapes alone."
             )
-            if out is not None:
+            if isinstance(results, store.Disk):
                 record = identity.program_record(program, task.place(index), meant, mesh)
                 say(identity.recognise(record, list(results.programs.values()), out))
                 results.keep_program(identity.record_key(record), record)
@@ -193,8 +193,6 @@ def begun(task: Task, chunk: int | None = None) -> tuple[Program, Plan, Mesh]:
     """Return the first program of a run, the plan of all of them, and the devices that they run on."""
     mesh = local_mesh()  # before the trace, with which jax begins to compute
     first = task.program(task.indices[0])
-    if task.study.on_host:
-        return first, Plan(1, 1), mesh
     mesh = devices_for(first.cost, mesh)
     return first, guess(first.cost, mesh, chunk or task.study.chunk), mesh
 

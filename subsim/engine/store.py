@@ -86,19 +86,7 @@ class Memory:
         coords = {name: values for name, values in one.coords.items() if name != "seed"}
         self._dataset = xr.Dataset(held, coords | {"seed": ("seed", np.arange(seeds), one.seed.attrs)}, one.attrs)
         self._origin: tuple[str, Mapping[str, Any]] | None = None
-
-    @property
-    def chunk(self) -> int:
-        """Seeds that lie in one file."""
-        return self._dataset.attrs["chunk"]
-
-    @property
-    def programs(self) -> dict[str, dict[str, Any]]:
-        """The programs that the store has a record of, by their keys."""
-        return {}
-
-    def keep_program(self, key: str, program: Mapping[str, Any]) -> None:
-        """Keep the record of a program."""
+        self.chunk = made.chunk  # seeds that lie in one file
 
     def keep_origin(self, key: str, origin: Mapping[str, Any]) -> None:
         """Keep where and by what the seeds that are written from now on are made."""
@@ -133,15 +121,11 @@ class Disk(Memory):
 
     def __init__(self, target: Path):
         self._target, self._origin = target, None
-        self._group = integrity.root(target, "r+")
+        group = integrity.root(target, "r+")
         # A chunk of nothing but zeros is written too: a file that is not there is then one that was lost.
         with zarr.config.set({"array.write_empty_chunks": True}):
-            self._arrays = dict(self._group.arrays())
-
-    @property
-    def chunk(self) -> int:
-        """Seeds that lie in one file."""
-        return self._group.attrs["chunk"]
+            self._arrays = dict(group.arrays())
+        self.chunk = group.attrs["chunk"]
 
     @property
     def programs(self) -> dict[str, dict[str, Any]]:

@@ -96,7 +96,8 @@ class Study:
     """Options of XLA's compiler, by name, where the program is for a CPU."""
     on_host: bool = False
     """Whether the run is an ordinary function of the seed's number, called once a seed and never traced, whose record
-    holds a float64 for every label in `coords`. What is measured is then no matter of keys: a timing, say."""
+    holds a float64 for every label in `coords`. What is measured is then no matter of keys: a timing, say. Each record
+    is written before the next seed is run."""
     sizes: Mapping[str, "Mapping[str, Any] | Study"] = field(default_factory=dict)
     """The study at its larger sizes, or what is then other than here: {"mnist": {"seeds": 32, "config": ...}}. mnist is
     for two cores and some patience, paper for a GPU; the study itself is the tiny size."""
@@ -142,6 +143,8 @@ class Study:
                 callable(labels) or (isinstance(labels, Sequence) and not isinstance(labels, str)),
                 f"coords of {dim!r} must be a list of labels, or a function of (config, how many)",
             )
+        if self.on_host:
+            object.__setattr__(self, "chunk", 1)
         joint = callable(self.make_joint_run), bool(self.joint)
         self.require(all(joint) or not any(joint), "make_joint_run and joint belong together")
         for size, values in self.sizes.items():
