@@ -212,6 +212,10 @@ def compile_program(program: Program, plan: Plan, mesh: Mesh) -> Call:
             records = jax.device_get(compiled(arguments, rounds, grid))
         return {name: value.reshape(-1, *value.shape[2:])[: len(seeds)] for name, value in records.items()}
 
-    needs = compiled.memory_analysis()
-    parts = ("argument", "output", "temp") if needs else ()
-    return Call(run, sum(getattr(needs, f"{part}_size_in_bytes") for part in parts))
+    return Call(run, memory_of(compiled.memory_analysis()))
+
+
+def memory_of(needs: Any) -> int:
+    """Return the bytes on each device that a program needs by the compiler's analysis; 0 where there is none."""
+    parts = ("argument", "output", "temp", "generated_code") if needs else ()
+    return sum(getattr(needs, f"{part}_size_in_bytes") for part in parts)

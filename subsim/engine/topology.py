@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 
 from subsim.engine.devices import AXIS
 from subsim.engine.plan import HEADROOM, Plan, guess, halved, in_words
-from subsim.engine.program import Program, batched
+from subsim.engine.program import Program, batched, memory_of
 from subsim.engine.runner import Notice, out_of_memory
 from subsim.engine.settings import fixed
 from subsim.engine.simulate import Task, whole_number
@@ -111,10 +111,7 @@ def compile_for(program: Program, plan: Plan, mesh: Mesh, notice: Notice) -> Com
             traced = batched(program, attempt, mesh)
             with fixed(program.precision):
                 compiled = traced.lower().compile()
-            needs = compiled.memory_analysis()
-            assert needs is not None
-            parts = ("argument", "output", "temp", "generated_code")
-            bytes_needed = sum(getattr(needs, f"{part}_size_in_bytes") for part in parts)
+            bytes_needed = memory_of(compiled.memory_analysis())
             if memory is None or bytes_needed <= HEADROOM * memory:
                 exchanged = collectives(compiled.as_text() or "")
                 return Compiled(attempt, bytes_needed, exchanged, time.perf_counter() - started)
