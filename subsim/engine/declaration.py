@@ -8,6 +8,7 @@ import functools
 import hashlib
 import inspect
 import json
+import os
 import sys
 import sysconfig
 from collections.abc import Iterable, Mapping
@@ -26,7 +27,10 @@ MEANT = ("declaration", "sources")
 """The entries of a study's meaning."""
 _PACKAGE = Path(__file__).resolve().parent.parent
 _OF_NO_NUMBERS = tuple(f"{_PACKAGE.name}.{room}" for room in ("engine", "analysis", "cli"))
-_INSTALLED = [Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+_INSTALLED = tuple(
+    os.path.join(os.path.realpath(sysconfig.get_path(name)), "")
+    for name in ("stdlib", "platstdlib", "purelib", "platlib")
+)
 
 
 def meaning(study: Study) -> dict[str, Any]:
@@ -178,13 +182,13 @@ def sources(met: Iterable[str]) -> dict[str, str]:
     """
     found = {}
     for name, module in sorted(sys.modules.copy().items()):
-        file = Path(getattr(module, "__file__", None) or "").resolve()
-        if file.is_relative_to(_PACKAGE):
+        file = os.path.realpath(getattr(module, "__file__", None) or "")
+        if file.startswith(os.path.join(_PACKAGE, "")):
             counts = name == trace.__module__ or (not name.startswith(_OF_NO_NUMBERS) and name != _PACKAGE.name)
         else:
-            counts = not any(file.is_relative_to(folder) for folder in _INSTALLED)
+            counts = not file.startswith(_INSTALLED)
         if name.startswith((f"{_PACKAGE.name}_", "__")):
             counts &= name in met
-        if counts and file.suffix == ".py" and file.is_file():
-            found[name] = hashlib.sha256(file.read_bytes().replace(b"\r\n", b"\n")).hexdigest()
+        if counts and file.endswith(".py") and os.path.isfile(file):
+            found[name] = hashlib.sha256(Path(file).read_bytes().replace(b"\r\n", b"\n")).hexdigest()
     return found
