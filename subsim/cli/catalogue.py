@@ -155,7 +155,8 @@ def _put_first(folder: str) -> None:
         sys.path[:] = [place for place in sys.path if place != earlier]
         for name, module in list(sys.modules.items()):
             lies = getattr(module, "__file__", None) or next(iter(getattr(module, "__path__", ())), "")
-            if Path(earlier) in Path(lies).parents and not name.startswith(("subsim.", "subsim_")):
+            inside = os.path.normpath(lies).startswith(os.path.join(earlier, ""))  # a Path of each takes 0.1 seconds
+            if inside and not name.startswith(("subsim.", "subsim_")):
                 del sys.modules[name]
     _FOLDERS[:] = [folder]
     sys.path.insert(0, folder)
