@@ -63,16 +63,40 @@ def optax_promotion():
         yield
 
 
-@pytest.fixture
-def compiled_quickly(monkeypatch):
-    """XLA generates code without optimising it: what is tried here is a study's own code, a fraction of a second of
-    work, and compiling took most of the time."""
+def compares_bits(file: Path) -> bool:
+    """Whether a file of tests is about programs as a user has them: what becomes of a seed, to the last bit."""
+    return file.parent.name in ("engine", "peers", "tpu") and file.stem not in ("test_identity", "test_topology")
+
+
+@contextlib.contextmanager
+def compiling(*, optimised):
+    """XLA optimises the code that it generates, or does not."""
 
     def compiled(whole, plan, mesh):
         quickly = {**whole.compiler_options, "xla_backend_optimization_level": 0}
         return program.compile_program(whole._replace(compiler_options=quickly), plan, mesh)
 
-    monkeypatch.setattr(runner, "compile_program", compiled)
+    before = jax.config.read("jax_disable_most_optimizations")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runner, "compile_program", program.compile_program if optimised else compiled)
+        jax.config.update("jax_disable_most_optimizations", not optimised)
+        yield
+        jax.config.update("jax_disable_most_optimizations", before)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _compiled_quickly(request):
+    """Nothing is optimised but where bits are compared: what is tried elsewhere is a study's own code, a fraction of a
+    second of work, and optimising it took most of the time."""
+    with compiling(optimised=compares_bits(request.path)):
+        yield
+
+
+@pytest.fixture
+def optimised():
+    """Programs are optimised all the same in a test, as a user has them."""
+    with compiling(optimised=True):
+        yield
 
 
 @pytest.fixture(autouse=True)

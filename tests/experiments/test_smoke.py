@@ -9,7 +9,7 @@ import subsim
 from subsim.cli import report
 
 
-@pytest.mark.usefixtures("optax_promotion", "compiled_quickly")
+@pytest.mark.usefixtures("optax_promotion")
 @pytest.mark.parametrize("study", sorted(path.stem for path in (ROOT / "experiments").glob("*.py")))
 def test_every_study_runs_and_draws_at_smoke_size(command, study):
     status, printed, _ = command("run", study, *smoke_options(study), "--seeds", "3", "--out", "r")
@@ -41,7 +41,7 @@ def test_the_mnist_study_runs_in_every_precision(command, precision):
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("optax_promotion")
+@pytest.mark.usefixtures("optax_promotion", "optimised")
 def test_the_demo_is_complete(command, monkeypatch):
     """The whole demo with one seed: both tables, both figures, both stores, and the canonical number of steps."""
     status, printed, _ = command("demo", "--seeds", "1", "--out", "d")

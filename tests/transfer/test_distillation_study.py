@@ -17,7 +17,7 @@ from subsim.transfer.options import Config, Hyper, StudentConfig
 from subsim.transfer.roles import AUX_ONLY, FIGURE_10, Student
 from subsim.transfer.study import distillation
 
-pytestmark = pytest.mark.usefixtures("optax_promotion", "compiled_quickly")
+pytestmark = pytest.mark.usefixtures("optax_promotion")
 
 CONFIG = Config(
     widths=(16,),

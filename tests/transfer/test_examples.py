@@ -32,7 +32,6 @@ HYPER = subsim.Hyper(
     student=StudentHyper(learning_rate=1e-2),
 )
 ONE = {"student": subsim.Student()}
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
 
 def study(name="mine", **given):
