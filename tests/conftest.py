@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import errno
 import functools
+import gc
 import gzip
 import os
 import shutil
@@ -27,6 +28,10 @@ PROGRAMS = Path(tempfile.gettempdir()) / (
     f"subsim-tests-{os.getppid() if 'PYTEST_XDIST_WORKER' in os.environ else os.getpid()}"
 )
 assert settings.keep_programs(PROGRAMS) is None
+
+# A trace makes millions of small objects, most of which stay: Python's garbage collector would look through them again
+# and again.
+gc.set_threshold(50_000, 20, 100)
 
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_rank_promotion", "raise")
