@@ -15,7 +15,6 @@ from subsim.claims.claims import Claim
 from subsim.claims.edges import edges
 from subsim.claims.statements import standard
 from subsim.data import datasets
-from subsim.engine.settings import fixed
 from subsim.engine.simulate import simulate
 from subsim.engine.study import Study, Table, Variable
 from subsim.options import UserError, require
@@ -52,23 +51,21 @@ def standard_claims() -> list[Claim]:
 
 def study_of(claim: Claim) -> Study:
     """The study that tests `claim`: every seed's verdicts, by setting."""
-    test = jax.jit(claim.test)
-    with fixed("float64"):
-        # Traced here for the names of its settings; the run finds the trace again.
-        settings = list(jax.eval_shape(test, jax.eval_shape(lambda: jax.random.key(0))))
+    settings: list[str] = []  # named by the test itself, which is traced once
 
     def run(key: jax.Array, _: Any) -> dict[str, jax.Array]:
-        verdicts = test(key)
+        verdicts = claim.test(key)
+        settings[:] = verdicts
         return {
-            "violated": jnp.stack([verdicts[setting].violated for setting in settings]),
-            "error": jnp.stack([jnp.asarray(verdicts[setting].error, float) for setting in settings]),
+            "violated": jnp.stack([verdict.violated for verdict in verdicts.values()]),
+            "error": jnp.stack([jnp.asarray(verdict.error, float) for verdict in verdicts.values()]),
         }
 
     return Study(
         name=claim.name,
         title=claim.statement,
         make_run=lambda _config, _data: run,
-        coords={"setting": settings},
+        coords={"setting": lambda _config, _count: settings},
         variables={
             "violated": Variable("whether the seed contradicts the claim", ("setting",)),
             "error": Variable("relative error of what the claim predicts; NaN where it predicts nothing", ("setting",)),
