@@ -1,4 +1,4 @@
-"""The README's code runs as it stands, and its first screen has the two commands."""
+"""The code in every README runs as it stands, links lead somewhere, and the first one is short."""
 
 import importlib.util
 import re
@@ -12,13 +12,20 @@ from subsim.cli.arguments import CompileOptions, RunOptions, asked_size, parse_o
 from subsim.cli.words import sweep_of
 from subsim.engine.simulate import make_task
 
-README, GUIDE = ((ROOT / name).read_text() for name in ("README.md", "experiments/README.md"))
-BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+PAGES = {
+    str(page.relative_to(ROOT)): page.read_text()
+    for page in [
+        ROOT / "README.md",
+        *(each for room in ("experiments", "subsim") for each in (ROOT / room).rglob("README.md")),
+    ]
+}
+README = PAGES["README.md"]
+BLOCKS = [block for page in PAGES.values() for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL)]
 FENCED = re.compile(r"```.*?```", re.DOTALL)
 # Lines of the fenced shell code, and what stands between backticks in the text.
 COMMANDS = [
     command
-    for text in (README, GUIDE)
+    for text in PAGES.values()
     for command in (
         *(line for block in FENCED.findall(text.replace("\\\n", " ")) for line in block.splitlines()),
         *re.findall(r"`([^`]+)`", FENCED.sub("", text)),
@@ -68,10 +75,20 @@ def test_the_first_screen_has_the_two_commands():
     assert "pip install -e '.[dev]' && pytest" in first_screen
 
 
-@pytest.mark.parametrize("folder", [".", "experiments"])
-def test_local_links_lead_somewhere(folder):
-    text = (ROOT / folder / "README.md").read_text()
-    targets = re.findall(r"\]\((?!https?:)([^)#]+)\)", text) + re.findall(r'(?:src|href)="([^"]+)"', text)
-    assert targets
-    for target in targets:
-        assert (ROOT / folder / target).exists(), target
+def anchors(page):
+    """The names that GitHub gives the headings of a page."""
+    headings = re.findall(r"^#+ (.+)$", FENCED.sub("", page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_local_links_lead_somewhere(name):
+    for file, anchor in re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]+))?\)", PAGES[name]):
+        target = (ROOT / name).parent / file if file else ROOT / name
+        assert target.exists(), file
+        assert not anchor or anchor in anchors(target.read_text()), f"{file}#{anchor}"
+
+
+def test_the_readme_is_read_in_five_minutes():
+    assert len(README.splitlines()) <= 150
+    assert len(README.split()) <= 1500
