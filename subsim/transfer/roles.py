@@ -36,14 +36,20 @@ batch."""
 
 
 class Sharing(NamedTuple):
-    """A start that is the reference in these groups of parameters, and independent elsewhere."""
+    """A start that is one network in these groups of parameters, and another network elsewhere, each by its name."""
 
     groups: tuple[str, ...]
+    of: str = "shared"
+    elsewhere: str = "independent"
 
 
-def sharing(*groups: str) -> Sharing:
-    """Start from the reference's parameters in `groups`, such as "hidden", and from independent ones elsewhere."""
-    return Sharing(groups)
+def sharing(*groups: str, of: str = "shared", elsewhere: str = "independent") -> Sharing:
+    """Start from the reference's parameters in `groups`, such as "hidden", and from independent ones elsewhere.
+
+    `of` and `elsewhere` may name networks of the run: sharing("class_head", elsewhere="teacher") is the teacher with
+    the reference's class head.
+    """
+    return Sharing(groups, of, elsewhere)
 
 
 def rotated(angle: float) -> Callable[[Params, Params], Params]:
@@ -93,8 +99,9 @@ class Role:
 
     def needs(self) -> set[str]:
         """Return the names of the networks that must be trained before this one."""
-        found = {self.start} if isinstance(self.start, str) else set()
-        return (found | ({self.state} if isinstance(self.state, str) else set())) - {"shared", "independent"}
+        of_start = (self.start.of, self.start.elsewhere) if isinstance(self.start, Sharing) else (self.start,)
+        named = {name for name in (*of_start, self.state) if isinstance(name, str)}
+        return named - {"shared", "independent"}
 
 
 def _require_words_or_function(what: str, value: Any) -> None:
@@ -174,10 +181,8 @@ AUX_ONLY = {name: student for name, student in FIGURE_10.items() if student.imit
 
 def started(role: Role, network: Network, trained: Mapping[str, Params]) -> Params:
     """Return the initial parameters of a role; `trained` has the parameters of the networks that it needs."""
-    reference, independent = trained["reference"], trained["(independent)"]
+    inits = {"shared": trained["reference"], "independent": trained["(independent)"]}
+    named = {**trained, **inits}
     if isinstance(role.start, Sharing):
-        return parameters.mixed(network, reference, independent, role.start.groups)
-    if isinstance(role.start, str):
-        of_init = {"shared": reference, "independent": independent}
-        return of_init[role.start] if role.start in of_init else trained[role.start]
-    return role.start(reference, independent)
+        return parameters.mixed(network, named[role.start.of], named[role.start.elsewhere], role.start.groups)
+    return named[role.start] if isinstance(role.start, str) else role.start(*inits.values())

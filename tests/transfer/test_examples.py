@@ -262,6 +262,36 @@ def test_a_student_that_goes_on_is_the_uninterrupted_one_bit_for_bit(options):
     assert not jax.tree.all(jax.tree.map(lambda a, b: np.array_equal(a, b), nets["whole"], nets["anew"]))
 
 
+def test_a_start_may_be_made_of_two_networks_of_the_run():
+    still = {"frozen": "all", "steps": 1}
+    teachers = {
+        "teacher": subsim.Teacher(),
+        "put back": subsim.Teacher(subsim.sharing("class_head", elsewhere="teacher"), **still),
+    }
+    students = {
+        "of teachers": subsim.Student(subsim.sharing("hidden", of="teacher", elsewhere="put back"), **still),
+        "of a student": subsim.Student(subsim.sharing("aux_head", of="learner", elsewhere="independent"), **still),
+        "learner": subsim.Student(teacher="put back"),
+    }
+    with silent_promotion():
+        nets = subsim.networks_of(study(teacher=teachers, students=students), seed=3)
+
+    def parts(name):
+        layers = [nets[name].hidden[0], nets[name].class_head, nets[name].aux_head]
+        return [np.asarray(layer.weight[...]) for layer in layers]
+
+    def assert_made_of(name, *of):
+        for group, (part, source) in enumerate(zip(parts(name), of, strict=True)):
+            np.testing.assert_array_equal(part, parts(source)[group])
+
+    assert_made_of("put back", "teacher", "reference", "teacher")
+    assert_made_of("of teachers", "teacher", "put back", "put back")
+    assert_made_of("of a student", "independent", "independent", "learner")
+    # Control: training moved what was put back.
+    assert (parts("teacher")[1] != parts("reference")[1]).any()
+    assert (parts("learner")[2] != parts("reference")[2]).any()
+
+
 def test_a_part_of_the_optimisers_state_can_be_handed_over():
     def moments(states):
         mine, theirs = states["first"], states["other"]
@@ -544,6 +574,8 @@ BAD = {
     "a state without a network": ({"students": {"a": subsim.Student(state="teacher")}}, "a: a network that goes on"),
     "an unknown group": ({"students": {"a": subsim.Student(frozen="head")}}, "no parameters in 'head'; choose of"),
     "an unknown shared group": ({"students": {"a": subsim.Student(subsim.sharing("top"))}}, "no parameters in 'top'"),
+    "a start of an unknown network": (
+        {"students": {"a": subsim.Student(subsim.sharing("hidden", of="b"))}}, "a needs b, which no network"),
     "a name twice": ({"students": {"teacher": subsim.Student()}}, "two networks have one name"),
     "no students": ({"students": {}}, "students: there are none"),
     "a mask on what is not there": (
