@@ -187,6 +187,7 @@ SMOKE = {
         "--student.steps": "2",
         "--sweep": "init=torch --sweep widths=8 --sweep student.batch=64,128",
     },
+    "starts": {**_PROTOCOL, "--widths": "8", "--student.n-inputs": "128"},
     "student_inputs": {
         **_PROTOCOL,
         "--teacher.steps": "2",
