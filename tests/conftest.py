@@ -250,6 +250,12 @@ SMOKE = {
     },
     "chains": {"--widths": "8", "--n-inputs": "8", "--teacher-steps": "3", "--sweep": "student_steps=2,4"},
     "fresh_inputs": {"--widths": "3", "--teacher-steps": "3", "--population": "64", "--sweep": "activation=tanh"},
+    "generations": {
+        **_PROTOCOL,
+        "--widths": "8",
+        "--student.n-inputs": "128",
+        "--sweep": "student.n_imitated=1,3",
+    },
     "linear_networks": {"--steps": "20", "--sweep": "depth=1,2 --sweep eps=0.1,1"},
     "parametrisations": {
         "--teacher-steps": "3",
