@@ -162,9 +162,10 @@ def batched(program: Program, plan: Plan, mesh: Mesh) -> jax.stages.Traced:
                 side_by_side(seeds[number]),
             )
 
-        shapes = jax.eval_shape(side_by_side, seeds[0])
-        nothing = jax.tree.map(lambda shape: jnp.zeros((most, *shape.shape), shape.dtype), shapes)
-        return jax.lax.fori_loop(0, rounds, one_round, nothing)
+        def nothing(one: jax.ShapeDtypeStruct) -> jax.Array:
+            return jnp.zeros((most, plan.at_once, *one.shape), one.dtype)
+
+        return jax.lax.fori_loop(0, rounds, one_round, jax.tree.map(nothing, program.record))
 
     everywhere, apart = PartitionSpec(), PartitionSpec(None, AXIS)
     if mesh.size > 1:
