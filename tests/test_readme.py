@@ -16,7 +16,7 @@ PAGES = {
     str(page.relative_to(ROOT)): page.read_text()
     for page in [
         ROOT / "README.md",
-        *(each for room in ("experiments", "subsim") for each in (ROOT / room).rglob("README.md")),
+        *(each for room in ("experiments", "figures", "subsim") for each in (ROOT / room).rglob("README.md")),
     ]
 }
 README = PAGES["README.md"]
@@ -92,3 +92,8 @@ def test_local_links_lead_somewhere(name):
 def test_the_readme_is_read_in_five_minutes():
     assert len(README.splitlines()) <= 150
     assert len(README.split()) <= 1500
+
+
+def test_the_gallery_has_every_figure():
+    shown = set(re.findall(r"\]\(([\w-]+\.png)\)", PAGES["figures/README.md"]))
+    assert shown == {figure.name for figure in (ROOT / "figures").glob("*.png")}
