@@ -27,9 +27,9 @@ class StudentConfig(TrainingConfig):
     """What the student sees, what it minimises, and how long it is trained."""
 
     inputs: InputName = "uniform"
-    """White noise: uniform on [-1, 1] in 256 grey levels; gaussian, N(0, 1); bernoulli, -1 or 1. Uniform noise made \
-blurred; of a random subspace; of the mean power spectrum, or the mean and the covariance, of the training images. \
-images: the teacher's training images. mixture: some of them among uniform noise."""
+    """White noise of mean 0: uniform on [-1, 1] in 256 grey levels; gaussian, N(0, 1); bernoulli, -1 or 1. Uniform \
+noise made blurred; of a random subspace; of the mean power spectrum, or the mean and the covariance, of the training \
+images. images: the teacher's training images. mixture: some of them among uniform noise."""
     n_inputs: int = 60_000
     """Inputs of an epoch (all but images)."""
     fresh: bool = False
@@ -37,7 +37,8 @@ images: the teacher's training images. mixture: some of them among uniform noise
     permuted: bool = False
     """Whether the pixels of all inputs are in another order, drawn once a seed."""
     loss: LossName = "kl"
-    """kl: KL(softmax(teacher) || softmax(student)). mse: squared error averaged over the imitated logits."""
+    """kl: KL(softmax(teacher) || softmax(student)), summed over the imitated logits. mse: squared error averaged over \
+them. Both are averaged over the batch."""
     targets: TargetName = "soft"
     """What the student is told of the teacher's imitated logits. soft: all. noisy: all, with logit_noise. sampled: \
 labels drawn from their softmax. argmax: the largest. top_k: the k largest. quantised: all, rounded to 2^bits levels."""
@@ -79,7 +80,7 @@ class Config(NetworkConfig):
     """What changes the program. Defaults are the paper's, or where it is silent those of its published replication."""
 
     n_aux: Annotated[int, tyro.conf.arg(aliases=("--aux",))] = 3
-    """Number of auxiliary logits, which no task loss ever sees."""
+    """m, the number of auxiliary logits, which no task loss ever sees."""
     data: datasets.Name = "mnist"
     """Labelled images of the teacher's task. mnist5k and digits are embedded and need no download."""
     n_class: int | None = None
@@ -91,6 +92,7 @@ class Config(NetworkConfig):
     base: TrainingConfig = field(default_factory=TrainingConfig)
     """Of a shared start that is trained on a base task, in studies that have one."""
     teacher: TrainingConfig = field(default_factory=TrainingConfig)
+    """The trait is put in here: the reference learns the labels by the cross-entropy of its class logits."""
     student: StudentConfig = field(default_factory=StudentConfig)
 
     def __post_init__(self) -> None:
