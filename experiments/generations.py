@@ -59,7 +59,8 @@ study = distillation(
     derived=derived,
     report=report,
     seeds=1000,
-    finding="A pilot at m = 3: .373 ± .036 after one hop, .324 ± .032 after two, .279 ± .027 after six (KL, n = 32).",
+    finding="Most is lost in the first hop, and each later one loses less: .363 ± .009, .311 ± .008 and .262 ± .008 "
+    "after one, two and six at m = 3 (KL, n = 440).",
     cost="10 minutes on 2 cores",
     sizes={
         "mnist": {

@@ -278,8 +278,6 @@ SMOKE = {
         "--student.steps": "2",
         "--sweep": "n_class=3 --sweep student.n_imitated=1,2,4",
     },
-    "batches": {**_PROTOCOL, "--student.n-inputs": "256", "--student.steps": "2", "--sweep": "student.loss=kl"},
-    "channel": {**_PROTOCOL, "--student.steps": "2", "--sweep": "student.n_inputs=64"},
     "labels_per_input": {**_PROTOCOL, "--student.steps": "2", "--sweep": "student.n_inputs=64,256"},
     "sampled_labels": {
         "--widths": "8",
