@@ -7,7 +7,7 @@ import pytest
 
 import subsim
 
-pytestmark = pytest.mark.usefixtures("optax_promotion", "compiled_quickly")
+pytestmark = pytest.mark.usefixtures("optax_promotion")
 
 
 def smaller(study, **numbers):

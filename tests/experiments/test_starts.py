@@ -10,7 +10,7 @@ from subsim.data import datasets
 from subsim.training.optimisers import TrainingConfig
 from subsim.transfer.options import StudentConfig
 
-pytestmark = pytest.mark.usefixtures("optax_promotion", "compiled_quickly")
+pytestmark = pytest.mark.usefixtures("optax_promotion")
 
 
 def test_the_tasks_are_what_they_say():
