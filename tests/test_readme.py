@@ -83,7 +83,8 @@ def anchors(page):
 
 @pytest.mark.parametrize("name", PAGES)
 def test_local_links_lead_somewhere(name):
-    for file, anchor in re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]+))?\)", PAGES[name]):
+    written = r"(?:\]\(|(?:src|href)=\")(?!https?:)([^)#\"]*)(?:#([^)\"]+))?[)\"]"
+    for file, anchor in re.findall(written, PAGES[name]):
         target = (ROOT / name).parent / file if file else ROOT / name
         assert target.exists(), file
         assert not anchor or anchor in anchors(target.read_text()), f"{file}#{anchor}"

@@ -92,7 +92,7 @@ class Config(NetworkConfig):
     base: TrainingConfig = field(default_factory=TrainingConfig)
     """Of a shared start that is trained on a base task, in studies that have one."""
     teacher: TrainingConfig = field(default_factory=TrainingConfig)
-    """The trait is put in here: the reference learns the labels by the cross-entropy of its class logits."""
+    """The trait is put in here: the class logits learn the labels by cross-entropy, or what the study says."""
     student: StudentConfig = field(default_factory=StudentConfig)
 
     def __post_init__(self) -> None:
