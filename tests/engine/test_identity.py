@@ -447,8 +447,9 @@ def test_what_else_a_process_has_loaded_is_no_matter():
     Path("helper.py").write_text("")
     Path("aside.py").write_text("")
     simulate(from_file(file), 2)
+    again = from_file(file)  # which unloads what lies beside it
     importlib.import_module("aside")
-    simulate(from_file(file), 3)
+    simulate(again, 3)
     Path("helper.py").write_text("# Edited.\n")
     with pytest.raises(UserError, match="r holds another run, with other code in helper;"):
         simulate(from_file(file), 4)
