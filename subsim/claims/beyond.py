@@ -50,7 +50,7 @@ def sufficiently_small(key: Array) -> Mapping[str, Verdict]:
             moved = optax.tree.add_scale(problem.theta_0, ALPHA, d_s(eps))
             return problem.trait_loss(moved) - problem.trait_loss(problem.theta_0)
 
-        first, second, _ = derivatives_at_zero(phi)
+        first, second = derivatives_at_zero(phi, orders=2)
         a = leading_coefficient(network.apply, problem.theta_0, d_t, loss, problem.inputs)
         off = jnp.abs(first + ALPHA * a) / jnp.abs(ALPHA * a)
         verdicts[f"phi' = -alpha A, {name}"] = Verdict(~(off < 1e-9), off)
@@ -178,7 +178,7 @@ def along_training(key: Array) -> Mapping[str, Verdict]:
 
     rules = {"SGD": (optax.sgd, (1e-3, 1e-2, 1e-1)), "Adam": (optax.adam, (1e-6, 1e-5, 1e-4))}
     return {
-        name: vanishes_with(list(jax.vmap(functools.partial(rest, rule))(jnp.array(rates))), rates, order=2)
+        name: vanishes_with(list(jax.lax.map(functools.partial(rest, rule), jnp.array(rates))), rates, order=2)
         for name, (rule, rates) in rules.items()
     }
 
@@ -213,7 +213,8 @@ def transported(key: Array) -> Mapping[str, Verdict]:
             return problem.trait_loss(train(begun._replace(**moved._asdict()), FEW).params)
 
         sizes, effect = jnp.array(SIZES), transport(begun, FEW, problem.trait_loss).effect(change)
-        return jnp.abs(jax.lax.map(ends, sizes) - ends(jnp.zeros(())) - sizes * effect)
+        unchanged, *changed = jax.lax.map(ends, jnp.array([0.0, *SIZES]))
+        return jnp.abs(jnp.stack(changed) - unchanged - sizes * effect)
 
     rules = {"SGD": optax.sgd(0.1), "momentum": optax.sgd(0.1, MOMENTUM), "Adam": optax.adam(1e-2, eps_root=1e-12)}
     return {name: vanishes_with(list(rests(rule)), SIZES, order=2) for name, rule in rules.items()}

@@ -58,12 +58,13 @@ def _slope(function: Ray) -> Ray:
     return lambda eps: jax.jvp(function, (eps,), (jnp.ones_like(eps),))[1]
 
 
-def derivatives_at_zero(phi: Ray) -> Float[Array, " 3"]:
-    """phi'(0), phi''(0) and phi'''(0), by nested forward differentiation."""
-
-    first = _slope(phi)
-    second = _slope(first)
-    return jnp.stack([order(number(0.0)) for order in (first, second, _slope(second))])
+def derivatives_at_zero(phi: Ray, orders: int = 3) -> Float[Array, " orders"]:
+    """phi'(0), phi''(0) and so on up to `orders`, by nested forward differentiation."""
+    found = []
+    for _ in range(orders):
+        phi = _slope(phi)
+        found.append(phi(number(0.0)))
+    return jnp.stack(found)
 
 
 def predicted_crossings(derivatives: Float[Array, " 3"]) -> Crossings:
