@@ -195,7 +195,7 @@ SMOKE = {
         "--student.n-inputs": "256",
     },
     "linearised": {
-        "--sweep": "widths=8-8,16-16",
+        "--sweep": "widths=8-8",
         "--teacher-steps": "5",
         "--student-steps": "5",
         "--n-inputs": "16",
@@ -270,6 +270,7 @@ SMOKE = {
         "--student-batch": "32",
         "--steps-before": "3",
         "--steps-after": "2",
+        "--sweep": "activation=tanh",
     },
     "constant": {"--batch": "4", "--sweep": "width=4,8 --sweep input_scale=1"},
     "knee": {
@@ -278,6 +279,9 @@ SMOKE = {
         "--student.steps": "2",
         "--sweep": "n_class=3 --sweep student.n_imitated=1,2,4",
     },
+    "all_logits": {**_PROTOCOL, "--student.n-inputs": "128", "--sweep": "n_aux=1,3"},
+    "batches": {**_PROTOCOL, "--student.n-inputs": "256", "--student.steps": "2", "--sweep": "student.loss=kl"},
+    "coverage": {**_PROTOCOL, "--widths": "8", "--student.n-inputs": "128", "--student.steps": "2"},
     "labels_per_input": {**_PROTOCOL, "--student.steps": "2", "--sweep": "student.n_inputs=64,256"},
     "sampled_labels": {
         "--widths": "8",

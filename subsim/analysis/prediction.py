@@ -30,6 +30,44 @@ def _pseudo_values(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return found
 
 
+def over_labels(known: xr.DataArray, wanted: xr.DataArray, dim: str) -> xr.DataArray:
+    """Spearman's rank correlation of `known` and `wanted` over the labels of `dim`, within each seed; NaN where one of
+    the two is constant."""
+
+    def of_one(x: np.ndarray, y: np.ndarray) -> float:
+        constant = min(len(np.unique(x)), len(np.unique(y))) < 2
+        return np.nan if constant else float(scipy.stats.spearmanr(x, y).statistic)
+
+    return xr.apply_ufunc(of_one, known, wanted, input_core_dims=[[dim], [dim]], vectorize=True)
+
+
+def over_means(known: xr.DataArray, wanted: xr.DataArray, dim: str) -> xr.DataArray:
+    """Spearman's rank correlation over the labels of `dim` of the means over seeds, as the jackknife's pseudo-values:
+    one value a seed, as in `over_seeds`."""
+
+    def of_all(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        means = [(values.sum(0) - np.vstack([0 * values[:1], values])) for values in (x, y)]
+        whole, *without = [scipy.stats.spearmanr(*both).statistic for both in zip(*means, strict=True)]
+        return len(x) * whole - (len(x) - 1) * np.array(without)
+
+    dims = ["seed", dim]
+    found = xr.apply_ufunc(
+        of_all, known, wanted, input_core_dims=[dims, dims], output_core_dims=[["seed"]], vectorize=True
+    )
+    return found.transpose("seed", ...)
+
+
+def area_under_roc(known: xr.DataArray, happened: xr.DataArray, dim: str) -> xr.DataArray:
+    """The probability, within each seed, that of two labels of `dim` the one where it `happened` has more of what is
+    `known`, ties counted half; NaN where it happened at all labels or at none."""
+
+    def of_one(x: np.ndarray, yes: np.ndarray) -> float:
+        pairs = int(yes.sum()) * int((~yes).sum())
+        return float(scipy.stats.mannwhitneyu(x[yes], x[~yes]).statistic) / pairs if pairs else np.nan
+
+    return xr.apply_ufunc(of_one, known, happened, input_core_dims=[[dim], [dim]], vectorize=True)
+
+
 def cross_fitted(known: xr.DataArray, wanted: xr.DataArray, dim: str) -> xr.DataArray:
     """For every seed what a linear fit of `wanted`, shape (seed,), on all labels of `dim` says, made of the seeds of
     the other parity: no seed is predicted by a fit that has seen it. NaN where one of them is not finite."""

@@ -3,7 +3,7 @@ import pytest
 import scipy.stats
 import xarray as xr
 
-from subsim.analysis.prediction import cross_fitted, over_seeds
+from subsim.analysis.prediction import area_under_roc, cross_fitted, over_labels, over_means, over_seeds
 from subsim.analysis.summary import mean_interval
 
 
@@ -67,3 +67,37 @@ def test_what_knows_nothing_predicts_nothing():
     known, wanted = seeds(random.standard_normal((400, 5)), "what"), seeds(random.standard_normal(400))
     found = mean_interval(over_seeds(cross_fitted(known, wanted, "what"), wanted))
     assert abs(float(found["mean"])) < 0.2
+
+
+def test_over_labels_each_seed_is_ranked_alone():
+    known = seeds([[1, 2, 3, 4], [1, 2, 3, 4], [1, 2, 4, 3], [5, 5, 5, 5]], "what")
+    wanted = seeds([[2, 4, 6, 9], [4, 3, 2, 1], [1, 2, 3, 4], [1, 2, 3, 4]], "what")
+    np.testing.assert_allclose(over_labels(known, wanted, "what"), [1, -1, 0.8, np.nan])
+    both = xr.concat([known, -known], "kind")
+    np.testing.assert_allclose(over_labels(both, wanted, "what").isel(kind=1), [-1, 1, -0.8, np.nan])
+
+
+def test_means_are_ranked_where_noise_hides_the_order_in_a_seed():
+    random = np.random.default_rng(4)
+    level = np.arange(8.0)
+    known, wanted = (seeds(level + 10 * random.standard_normal((500, 8)), "what") for _ in range(2))
+    means = mean_interval(over_means(known, wanted, "what"))
+    whole = scipy.stats.spearmanr(known.mean("seed"), wanted.mean("seed")).statistic
+    assert float(means["mean"]) == pytest.approx(whole, abs=0.2)
+    assert whole > 0.85
+    assert float(over_labels(known, wanted, "what").mean()) < 0.3
+
+
+def test_the_jackknife_of_means_is_that_made_by_leaving_each_seed_out():
+    random = np.random.default_rng(5)
+    known, wanted = (seeds(random.standard_normal((6, 5)), "what") for _ in range(2))
+    whole = scipy.stats.spearmanr(known.mean("seed"), wanted.mean("seed")).statistic
+    for number, found in enumerate(over_means(known, wanted, "what").values):
+        means = [values.drop_sel(seed=number).mean("seed") for values in (known, wanted)]
+        assert found == pytest.approx(6 * whole - 5 * scipy.stats.spearmanr(*means).statistic)
+
+
+def test_the_area_is_the_share_of_pairs_in_the_right_order():
+    known = seeds([[1, 2, 3, 4], [1, 2, 3, 4], [1, 1, 1, 1], [1, 2, 3, 4]], "what")
+    happened = xr.DataArray([[0, 0, 1, 1], [0, 1, 0, 1], [0, 1, 0, 1], [1, 1, 1, 1]], dims=known.dims).astype(bool)
+    np.testing.assert_allclose(area_under_roc(known, happened, "what"), [1, 0.75, 0.5, np.nan])

@@ -1,0 +1,86 @@
+"""How large should the student's batches be? As many steps, as many epochs, and the learning rate scaled or not."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import xarray as xr
+
+from subsim import Config, Hyper, Student, StudentConfig, StudentHyper, Table, TrainingConfig, distillation
+from subsim.analysis.summary import contrasts
+from subsim.analysis.tables import grid_tables, mean_tables
+from subsim.transfer.worlds import TINY, TINY_HYPER
+
+STEPS, EPOCHS, ROOT, LINEAR = "same steps", "same epochs", "rate ~ sqrt(batch)", "rate ~ batch"
+POWERS = {ROOT: 0.5, LINEAR: 1.0}
+MIDDLE = 128  # the batch at which all families have one student
+
+
+def students(batches: Sequence[int], steps: int, rate: float, middle: int = MIDDLE) -> dict[str, Student]:
+    """Return students of every family and batch; those of the `middle` batch are the same in all families.
+
+    Those of the same epochs see every input as often, and make fewer steps the larger the batch; those of the same
+    steps see inputs the more often. The rate of Adam is scaled from `rate` at the `middle` batch.
+    """
+
+    def student(family: str, batch: int) -> Student:
+        its_rate = {"learning_rate": rate * (batch / middle) ** POWERS[family]} if family in POWERS else {}
+        length: dict[str, Any] = {"steps": steps} if family == STEPS else {}
+        return Student(batch=batch, **length, **its_rate)
+
+    return {f"{middle}": Student(batch=middle)} | {
+        f"{family}, {batch}": student(family, batch) for family in (STEPS, EPOCHS, ROOT, LINEAR) for batch in batches
+    }
+
+
+def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
+    """Return what the smallest and the largest batch give more than the middle one, in every family."""
+    names = [str(name) for name in results.student.values]
+    middle = next(name for name in names if "," not in name)
+    families = dict.fromkeys(name.partition(", ")[0] for name in names if name != middle)
+    pairs: dict[str, Any] = {}
+    for loss, family in itertools.product(results["student.loss"].values, families):
+        its = [name for name in names if name.startswith(f"{family}, ")]
+        for name in (its[0], its[-1]):
+            both = ({"condition": one, "student.loss": loss} for one in (name, middle))
+            pairs[f"{name} less {middle}, {loss}"] = tuple(both)
+    return {"differences": contrasts(results.accuracy, pairs, "difference of accuracy, paired")}
+
+
+def report(results: xr.Dataset) -> list[Table]:
+    """Tabulate accuracy of every family and batch, a column for every loss; and what batches do, seed by seed."""
+    return [
+        *grid_tables(results.accuracy, "condition", "Accuracy", "student.loss"),
+        *mean_tables(results.differences),
+    ]
+
+
+EPOCHS_MADE, N_INPUTS, RATE = 10, 2048, 3e-3  # of the small world
+study = distillation(
+    "batches",
+    title=__doc__,
+    students=students((32, 512), EPOCHS_MADE * N_INPUTS // MIDDLE, RATE),
+    config=TINY,
+    hyper=replace(TINY_HYPER, student=StudentHyper(learning_rate=RATE)),
+    axes={"student.loss": ("kl", "mse")},
+    derived=derived,
+    report=report,
+    seeds=1000,
+    sizes={
+        "mnist": {
+            "students": students((32, 512), 295, 3e-4),
+            "config": Config(
+                n_aux=10, teacher=TrainingConfig(steps=295), student=StudentConfig(epochs=5, batch=128, n_inputs=7_552)
+            ),
+            "hyper": Hyper(),
+            "seeds": 16,
+        },
+        "paper": {
+            "students": students((16, 64, 256, 4096), 295, 3e-4, 1024),
+            "config": replace(Config(), n_aux=3),
+            "hyper": Hyper(),
+            "seeds": 1000,
+        },
+    },
+)
