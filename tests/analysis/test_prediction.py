@@ -3,6 +3,7 @@ import pytest
 import scipy.stats
 import xarray as xr
 
+from subsim.analysis import prediction
 from subsim.analysis.prediction import area_under_roc, cross_fitted, over_labels, over_means, over_seeds
 from subsim.analysis.summary import mean_interval
 
@@ -27,6 +28,17 @@ def test_the_mean_of_the_pseudo_values_is_the_correlation_and_their_interval_cov
         assert float(found["mean"]) == pytest.approx(scipy.stats.spearmanr(x, y).statistic, abs=0.03)
         covered.append(bool((found.low < true) & (true < found.high)))
     assert 0.89 < np.mean(covered) < 0.99  # .95, with a standard deviation of .015
+
+
+@pytest.mark.parametrize("digits", [9, 0], ids=["no ties", "ties"])
+@pytest.mark.parametrize("places", [2**22, 100], ids=["at once", "in pieces"])
+def test_a_pseudo_value_is_made_by_leaving_a_seed_out(digits, places, monkeypatch):
+    monkeypatch.setattr(prediction, "_PLACES", places)
+    x, y = (np.round(values, digits) for values in pair(np.random.default_rng(6), 30, 0.5))
+    whole = scipy.stats.spearmanr(x, y).statistic
+    for seed, found in enumerate(over_seeds(x, y).values):
+        without = scipy.stats.spearmanr(x.drop_sel(seed=seed), y.drop_sel(seed=seed)).statistic
+        assert found == pytest.approx(30 * whole - 29 * without)
 
 
 def test_every_label_is_correlated_alone_and_what_is_not_finite_is_left_out():
