@@ -1,5 +1,6 @@
 """Does a student's first step tell how much it will learn? Over seeds of one setting, and over settings of one seed."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -10,8 +11,8 @@ import xarray as xr
 from jaxtyping import Array, Float
 
 from subsim import Config, Hyper, State, Student, StudentConfig, Table, TrainingConfig, Variable, distillation, sharing
-from subsim.analysis.prediction import area_under_roc, over_labels, over_means, over_seeds
-from subsim.analysis.tables import mean_tables
+from subsim.analysis.prediction import area_under_roc, over_labels, over_seeds
+from subsim.analysis.tables import grid_tables, mean_tables
 from subsim.networks import parameters
 from subsim.theory.single_step import leading_coefficient
 from subsim.transfer import imitation, measures
@@ -87,30 +88,43 @@ def students(short: int) -> dict[str, Student]:
     }
 
 
+UNSEEN = ("cross-model, all logits", "own class head", "a fifth of the steps")
+"""What a first step cannot tell: class logits teach, no head reads the features, fewer steps follow."""
+
+
 def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
-    """Return the rank correlation of each predictor with accuracy: over seeds of each setting; over settings, within
-    each seed and of means over seeds; and how well it tells settings that transfer at all from others."""
+    """Return the rank correlation of each predictor with accuracy, over seeds of each setting, and over settings within
+    each seed; and how well it tells settings that transfer at all from others. Over settings: all, and all but those
+    that a first step cannot tell."""
     accuracy = results.accuracy.sel(condition=results.student.values).rename(condition="student")
+    seen = [name for name in map(str, results.student.values) if name not in UNSEEN]
+    kinds = {"all settings": accuracy, "what a first step can tell": accuracy.sel(student=seen)}
+
+    def over(measure: Callable[..., xr.DataArray], wanted: Mapping[str, xr.DataArray], words: str) -> xr.DataArray:
+        found = [measure(results.known.sel(student=values.student), values, "student") for values in wanted.values()]
+        joined = xr.concat(found, xr.Variable("settings", list(wanted)))
+        return joined.transpose("seed", ...).assign_attrs(description=words)
+
+    reached = {name: values > TRANSFERS for name, values in kinds.items()}
     return {
+        "over_settings": over(over_labels, kinds, "rank correlation with accuracy over settings, in one seed"),
+        "transfers": over(
+            area_under_roc, reached, f"area under the ROC curve of an accuracy of {TRANSFERS}, in a seed"
+        ),
         "within": over_seeds(results.known, accuracy).assign_attrs(
             description="rank correlation with accuracy over seeds of a setting"
-        ),
-        "over_settings": over_labels(results.known, accuracy, "student").assign_attrs(
-            description="rank correlation with accuracy over settings, in one seed"
-        ),
-        "of_means": over_means(results.known, accuracy, "student").assign_attrs(
-            description="rank correlation with accuracy over settings, of means over seeds"
-        ),
-        "transfers": area_under_roc(results.known, accuracy > TRANSFERS, "student").assign_attrs(
-            description=f"area under the ROC curve: which settings reach {TRANSFERS}, in one seed"
         ),
     }
 
 
 def report(results: xr.Dataset) -> list[Table]:
     """Tabulate the correlations over settings, and those over seeds."""
-    every = ("of_means", "over_settings", "transfers", "within")
-    return [table for name in every for table in mean_tables(results[name])]
+    over = [
+        table
+        for name in ("over_settings", "transfers")
+        for table in grid_tables(results[name], "predictor", str(results[name].attrs["description"]), "settings")
+    ]
+    return [*over, *mean_tables(results.within.isel(predictor=0, drop=True))]
 
 
 study = distillation(
@@ -124,6 +138,9 @@ study = distillation(
     derived=derived,
     report=report,
     seeds=1000,
+    finding="Coverage ranks settings that a first step can tell apart, .882 [.878, .885] in one seed; over all 24 it "
+    "has .587 [.583, .592], and over the seeds of one setting .187 [.125, .249] (n = 1,000).",
+    cost="4 minutes on 2 cores",
     precisions=("float32", "float64"),
     sizes={
         "mnist": {

@@ -1,44 +1,60 @@
-"""Accuracy against the first step's cosine, over settings; and how well each predictor ranks settings and seeds."""
+"""Accuracy against the cosine of the first step, over settings; and how well that ranks settings, and seeds of one."""
 
 import xarray as xr
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from subsim.analysis import plotting
 from subsim.analysis.summary import mean_interval
 
+UNSEEN = ("cross-model, all logits", "own class head", "a fifth of the steps")
+# Predictor, by the first of its words -> what stands beside its row.
+SHORT = {"coverage": "first update", "cosine": "first gradient", "the": "A of the lemma", "accuracy": "class head"}
+MARKERS = {"all settings": "o", "what a first step can tell": "D"}
+# Where labels of neighbours would lie on one another: below the point, or at its left.
+BELOW = ("m = 3", "m = 1", "one label each", "rotated by 0.8", "cross-model", "m = 5", "largest logit alone")
 
-@plotting.styled
-def draw(results: xr.Dataset) -> Figure:
-    """Draw a point for each setting; rank correlations over settings; and over the seeds of each setting."""
-    drawn, (settings, over, within) = plotting.figure(3, width=15.5, height=5.4, width_ratios=[1, 0.8, 0.9])
-    cover = str(results.predictor.values[0])
-    summary = mean_interval(results.accuracy)
-    known = mean_interval(results.known.sel(predictor=cover))
+
+def draw_settings(axes: Axes, results: xr.Dataset) -> None:
+    """Draw a point for each setting, the means of its first step's cosine and of its accuracy."""
+    known, reached = (mean_interval(values) for values in (results.known.isel(predictor=0), results.accuracy))
     for name in map(str, results.student.values):
-        x, y = known.sel(student=name), summary.sel(condition=name)
-        colour = plotting.colour_of(name)
-        settings.errorbar(
+        x, y = known.sel(student=name), reached.sel(condition=name)
+        colour = plotting.CROSS if name in UNSEEN else plotting.SHARED
+        axes.errorbar(
             float(x["mean"]), float(y["mean"]), plotting.error_bars(y), plotting.error_bars(x), "o", color=colour,
             markersize=4,
         )  # fmt: skip
-        settings.annotate(
-            name, (float(x["mean"]), float(y["mean"])), (4, 3), textcoords="offset points", fontsize=6.5, color=colour
+        shift = (5, -9) if name in BELOW else (5, 3)
+        axes.annotate(name, (float(x["mean"]), float(y["mean"])), shift, textcoords="offset points", fontsize=7)
+    plotting.chance(axes, 0.1)
+    axes.set(xlabel="coverage: cosine of first update and teacher", ylabel="accuracy of the student", ylim=(0, 1))
+    axes.set_xlim(right=0.31)
+    axes.set_title("settings; orange: a first step cannot tell")
+
+
+@plotting.styled
+def draw(results: xr.Dataset) -> Figure:
+    """Draw means of settings; rank correlations over settings; and over the seeds of each setting."""
+    drawn, (settings, over, within) = plotting.figure(3, width=15.0, height=5.2, width_ratios=[1.25, 0.7, 0.8])
+    draw_settings(settings, results)
+    ranked = results.over_settings.assign_coords(
+        predictor=[SHORT[str(name).split()[0].strip(":")] for name in results.predictor.values]
+    )
+    for place, (kind, marker) in enumerate(MARKERS.items()):
+        over.plot([], [], marker, color=plotting.SHARED, label=kind)
+        plotting.rows(
+            over, mean_interval(ranked.sel(settings=kind)), "predictor", plotting.SHARED, 0.2 * (place - 0.5), marker
         )
-    plotting.chance(settings, 0.1)
-    settings.set(xlabel=cover, ylabel="accuracy of the student", ylim=(0, 1), title="means of settings")
-    kinds = {
-        "of_means": ("over settings, of means", plotting.SHARED, "D"),
-        "over_settings": ("over settings, in one seed", plotting.OTHER, "o"),
-        "transfers": ("area under ROC, transfers or not", plotting.CROSS, "s"),
-    }
-    for place, (name, (words, colour, marker)) in enumerate(kinds.items()):
-        over.plot([], [], marker, color=colour, label=words)
-        plotting.rows(over, mean_interval(results[name]), "predictor", colour, 0.24 * (place - 1), marker)
     over.axvline(0, color=plotting.NEUTRAL, linewidth=0.8)
-    over.set(xlim=(-0.1, 1.05), xlabel="rank correlation with accuracy, or area")
-    over.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 1))
-    plotting.rows(within, mean_interval(results.within.sel(predictor=cover)), "student", plotting.NEUTRAL)
+    over.set(xlim=(-0.1, 1), xlabel="rank correlation with accuracy", title="over settings, in one seed")
+    over.legend(fontsize=8, loc="lower left")
+    plotting.rows(within, mean_interval(results.within.isel(predictor=0)), "student", plotting.SHARED)
     within.axvline(0, color=plotting.NEUTRAL, linewidth=0.8)
-    within.set(xlim=(-0.5, 1), xlabel="rank correlation of coverage with accuracy over seeds", title="within a setting")
-    plotting.protocol_caption(drawn, results, summary, "Each setting differs in one thing from the first.")
+    within.tick_params(axis="y", labelsize=8)
+    within.set(xlim=(-0.3, 1), xlabel="rank correlation with accuracy", title="coverage, over seeds of a setting")
+    drawn.suptitle("A first step tells settings apart, and hardly the seeds of one", fontsize=11)
+    plotting.protocol_caption(
+        drawn, results, mean_interval(results.accuracy), "Each setting differs in one thing from the first."
+    )
     return drawn

@@ -54,22 +54,6 @@ def over_labels(known: xr.DataArray, wanted: xr.DataArray, dim: str) -> xr.DataA
     return xr.apply_ufunc(of_one, known, wanted, input_core_dims=[[dim], [dim]], vectorize=True)
 
 
-def over_means(known: xr.DataArray, wanted: xr.DataArray, dim: str) -> xr.DataArray:
-    """Spearman's rank correlation over the labels of `dim` of the means over seeds, as the jackknife's pseudo-values:
-    one value a seed, as in `over_seeds`."""
-
-    def of_all(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        means = [(values.sum(0) - np.vstack([0 * values[:1], values])) for values in (x, y)]
-        whole, *without = [scipy.stats.spearmanr(*both).statistic for both in zip(*means, strict=True)]
-        return len(x) * whole - (len(x) - 1) * np.array(without)
-
-    dims = ["seed", dim]
-    found = xr.apply_ufunc(
-        of_all, known, wanted, input_core_dims=[dims, dims], output_core_dims=[["seed"]], vectorize=True
-    )
-    return found.transpose("seed", ...)
-
-
 def area_under_roc(known: xr.DataArray, happened: xr.DataArray, dim: str) -> xr.DataArray:
     """The probability, within each seed, that of two labels of `dim` the one where it `happened` has more of what is
     `known`, ties counted half; NaN where it happened at all labels or at none."""

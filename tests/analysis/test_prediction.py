@@ -4,7 +4,7 @@ import scipy.stats
 import xarray as xr
 
 from subsim.analysis import prediction
-from subsim.analysis.prediction import area_under_roc, cross_fitted, over_labels, over_means, over_seeds
+from subsim.analysis.prediction import area_under_roc, cross_fitted, over_labels, over_seeds
 from subsim.analysis.summary import mean_interval
 
 
@@ -87,26 +87,6 @@ def test_over_labels_each_seed_is_ranked_alone():
     np.testing.assert_allclose(over_labels(known, wanted, "what"), [1, -1, 0.8, np.nan])
     both = xr.concat([known, -known], "kind")
     np.testing.assert_allclose(over_labels(both, wanted, "what").isel(kind=1), [-1, 1, -0.8, np.nan])
-
-
-def test_means_are_ranked_where_noise_hides_the_order_in_a_seed():
-    random = np.random.default_rng(4)
-    level = np.arange(8.0)
-    known, wanted = (seeds(level + 10 * random.standard_normal((500, 8)), "what") for _ in range(2))
-    means = mean_interval(over_means(known, wanted, "what"))
-    whole = scipy.stats.spearmanr(known.mean("seed"), wanted.mean("seed")).statistic
-    assert float(means["mean"]) == pytest.approx(whole, abs=0.2)
-    assert whole > 0.85
-    assert float(over_labels(known, wanted, "what").mean()) < 0.3
-
-
-def test_the_jackknife_of_means_is_that_made_by_leaving_each_seed_out():
-    random = np.random.default_rng(5)
-    known, wanted = (seeds(random.standard_normal((6, 5)), "what") for _ in range(2))
-    whole = scipy.stats.spearmanr(known.mean("seed"), wanted.mean("seed")).statistic
-    for number, found in enumerate(over_means(known, wanted, "what").values):
-        means = [values.drop_sel(seed=number).mean("seed") for values in (known, wanted)]
-        assert found == pytest.approx(6 * whole - 5 * scipy.stats.spearmanr(*means).statistic)
 
 
 def test_the_area_is_the_share_of_pairs_in_the_right_order():
