@@ -67,6 +67,9 @@ study = distillation(
     derived=derived,
     report=report,
     seeds=1000,
+    finding="From a batch of 128 to one of 512 accuracy goes from .582 ± .006 to .614 ± .006 in as many steps, .362 "
+    "± .006 in as many epochs, and .584 ± .007 there with four times the rate (KL, n = 1,000).",
+    cost="6 minutes on 2 cores",
     sizes={
         "mnist": {
             "students": students((32, 512), 295, 3e-4),

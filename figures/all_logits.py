@@ -27,6 +27,7 @@ def draw(results: xr.Dataset) -> Figure:
         plotting.chance(axes, 0.1)
         axes.set(xlabel="auxiliary logits, m", ylim=(0, 1), title=words)
     panels[0].set_ylabel("accuracy of the student")
-    panels[1].legend(fontsize=8, loc="lower left")
-    plotting.protocol_caption(drawn, results, summary, "KL; every network has m auxiliary logits.")
+    panels[1].legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 0.1))
+    drawn.suptitle("One softmax over many auxiliary logits hides the classes; apart, they are learnt", fontsize=11)
+    plotting.protocol_caption(drawn, results, summary, "Every network has m auxiliary logits.")
     return drawn

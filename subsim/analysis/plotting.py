@@ -98,6 +98,13 @@ def fitted(drawn: Figure, width: float | None, *, captioned: bool = True) -> Fig
     return drawn
 
 
+class Drawn(Figure):
+    """A figure that a notebook shows, although it was made without pyplot."""
+
+    def _repr_png_(self) -> bytes:
+        return as_png(self)
+
+
 def figure(
     columns: int = 1, *, rows: int = 1, width: float = 7.0, height: float = 3.6, **options: Any
 ) -> tuple[Figure, Any]:
@@ -105,7 +112,7 @@ def figure(
 
     Made without pyplot, so that drawing needs no display and leaves nothing open.
     """
-    drawn = Figure(figsize=(width, height), layout="constrained")
+    drawn = Drawn(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(drawn)
     return drawn, drawn.subplots(rows, columns, **options)
 
@@ -196,7 +203,7 @@ def protocol_caption(drawn: Figure, results: xr.Dataset, summary: xr.Dataset, wo
     init = "" if "init" in swept else f"{config['init']} init; "
     loss = "" if "student.loss" in swept else f"loss {student['loss']}; "
     imitated = results.attrs["hyper"]["student"]["n_imitated"] or config["n_aux"]
-    m = "" if "student.n_imitated" in swept else f"m = {imitated}; "
+    m = "" if {"student.n_imitated", "n_aux"} & set(swept) else f"m = {imitated}; "
     batch = "" if "student.batch" in swept else f" in batches of {student['batch']}"
     length = f"{student['steps']} steps" if student["steps"] else f"{student['epochs']} epochs"
     counted = f"{n}" if n == fewest else f"{fewest} to {n}"

@@ -135,3 +135,9 @@ print(matplotlib.get_backend(), os.environ["MPLBACKEND"])
 
 def test_a_figure_is_drawn_in_memory():
     assert type(draw().canvas).__name__ == "FigureCanvasAgg"
+
+
+def test_a_notebook_shows_a_figure():
+    drawn, _ = plotting.figure()
+    assert drawn._repr_png_() == plotting.as_png(drawn)
+    assert plotting.as_png(drawn).startswith(b"\x89PNG")
