@@ -117,6 +117,14 @@ def check(_config: ProblemConfig, hyper: Hyper) -> None:
     require_range(hyper, "bias_scale", least=0)
 
 
+def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
+    """Return whether the student's step follows the teacher's, a truth whose mean is a rate."""
+    follows = results.inner_product > 0
+    return {
+        "follows": follows.assign_attrs(description="whether the student's step follows the teacher's: d_S . d_T > 0")
+    }
+
+
 def report(results: xr.Dataset) -> list[Table]:
     """P(d_S . d_T > 0) with exact 95% intervals at every place of the sweep, and of each part alone."""
     dims = [str(dim) for dim in results.inner_product.dims if dim != "seed"]
@@ -139,6 +147,7 @@ study = Study(
     config=ProblemConfig(),
     hyper=Hyper(),
     check=check,
+    derived=derived,
     report=report,
     axes={"structure": (0.0, 0.8), "output_scale": (0.1, 1.0, 3.0), "bias_scale": (0.0, 1.0)},
     coords={"loss": LOSSES, "imitated": IMITATED, "part": PARTS, "term": TERMS},

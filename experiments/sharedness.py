@@ -98,6 +98,14 @@ def check(_config: ProblemConfig, hyper: Hyper) -> None:
     require_range(hyper, "angle", least=0, most=math.pi)
 
 
+def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
+    """Return whether the student's step follows the teacher's, a truth whose mean is a rate."""
+    follows = results.inner_product > 0
+    return {
+        "follows": follows.assign_attrs(description="whether the student's step follows the teacher's: d_S . d_T > 0")
+    }
+
+
 def report(results: xr.Dataset) -> list[Table]:
     """P(d_S . d_T > 0) at every place of the sweep; and by the layers shared, at the largest angle and smallest eps."""
     axes = [str(dim) for dim in results.signal.dims if dim not in ("seed", "loss", "shared")]
@@ -133,6 +141,7 @@ study = Study(
     config=ProblemConfig(),
     hyper=Hyper(),
     check=check,
+    derived=derived,
     report=report,
     axes={"angle": (0.0, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 0.8, math.pi / 2), "eps": (1e-3, 0.01, 0.1, 1.0)},
     coords={"loss": LOSSES, "shared": NAMES},

@@ -75,6 +75,14 @@ def check(_config: ProblemConfig, hyper: Hyper) -> None:
     require_range(hyper, "eps", "alpha", above=0)
 
 
+def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
+    """Return whether the student's step follows the teacher's, a truth whose mean is a rate."""
+    follows = results.inner_product > 0
+    return {
+        "follows": follows.assign_attrs(description="whether the student's step follows the teacher's: d_S . d_T > 0")
+    }
+
+
 def report(results: xr.Dataset) -> list[Table]:
     """Signs with exact binomial intervals, and how far the predictions are off, both at 95%."""
     signs, remainders = [], []
@@ -109,6 +117,7 @@ study = Study(
     config=ProblemConfig(),
     hyper=Hyper(),
     check=check,
+    derived=derived,
     report=report,
     coords={"loss": LOSSES, "init": INITS},
     variables={

@@ -49,6 +49,12 @@ def check(_config: None, numbers: Hyper) -> None:
     require_range(numbers, "eps", above=0)
 
 
+def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
+    """Return whether the sign is wrong, a truth whose mean is a rate."""
+    wrong = results.inner_product < 0
+    return {"wrong": wrong.assign_attrs(description="whether the sign is wrong: d_S . d_T < 0")}
+
+
 def report(results: xr.Dataset) -> list[Table]:
     """Rates of violation with exact 95% intervals, and the mean cosine with its Student t interval."""
     rows = []
@@ -67,6 +73,7 @@ study = Study(
     make_run=make_run,
     hyper=Hyper(),
     check=check,
+    derived=derived,
     report=report,
     coords={"setting": SETTINGS},
     variables={

@@ -13,8 +13,10 @@ def mean_interval(values: xr.DataArray, dim: str = "seed", level: float = 0.95) 
     """Mean over `dim` with its Student t interval: variables `mean`, `low`, `high`, `n` and `dropped`.
 
     Values that are not finite (a network that diverged) are left out and counted in `dropped`; with fewer than two
-    left the interval is NaN.
+    left the interval is NaN. The mean of truths is a rate, whose interval is exact: `rate_interval`.
     """
+    if values.dtype == bool:
+        return _rates(values, dim, level)
     finite = values.where(np.isfinite(values))
     n = finite.count(dim)
     mean = finite.mean(dim)
@@ -30,6 +32,18 @@ def mean_interval(values: xr.DataArray, dim: str = "seed", level: float = 0.95) 
             "dropped": values.sizes[dim] - n,
         }
     )
+
+
+def _rates(truths: xr.DataArray, dim: str, level: float) -> xr.Dataset:
+    """The `mean_interval` of truths."""
+    trials, yes = truths.sizes[dim], truths.sum(dim)
+
+    def exact(successes: Any) -> tuple[float, float]:
+        return rate_interval(int(successes), trials, level)
+
+    low, high = xr.apply_ufunc(exact, yes, vectorize=True, output_core_dims=[[], []])
+    counts = {"n": xr.full_like(yes, trials), "dropped": xr.zeros_like(yes)}
+    return xr.Dataset({"mean": yes / trials, "low": low, "high": high, **counts})
 
 
 def paired_contrast(a: xr.DataArray, b: xr.DataArray, dim: str = "seed", level: float = 0.95) -> xr.Dataset:

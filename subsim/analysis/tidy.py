@@ -1,9 +1,9 @@
 """The summary of a data set as one tidy table, to be read by any program: CSV with a header.
 
 A row is one variable at one label of each of its dimensions beside the seed: its mean over seeds, the ends of the
-Student t 95% interval, n, and how many seeds were dropped because their value is not finite. A dimension that a
-variable lacks is left empty. Only variables of real numbers have rows, and the file stays below `MOST_BYTES`: the
-smallest variables come first into it, so that what is left out is long curves.
+Student t 95% interval (of truths the exact one), n, and how many seeds were dropped because their value is not finite.
+A dimension that a variable lacks is left empty. Only variables of real numbers and of truths have rows, and the file
+stays below `MOST_BYTES`: the smallest variables come first into it, so that what is left out is long curves.
 """
 
 import csv
@@ -21,7 +21,7 @@ NUMBERS = ("mean", "low", "high", "n", "dropped")
 
 def summary_csv(results: xr.Dataset) -> tuple[str, list[str]]:
     """The table of `results` as CSV text, and the names of the variables that it has no room for."""
-    real = [name for name, values in results.data_vars.items() if np.issubdtype(values.dtype, np.floating)]
+    real = [name for name, values in results.data_vars.items() if values.dtype.kind in "fb"]
     dims = list(dict.fromkeys(str(dim) for name in real for dim in results[name].dims if dim != "seed"))
     lines = {str(name): "".join(map(_line, _rows(results[name], dims))) for name in real}
     header, room = _line(["variable", *dims, *NUMBERS]), MOST_BYTES

@@ -71,6 +71,17 @@ def test_rate_interval_is_clopper_and_pearsons(successes, n):
     np.testing.assert_allclose(rate_interval(successes, n), expected, rtol=1e-8)
 
 
+def test_the_mean_of_truths_is_a_rate_with_its_exact_interval():
+    yes = np.array([[True] * 20, [True] * 3 + [False] * 17, [False] * 20]).T
+    found = mean_interval(xr.DataArray(yes, dims=("seed", "what"), coords={"what": ["all", "some", "none"]}))
+    np.testing.assert_allclose(found["mean"], [1, 0.15, 0])
+    wanted = [rate_interval(count, 20) for count in (20, 3, 0)]
+    np.testing.assert_allclose(np.transpose([found.low, found.high]), wanted)
+    assert found.n.values.tolist() == [20] * 3
+    assert found.dropped.values.tolist() == [0] * 3
+    assert float(mean_interval(xr.DataArray([True], dims="seed"))["low"]) == pytest.approx(0.025)
+
+
 @pytest.mark.parametrize("n", [9, 20])
 def test_median_interval_is_the_sign_tests(n):
     numbers = np.random.default_rng(n).normal(size=n)

@@ -18,7 +18,7 @@ def read(text):
 
 @pytest.fixture
 def results():
-    """Two variables of different dimensions, one that is no real number, and a seed that diverged at one label."""
+    """Variables of several dimensions, one of truths, one of no real numbers, and a seed that diverged at one label."""
     random = np.random.default_rng(0)
     accuracy = random.random((6, 2, 3))
     accuracy[4, 1, 2] = np.nan
@@ -27,6 +27,7 @@ def results():
             "loss": (("seed", "student"), random.random((6, 2)).astype(np.float32)),
             "accuracy": (("seed", "student", "student.n_imitated"), accuracy),
             "met": (("seed",), np.ones(6, bool)),
+            "bits": (("seed",), np.arange(6)),
         },
         {"student": ["own, aux.", 'a "stranger"'], "student.n_imitated": [1, 3, 10]},
     )
@@ -37,7 +38,9 @@ def test_a_row_is_a_variable_at_its_labels_with_its_interval(results):
     rows = read(text)
     assert text.splitlines()[0] == "variable,student,student.n_imitated,mean,low,high,n,dropped"
     assert left_out == []
-    assert [row["variable"] for row in rows] == ["accuracy"] * 6 + ["loss"] * 2
+    assert [row["variable"] for row in rows] == ["accuracy"] * 6 + ["loss"] * 2 + ["met"]
+    assert rows[-1]["mean"] == "1"
+    assert float(rows[-1]["low"]) == pytest.approx(0.025 ** (1 / 6), rel=1e-5)  # six of six
     assert rows[6]["student.n_imitated"] == ""
     for row in rows[:6]:
         at = {"student": row["student"], "student.n_imitated": int(row["student.n_imitated"])}
@@ -49,7 +52,7 @@ def test_a_row_is_a_variable_at_its_labels_with_its_interval(results):
 
 
 def test_one_seed_has_no_interval(results):
-    rows = read(tidy.summary_csv(results.isel(seed=slice(1)))[0])
+    rows = read(tidy.summary_csv(results.isel(seed=slice(1)).drop_vars("met"))[0])
     assert {(row["low"], row["high"], row["n"]) for row in rows} == {("nan", "nan", "1")}
 
 
@@ -58,7 +61,7 @@ def test_what_is_too_long_is_left_out_and_named(results):
     results = results.isel(seed=slice(2)).assign(curve=curve)
     text, left_out = tidy.summary_csv(results)
     assert left_out == ["curve"]
-    assert {row["variable"] for row in read(text)} == {"accuracy", "loss"}
+    assert {row["variable"] for row in read(text)} == {"accuracy", "loss", "met"}
     # A curve that fits has a row for each of its steps, which have no labels but their numbers.
     short, left_out = tidy.summary_csv(results.isel(step=slice(500)))
     assert left_out == []
