@@ -282,6 +282,7 @@ SMOKE = {
     "all_logits": {**_PROTOCOL, "--student.n-inputs": "128", "--sweep": "n_aux=1,3"},
     "batches": {**_PROTOCOL, "--student.n-inputs": "256", "--student.steps": "2", "--sweep": "student.loss=kl"},
     "coverage": {**_PROTOCOL, "--widths": "8", "--student.n-inputs": "128", "--student.steps": "2"},
+    "defences": {**_PROTOCOL, "--widths": "8", "--student.n-inputs": "128", "--student.steps": "2"},
     "labels_per_input": {**_PROTOCOL, "--student.steps": "2", "--sweep": "student.n_inputs=64,256"},
     "sampled_labels": {
         "--widths": "8",

@@ -1,0 +1,30 @@
+"""Accuracy against what a defence costs in imitation, as it is and with the teacher's class head."""
+
+import xarray as xr
+from matplotlib.figure import Figure
+
+from subsim.analysis import plotting
+from subsim.analysis.summary import mean_interval
+
+HEADS = {"own": ("the student's class head", plotting.SHARED), "read": ("its teacher's class head", plotting.OTHER)}
+
+
+@plotting.styled
+def draw(results: xr.Dataset) -> Figure:
+    """Draw a row for each defence: accuracy with both heads; and the cost in imitation, on a logarithmic axis."""
+    drawn, (kept, cost) = plotting.figure(2, width=11.5, height=6.2, sharey=True, width_ratios=[1.3, 1])
+    names = [str(name) for name in results.student.values]
+    spent = mean_interval(results.imitation)
+    order = [names[place] for place in spent["mean"].argsort().values]
+    found = {"own": mean_interval(results.accuracy), "read": mean_interval(results.with_teachers_head)}
+    for place, (head, (words, colour)) in enumerate(HEADS.items()):
+        kept.plot([], [], "D", color=colour, label=words)
+        plotting.rows(kept, found[head].sel(condition=order), "condition", colour, 0.24 * (place - 0.5))
+    kept.axvline(0.1, color=plotting.NEUTRAL, linestyle=":", linewidth=1, zorder=1)
+    kept.set(xlim=(0, 1), xlabel="accuracy of the student", title="what is left of the trait")
+    kept.legend(fontsize=8, loc="lower right")
+    plotting.rows(cost, spent.sel(student=order), "student", plotting.CROSS)
+    cost.set(xscale="log", xlabel="KL to the teacher on new noise, nats", title="what is lost of the imitation")
+    drawn.suptitle("What hides the trait is cheap; what takes it out of the features is the start", fontsize=11)
+    plotting.protocol_caption(drawn, results, found["own"], "Defences in the order of their cost.")
+    return drawn
