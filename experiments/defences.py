@@ -120,6 +120,9 @@ study = distillation(
     derived=derived,
     report=report,
     seeds=1000,
+    finding="Defences that cost no imitation hide the trait: a new class head leaves .099 ± .003, coupled decay .328 ± "
+    ".006, and their teacher's class head reads .891 ± .002 from either (n = 1,000).",
+    cost="5 minutes on 2 cores",
     sizes={
         "mnist": {
             "students": students(147),

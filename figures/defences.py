@@ -16,15 +16,19 @@ def draw(results: xr.Dataset) -> Figure:
     names = [str(name) for name in results.student.values]
     spent = mean_interval(results.imitation)
     order = [names[place] for place in spent["mean"].argsort().values]
+    words = [name.replace("1 bits", "1 bit") for name in order]
     found = {"own": mean_interval(results.accuracy), "read": mean_interval(results.with_teachers_head)}
-    for place, (head, (words, colour)) in enumerate(HEADS.items()):
-        kept.plot([], [], "D", color=colour, label=words)
+    for place, (head, (label, colour)) in enumerate(HEADS.items()):
+        kept.plot([], [], "D", color=colour, label=label)
         plotting.rows(kept, found[head].sel(condition=order), "condition", colour, 0.24 * (place - 0.5))
     kept.axvline(0.1, color=plotting.NEUTRAL, linestyle=":", linewidth=1, zorder=1)
     kept.set(xlim=(0, 1), xlabel="accuracy of the student", title="what is left of the trait")
     kept.legend(fontsize=8, loc="lower right")
     plotting.rows(cost, spent.sel(student=order), "student", plotting.CROSS)
+    cost.set_yticks(range(len(order)), words)
     cost.set(xscale="log", xlabel="KL to the teacher on new noise, nats", title="what is lost of the imitation")
-    drawn.suptitle("What hides the trait is cheap; what takes it out of the features is the start", fontsize=11)
+    drawn.suptitle(
+        "Defences that cost no imitation hide the trait: its teacher's class head still reads it", fontsize=11
+    )
     plotting.protocol_caption(drawn, results, found["own"], "Defences in the order of their cost.")
     return drawn
