@@ -16,7 +16,7 @@ STUDIES = sorted(path.stem for path in (ROOT / "experiments").glob("*.py"))
 # What no committed table holds, and why.
 ELSEWHERE = {
     "How small may a teacher be?": 8,  # medians of the sweep over widths that the section names
-    "Scale of the init, and noise on the teacher's logits": 23,  # sweeps that the section names
+    "Scale of the init": 9,  # a sweep that the section names
     "Not seen": 1,  # a difference of two conditions
     "On MNIST with few seeds": 6,  # a sweep that the section names
 }
