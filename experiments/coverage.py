@@ -89,7 +89,8 @@ def students(short: int) -> dict[str, Student]:
 
 
 UNSEEN = ("cross-model, all logits", "own class head", "a fifth of the steps")
-"""What a first step cannot tell: class logits teach, no head reads the features, fewer steps follow."""
+"""What a first step cannot tell: class logits teach, no head reads the features, fewer steps follow. They were chosen
+after the results of all settings had been seen."""
 
 
 def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:

@@ -74,7 +74,7 @@ def students(half: int) -> dict[str, Student]:
 
 
 def imitation(state: State) -> Float[Array, ""]:
-    """Return KL of the imitated logits to the teacher's on noise that no student has seen."""
+    """Return KL of the imitated logits to the teacher's on noise that no student has seen, the same for all seeds."""
     mask = state.mask
     assert mask is not None
     width = state.task.test.images.values.shape[1:]

@@ -11,7 +11,7 @@ UNSEEN = ("cross-model, all logits", "own class head", "a fifth of the steps")
 # Predictor, by the first of its words -> what stands beside its row.
 SHORT = {"coverage": "first update", "cosine": "first gradient", "the": "A of the lemma", "accuracy": "class head"}
 MARKERS = {"all settings": "o", "what a first step can tell": "D"}
-# Where labels of neighbours would lie on one another: below the point, or at its left.
+# Labels that stand below their points: above them they would lie on those of neighbours.
 BELOW = ("m = 3", "m = 1", "one label each", "rotated by 0.8", "cross-model", "m = 5", "largest logit alone")
 
 

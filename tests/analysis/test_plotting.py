@@ -82,6 +82,10 @@ def test_a_caption_tells_data_intervals_n_and_what_no_axis_varies(summary):
     assert "digits and mnist" in text
     for words in ("lecun", "loss"):
         assert words not in text
+    for option in ("n_aux", "student.n_imitated"):
+        attrs["sweep"] = {option: [1, 3]}
+        plotting.protocol_caption(drawn, xr.Dataset(attrs=attrs), summary)
+        assert "m = " not in drawn.get_supxlabel()
 
 
 @plotting.styled
