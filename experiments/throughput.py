@@ -27,7 +27,8 @@ class Record(NamedTuple):
 
 def run(config: Config, data: Dataset, number: int, _: None) -> Record:
     """One round: the machine's peak, and every work by every contestant, another one first each round."""
-    peak = {precision: roofline.matmul_peak(precision, config.peak_sizes) for precision in OURS.values()}
+    here = roofline.precisions()
+    peak = {each: roofline.matmul_peak(each, config.peak_sizes) if each in here else 0.0 for each in OURS.values()}
     seconds, fraction = np.zeros((2, len(CONTESTS), len(CONTESTANTS)))
     for work, contest in works.timers(config, data).items():
         turn = number % len(contest)
@@ -88,7 +89,11 @@ def report(results: xr.Dataset) -> list[Table]:
         for times, here in results.scaling.groupby("times")
         if (here > 0).all()
     ]
-    peaks = [(str(name), *_spread(here / 1e9, ".0f")) for name, here in results.peak.groupby("precision")]
+    peaks = [
+        (str(name), *_spread(here / 1e9, ".0f"))
+        for name, here in zip(results.precision.values, results.peak.transpose("precision", ...), strict=True)
+        if (here > 0).all()
+    ]
     rounds = f"n = {results.sizes['seed']} rounds"
     return [
         Table(f"Seconds a seed, {rounds}", ("work", "contestant", "median", "range", "of peak"), tuple(timings)),
@@ -116,7 +121,9 @@ study = Study(
         "roofline": Variable(
             "counted FLOP/s over the matrix product peak of the same round; 0 where not timed", ("work", "contestant")
         ),
-        "peak": Variable("fastest matrix product by the precision of its operands", ("precision",), "FLOP/s"),
+        "peak": Variable(
+            "fastest matrix product by the precision of its operands; 0 where there is none", ("precision",), "FLOP/s"
+        ),
         "scaling": Variable(
             "wall time of one seed of the small check, by multiples of the smallest number of seeds; 0 where not timed",
             ("times",),

@@ -10,12 +10,15 @@ from matplotlib.ticker import NullFormatter, StrMethodFormatter
 from subsim.analysis import plotting
 from subsim.analysis.summary import mean_interval
 
-COLOURS = {"subsim": plotting.SHARED, "subsim-bfloat16": plotting.OTHER}
+COLOURS = {"subsim": plotting.SHARED, "subsim-tf32": plotting.CROSS, "subsim-bfloat16": plotting.OTHER}
+REMARKS = {"subsim": "", "subsim-tf32": " (subsim in TF32)", "subsim-bfloat16": " (subsim in bfloat16)"}
 CONTESTANTS = {
     "subsim": "subsim",
+    "subsim-tf32": "subsim, TF32",
     "subsim-bfloat16": "subsim, bfloat16",
     "torch-batched": "PyTorch, batched script",
     "torch-vmap": "PyTorch, torch.func.vmap",
+    "torch-compile": "PyTorch, torch.func.vmap compiled",
     "torch-loop": "PyTorch, loop over seeds",
     "jax-vmap": "plain jax.vmap",
 }
@@ -44,8 +47,7 @@ def draw(results: xr.Dataset) -> Figure:
     ratios, colours = {}, []
     for (work, name), ours in itertools.product(timed, COLOURS):
         if name not in COLOURS and (work, ours) in timed:
-            remark = "" if ours == "subsim" else " (subsim in bfloat16)"
-            ratios[work, CONTESTANTS[name] + remark] = timed[work, name].seconds / timed[work, ours].seconds
+            ratios[work, CONTESTANTS[name] + REMARKS[ours]] = timed[work, name].seconds / timed[work, ours].seconds
             colours.append(COLOURS[ours])
     drawn, (left, right) = plotting.figure(2, width=10.5, height=4.2)
     rows(left, ratios, colours)
@@ -61,7 +63,10 @@ def draw(results: xr.Dataset) -> Figure:
     right.set_xlabel("counted FLOP/s / matrix product peak")
     right.set_title("Fraction of the roofline")
     config = results.attrs["config"]
-    peak = {str(name): float(here.median()) / 1e9 for name, here in results.peak.groupby("precision")}
+    peak = results.peak.median("seed") / 1e9
+    peaks = ", ".join(
+        f"{name} {float(value):,.0f}" for name, value in zip(peak.precision.values, peak, strict=True) if value > 0
+    )
     networks = ["-".join(map(str, (config[work]["pixels"], *config[work]["widths"]))) for work in WORKS]
     plotting.caption(
         drawn,
@@ -70,6 +75,6 @@ def draw(results: xr.Dataset) -> Figure:
         + "; ".join(f"{WORKS[work]} {config[work]['seeds']:,}" for work in WORKS)
         + f" ({config['figure10']['models']} in the batched script; {config['small']['loop_seeds']} and "
         f"{config['large']['loop_seeds']} in the loops). Networks: {', '.join(networks)}.\n"
-        f"Median peak: float32 {peak['float32']:.0f}, bfloat16 {peak['bfloat16']:.0f} GFLOP/s.",
+        f"Median peak: {peaks} GFLOP/s.",
     )
     return drawn

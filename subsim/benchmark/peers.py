@@ -20,6 +20,14 @@ Layers = list[tuple[Tensor, Tensor]]
 LEARNING_RATE = 3e-4
 
 
+def on(backend: str) -> torch.device:
+    """Return the device that belongs to jax's `backend`; inside a `with` of it, what is made here is made there.
+
+    On a GPU PyTorch's products of float32 are in float32, as subsim's: its own default is not to round to TF32.
+    """
+    return torch.device("cuda" if backend == "gpu" else "cpu")
+
+
 def draw_networks(n: int, sizes: Sequence[int]) -> Layers:
     """`n` networks with `sizes[0]` inputs, `sizes[-1]` outputs and ReLU between: weights N(0, 1/fan_in), biases 0."""
     return [
@@ -105,11 +113,13 @@ class Task(NamedTuple):
 
 
 def make_task(data: Dataset) -> Task:
-    """`data` as the script holds it: its images as floats."""
+    """`data` as the script holds it: its images as floats, where tensors are made."""
+    here = torch.get_default_device()
     images = [
-        torch.from_numpy(part).float() * (2 / data.brightest) - 1 for part in (data.train_images, data.test_images)
+        torch.from_numpy(part).to(here).float() * (2 / data.brightest) - 1
+        for part in (data.train_images, data.test_images)
     ]
-    labels = [torch.from_numpy(part).long() for part in (data.train_labels, data.test_labels)]
+    labels = [torch.from_numpy(part).to(here).long() for part in (data.train_labels, data.test_labels)]
     return Task(images[0], labels[0], images[1], labels[1])
 
 
@@ -169,6 +179,17 @@ def outputs(network: Layers, x: Tensor) -> Tensor:
     return functional.linear(x, *network[-1])
 
 
+def outputs_and_tangent(network: Layers, direction: Layers, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits, and their derivative along a direction in weight space, (example, logit) each; written by hand."""
+    tangent = torch.zeros_like(x)
+    for number, ((weight, bias), (by_weight, by_bias)) in enumerate(zip(network, direction, strict=True)):
+        tangent = tangent @ weight.T + x @ by_weight.T + by_bias
+        x = functional.linear(x, weight, bias)
+        if number < len(network) - 1:
+            tangent, x = tangent * (x > 0), functional.relu(x)
+    return x, tangent
+
+
 def moved(network: Layers, direction: Layers, step: float) -> Layers:
     """theta + step * direction."""
     return [
@@ -191,7 +212,7 @@ def trait(network: Layers, images: Tensor, labels: Tensor, n_class: int) -> Tens
 def imitation(found: Tensor, wanted: Tensor) -> Tensor:
     """L_S: KL from the teacher's logits `wanted`, averaged over examples."""
     log_q, log_p = functional.log_softmax(found, -1), functional.log_softmax(wanted, -1)
-    return functional.kl_div(log_q, log_p, reduction="batchmean", log_target=True)
+    return (log_p.exp() * (log_p - log_q)).sum(-1).mean()  # kl_div itself is more than torch.compile can see through
 
 
 def curvature(z: Tensor, v: Tensor) -> Tensor:
@@ -200,8 +221,8 @@ def curvature(z: Tensor, v: Tensor) -> Tensor:
     return ((p * v * v).sum(-1) - (p * v).sum(-1) ** 2).mean()
 
 
-def by_vmap(problems: Problems, n_class: int, eps: float, alpha: float) -> Checks:
-    """The checks of all seeds by `torch.func`: one seed's check, vmapped over all seeds at once."""
+def one_check(n_class: int, eps: float, alpha: float, jvp: bool = True) -> Callable[..., tuple[Tensor, Tensor, Tensor]]:
+    """The check of one seed by `torch.func`; its tangent by `func.jvp`, or written by hand."""
 
     def check(network: Layers, images: Tensor, labels: Tensor, inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         def imitated(network: Layers) -> Tensor:
@@ -212,14 +233,32 @@ def by_vmap(problems: Problems, n_class: int, eps: float, alpha: float) -> Check
         wanted = imitated(moved(network, d_t, eps))
         up = func.grad(lambda network: imitation(imitated(network), wanted))(network)
         d_s = [(-weight, -bias) for weight, bias in up]
-        z, v = func.jvp(imitated, (network,), (d_t,))
+        if jvp:
+            z, v = func.jvp(imitated, (network,), (d_t,))
+        else:
+            z, v = (part[:, n_class:] for part in outputs_and_tangent(network, d_t, inputs))
         change = trait(moved(network, d_s, alpha), images, labels, n_class) - before
         return inner(d_s, d_t), eps * curvature(z, v), change
 
-    return Checks(*func.vmap(check)(*problems))
+    return check
 
 
-def by_loop(problems: Problems, n_class: int, eps: float, alpha: float) -> Checks:
+def by_vmap(n_class: int, eps: float, alpha: float) -> Callable[[Problems], Checks]:
+    """The checks of all seeds: one seed's check, vmapped over all seeds at once."""
+    check = one_check(n_class, eps, alpha)
+    return lambda problems: Checks(*func.vmap(check)(*problems))
+
+
+def compiled(n_class: int, eps: float, alpha: float) -> Callable[[Problems], Checks]:
+    """As `by_vmap`, under `torch.compile`, which cannot take `func.jvp` inside `func.vmap`.
+
+    It needs a C++ compiler, or Triton on a GPU.
+    """
+    checks = torch.compile(func.vmap(one_check(n_class, eps, alpha, jvp=False)))
+    return lambda problems: Checks(*checks(*problems))
+
+
+def by_loop(n_class: int, eps: float, alpha: float) -> Callable[[Problems], Checks]:
     """The checks of all seeds by autograd, one seed after another."""
 
     def descent(loss: Tensor, network: Layers) -> Layers:
@@ -240,8 +279,13 @@ def by_loop(problems: Problems, n_class: int, eps: float, alpha: float) -> Check
             change = trait(moved(network, d_s, alpha), images, labels, n_class) - before
             return torch.stack([inner(d_s, d_t), eps * curvature(z, v), change])
 
-    rows = []
-    for seed in range(len(problems.labels)):
-        network = [(weight[seed].requires_grad_(), bias[seed].requires_grad_()) for weight, bias in problems.networks]
-        rows.append(check(network, *(part[seed] for part in problems[1:])))
-    return Checks(*torch.stack(rows, dim=1))
+    def checks(problems: Problems) -> Checks:
+        rows = []
+        for seed in range(len(problems.labels)):
+            network = [
+                (weight[seed].requires_grad_(), bias[seed].requires_grad_()) for weight, bias in problems.networks
+            ]
+            rows.append(check(network, *(part[seed] for part in problems[1:])))
+        return Checks(*torch.stack(rows, dim=1))
+
+    return checks

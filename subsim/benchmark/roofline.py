@@ -56,12 +56,18 @@ def single_step_flops(hidden: Sizes, n_class: int, n_aux: int, batch: int) -> in
     return batch * (trait + forward_flops(aux) + gradient_flops(aux) + tangent_flops(aux))
 
 
-def matmul_peak(dtype: str, sizes: Sizes = (1024, 2048, 4096), repeats: int = 3) -> float:
-    """FLOP/s of the fastest square matrix product of operands in `dtype` with float32 sums, over `sizes`."""
+def precisions() -> list[str]:
+    """The precisions whose matrix products are timed on this machine: TF32 is a GPU's."""
+    return ["float32", *(["tf32"] if jax.default_backend() == "gpu" else []), "bfloat16"]
+
+
+def matmul_peak(precision: str, sizes: Sizes = (1024, 2048, 4096), repeats: int = 3) -> float:
+    """FLOP/s of the fastest square matrix product of operands in `precision` with float32 sums, over `sizes`."""
+    asked, dtype = ("high", "float32") if precision == "tf32" else ("highest", precision)
 
     @jax.jit
     def product(a: jax.Array, b: jax.Array) -> jax.Array:
-        return jnp.matmul(a, b, precision="highest", preferred_element_type=jnp.float32)
+        return jnp.matmul(a, b, precision=asked, preferred_element_type=jnp.float32)
 
     best = 0.0
     for size in sizes:

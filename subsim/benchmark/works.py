@@ -22,11 +22,11 @@ from subsim.theory.single_step import single_step
 from subsim.training.losses import IMITATION_LOSSES, imitated_logits
 from subsim.transfer.study import distillation
 
-Peer = Literal["torch-batched", "torch-vmap", "torch-loop", "jax-vmap"]
+Peer = Literal["torch-batched", "torch-vmap", "torch-compile", "torch-loop", "jax-vmap"]
 Work = Literal["figure10", "small", "large", "scaling"]
 
-PEERS: tuple[Peer, ...] = ("torch-batched", "torch-vmap", "torch-loop", "jax-vmap")
-OURS: dict[str, Precision] = {"subsim": "float32", "subsim-bfloat16": "bfloat16"}
+PEERS: tuple[Peer, ...] = ("torch-batched", "torch-vmap", "torch-compile", "torch-loop", "jax-vmap")
+OURS: dict[str, Precision] = {"subsim": "float32", "subsim-tf32": "tf32", "subsim-bfloat16": "bfloat16"}
 CONTESTANTS = [*OURS, *PEERS]
 WORKS: tuple[Work, ...] = ("figure10", "small", "large", "scaling")
 CONTESTS: list[str] = ["figure10", "small", "large"]  # scaling is none
@@ -87,9 +87,10 @@ class Config:
 
     works: tuple[Work, ...] = WORKS
     """figure10: the paper's protocol. small, large: the single-step check. scaling: the small check, by seeds."""
-    peers: tuple[Peer, ...] = PEERS
-    """torch-batched: the field's script, for figure10. torch-vmap: torch.func. torch-loop: a Python loop over seeds. \
-jax-vmap: plain jax.vmap over all seeds at once. Those of PyTorch need the extra bench."""
+    peers: tuple[Peer, ...] = ("torch-batched", "torch-vmap", "torch-loop", "jax-vmap")
+    """torch-batched: the field's script, for figure10. torch-vmap: torch.func. torch-compile: the same, compiled. \
+torch-loop: a Python loop over seeds. jax-vmap: plain jax.vmap over all seeds at once. Those of PyTorch need the extra \
+bench."""
     figure10: Figure10 = Figure10(1, 784, (256, 256), n_class=10, n_aux=3, batch=1024)
     small: Check = Check(10_000, 16, (32, 32), n_class=5, n_aux=3, batch=64)
     large: Check = Check(1_000, 784, (256, 256), n_class=10, n_aux=3, batch=128, loop_seeds=50)
@@ -149,12 +150,14 @@ def time_batched(size: Figure10, data: Dataset) -> float:
     from subsim.benchmark import peers
 
     def protocol(task: peers.Task, epochs: int) -> Any:
-        return peers.figure10(size.models, task, size.widths, size.n_class, size.n_aux, epochs, size.batch)
+        widths, classes = size.widths, size.n_class
+        return peers.figure10(size.models, task, widths, classes, size.n_aux, epochs, size.batch).cpu()
 
     train, test = ((images[: size.batch], labels[: size.batch]) for images, labels in (data[:2], data[2:4]))
-    protocol(peers.make_task(Dataset(*train, *test)), epochs=1)  # warm
-    task = peers.make_task(data)
-    return seconds_of(lambda: protocol(task, size.epochs)) / size.models
+    with peers.on(jax.default_backend()):
+        protocol(peers.make_task(Dataset(*train, *test)), epochs=1)  # warm
+        task = peers.make_task(data)
+        return seconds_of(lambda: protocol(task, size.epochs)) / size.models
 
 
 def check_run(size: Check, key: Array, _: Any = None) -> dict[str, Array]:
@@ -187,13 +190,17 @@ def check_study(size: Check) -> Study:
     )
 
 
-def time_torch_check(method: Literal["by_vmap", "by_loop"], size: Check, seeds: int) -> float:
+def time_torch_check(method: Literal["by_vmap", "compiled", "by_loop"], size: Check, seeds: int) -> float:
     """Seconds a seed of drawing and checking `seeds` seeds at once, or one after another."""
     from subsim.benchmark import peers
 
+    checks = getattr(peers, method)(size.n_class, EPS, ALPHA)
+
     def work() -> None:
         sizes = (*size.hidden, size.n_class + size.n_aux)
-        getattr(peers, method)(peers.draw_problems(seeds, sizes, size.n_class, size.batch), size.n_class, EPS, ALPHA)
+        with peers.on(jax.default_backend()):
+            for part in checks(peers.draw_problems(seeds, sizes, size.n_class, size.batch)):
+                part.cpu()
 
     work()
     return seconds_of(work) / seeds
@@ -214,8 +221,11 @@ def timers(config: Config, data: Dataset) -> dict[str, dict[str, Timer]]:
     mnist = figure10_study(size, data)
     every: dict[str, dict[str, Timer]] = {
         "figure10": {
-            "subsim": lambda: time_subsim(mnist, size.seeds),
-            "subsim-bfloat16": lambda: time_subsim(mnist, size.seeds, "bfloat16"),
+            **{
+                name: functools.partial(time_subsim, mnist, size.seeds, precision)
+                for name, precision in OURS.items()
+                if precision in roofline.precisions()
+            },
             "torch-batched": lambda: time_batched(size, data),
         },
         "small": check_timers(config.small),
@@ -233,6 +243,7 @@ def check_timers(size: Check) -> dict[str, Timer]:
     return {
         "subsim": lambda: time_subsim(check_study(size), size.seeds),
         "torch-vmap": lambda: time_torch_check("by_vmap", size, size.seeds),
+        "torch-compile": lambda: time_torch_check("compiled", size, size.seeds),
         "torch-loop": lambda: time_torch_check("by_loop", size, size.loop_seeds),
         "jax-vmap": lambda: time_jax_vmap(size),
     }

@@ -33,8 +33,8 @@ class RunOptions:
     two cores and some patience. paper: as in a paper, for a GPU. Not every study has every size."""
     root_seed: int = 0
     """The key that every seed's own key is folded from."""
-    precision: Literal["float32", "bfloat16", "float64"] = "float32"
-    """bfloat16: matrix products only; parameters and sums stay float32."""
+    precision: Literal["float32", "tf32", "bfloat16", "float64"] = "float32"
+    """tf32, of GPUs, and bfloat16: matrix products only; parameters and sums stay float32."""
     out: Path = RESULTS
     """Folder for the results; repeat the command to go on with a run that was stopped."""
     sweep: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
@@ -46,6 +46,8 @@ guessed."""
     shard: str | None = None
     """I/N: run every N-th chunk, from the I-th on, of a run that N processes share; auto: as SLURM, a Kubernetes \
 indexed Job or jax's own runtime says. Shards do not wait for one another; repeat the command for one that was lost."""
+    minutes: float | None = None
+    """Stop after so many minutes, at the end of the call that is running then; repeat the command to go on."""
     repair: bool = False
     """Mend damaged files of the results, and compute the seeds that were in them again."""
 
@@ -58,7 +60,7 @@ class CompileOptions:
     """Kind and shape of the TPUs, such as v5e:2x2, v5e:16x16 or v5p:2x2x1."""
     size: Size = SMALLEST
     """As in a run: what the defaults of all other flags are."""
-    precision: Literal["float32", "bfloat16", "float64"] = "float32"
+    precision: Literal["float32", "tf32", "bfloat16", "float64"] = "float32"
     """bfloat16: matrix products only; parameters and sums stay float32."""
     sweep: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """As in a run."""
@@ -122,7 +124,8 @@ def _without_arrays(info: tyro.constructors.PrimitiveTypeInfo) -> Any:
 
 def _with_precisions(options: type, study: "Study") -> type:
     """The class `options` with the precisions that the study can be run in."""
-    words = "bfloat16: matrix products only; sums stay float32." if "bfloat16" in study.precisions else ""
+    rounded = [name for name in ("tf32", "bfloat16") if name in study.precisions]
+    words = f"{', '.join(rounded)}: matrix products only; sums stay float32." if rounded else ""
     choices = Annotated[Literal[study.precisions], tyro.conf.arg(help=words)]  # type: ignore[name-defined]
     narrowed = dataclasses.make_dataclass(options.__name__, [("precision", choices)], bases=(options,), frozen=True)
     narrowed.__doc__ = options.__doc__

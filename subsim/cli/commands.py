@@ -22,10 +22,12 @@ from subsim.cli.arguments import (
     results_folder,
 )
 from subsim.cli.compiling import compile_anything, compile_study
+from subsim.cli.everything import run_all
 from subsim.cli.figures import draw, drawing_flags, figure, import_plotting
 from subsim.cli.new import new
+from subsim.cli.running import OutOfTime, deadline, keep_programs, simulate
 from subsim.cli.stopping import stopping_at_once
-from subsim.cli.terminal import complain, print_catalogue, print_table, progress_of, say, survive_any_encoding, working
+from subsim.cli.terminal import complain, print_catalogue, print_table, say, survive_any_encoding, working
 from subsim.cli.words import shard_of, sweep_of
 from subsim.cli.writing import require_writable, write_refusals
 from subsim.options import SMALLEST, Size, UserError
@@ -34,8 +36,6 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from subsim.engine.study import Study
-
-IN_MEMORY = 2**25  # bytes of results that a run holds when it reports; of more it reads part after part
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -71,6 +71,11 @@ def jax_refusals() -> Iterator[None]:
 def command(words: Sequence[str]) -> None:
     """Run the command in `words`."""
     of_a_study = {"run": run, "compile": compile_study}
+    if list(words[:2]) == ["run", "all"] and not catalogue.has_study("all"):
+        with one_sentence():
+            everything = tyro.cli(_deferred(run_all), prog="subsim run all", args=words[2:])
+        everything()
+        return
     if len(words) > 1 and words[0] in of_a_study and not words[1].startswith("-"):
         of_a_study[words[0]](words[1], words[2:])
         return
@@ -102,7 +107,7 @@ def run_anything(study: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metav
     """Run a study over its seeds; `subsim run STUDY --help` shows every option of that study.
 
     Args:
-        study: a name that `subsim list` shows, or the path of a .py file.
+        study: a name that `subsim list` shows, or the path of a .py file; all: every study, in turns.
     """
     run(study, [])
 
@@ -116,19 +121,24 @@ def run(name: str, words: Sequence[str]) -> None:
     own = {"size": size, "out": results_folder(name, size)}
     options, config, hyper = parse_options(study, words, f"subsim run {name}", RunOptions, **own)
     shard = shard_of(options.shard)
-    results = simulate(
-        study,
-        config,
-        hyper,
-        seeds=options.seeds,
-        root_seed=options.root_seed,
-        precision=options.precision,
-        sweep=sweep_of(options.sweep),
-        out=options.out,
-        chunk=options.chunk,
-        shard=shard,
-        repair=options.repair,
-    )
+    try:
+        results = simulate(
+            study,
+            config,
+            hyper,
+            until=deadline(options.minutes),
+            seeds=options.seeds,
+            root_seed=options.root_seed,
+            precision=options.precision,
+            sweep=sweep_of(options.sweep),
+            out=options.out,
+            chunk=options.chunk,
+            shard=shard,
+            repair=options.repair,
+        )
+    except OutOfTime as stopped:
+        say(f"{stopped}: repeat the command to go on.")
+        return
     if shard.total > 1 and not is_finished(results):
         say(f"Shard {shard} is done; others are not: the last one reports.")
         return
@@ -139,26 +149,6 @@ def run(name: str, words: Sequence[str]) -> None:
     if drawn or flags:
         elsewhere = "" if options.out == results_folder(name) else f" --out {shlex.quote(str(options.out))}"
         say(f"Draw them: subsim figure {name}{flags and ' '}{flags}{elsewhere}")
-
-
-def simulate(study: "Study", config: Any, hyper: Any, **options: Any) -> "xr.Dataset":
-    """The engine's `simulate` under a progress bar, with the programs that it compiles kept for the next time."""
-    from subsim.engine import simulate as engine
-
-    keep_programs()
-    with progress_of(study.name) as (show, note):
-        return engine.simulate(study, config, hyper, progress=show, notice=note, in_memory=IN_MEMORY, **options)
-
-
-@functools.cache
-def keep_programs() -> None:
-    """Keep what jax compiles in subsim's cache; say why, once, where that cannot be."""
-    from subsim.data.datasets import cache_folder
-    from subsim.engine import settings
-
-    reason = settings.keep_programs(cache_folder("programs"))
-    if reason:
-        complain(reason)
 
 
 def is_finished(results: "xr.Dataset") -> bool:

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from subsim.options import UserError
+from subsim.options import UserError, require
 
 AXIS = "seed"
 
@@ -44,9 +44,28 @@ def is_cpu(mesh: Mesh) -> bool:
     return mesh.devices.flat[0].platform == "cpu"
 
 
+def require_precision(precision: str, mesh: Mesh) -> None:
+    """Raise `UserError` where the devices of `mesh` have no such precision: others would compute in float32 and say
+    nothing."""
+    platform = mesh.devices.flat[0].platform
+    require(
+        precision != "tf32" or platform == "gpu",
+        f"precision is tf32, which GPUs alone have, and this is a {platform.upper()}; choose float32 or bfloat16.",
+    )
+
+
 def cores() -> int:
     """The CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def own_memory(mesh: Mesh) -> int | None:
+    """Return the bytes of memory that each device of `mesh` has for itself; None of a CPU, or of devices elsewhere."""
+    try:
+        statistics = mesh.devices.flat[0].memory_stats()
+    except jax.errors.JaxRuntimeError:  # it is not here
+        return None
+    return int(statistics["bytes_limit"]) if statistics and "bytes_limit" in statistics else None
 
 
 def memory_limit(mesh: Mesh) -> int:
@@ -54,9 +73,9 @@ def memory_limit(mesh: Mesh) -> int:
 
     Where nothing tells, as on Windows, there is no limit but the error of an allocation.
     """
-    statistics = mesh.devices.flat[0].memory_stats()
-    if statistics and "bytes_limit" in statistics:
-        return int(statistics["bytes_limit"])
+    own = own_memory(mesh)
+    if own is not None:
+        return own
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // mesh.size
     return sys.maxsize

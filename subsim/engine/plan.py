@@ -6,10 +6,10 @@ from typing import NamedTuple
 from jax.sharding import Mesh
 
 from subsim.engine.cost import Cost
-from subsim.engine.devices import all_cores, is_cpu
+from subsim.engine.devices import all_cores, is_cpu, own_memory
 
 CACHED = 128 * 2**20  # bytes of values of the seeds side by side on a CPU: measured best, from small nets to MNIST
-ACCELERATED = 8 * 2**30  # and on a GPU or TPU, whose scheduler spreads a wide program over its cores
+ACCELERATED = 8 * 2**30  # and on a GPU or TPU that does not tell its memory; the wider a program, the better there
 FLOPS = 5 * 10**10  # of a device's matrix products in a chunk: some seconds of small networks
 FASTER = 100  # times as many on an accelerator
 MOST = 16_384  # seeds in a chunk
@@ -42,13 +42,28 @@ def devices_for(cost: Cost, mesh: Mesh) -> Mesh:
     return Mesh(mesh.devices[:1], mesh.axis_names) if alone else mesh
 
 
-def guess(cost: Cost, mesh: Mesh, chunk: int | None = None, at_once: int | None = None) -> Plan:
-    """Return the plan for seeds of this cost; `chunk` and `at_once` are what the user or the study asks for.
+def room(mesh: Mesh, memory: int | None = None) -> int:
+    """Return the bytes of values that the seeds side by side may have on each device.
+
+    On an accelerator with so many bytes of `memory`, or with as many as it tells, that is all of it: a program has
+    never all of its values at a time, and so it fits.
+    """
+    if is_cpu(mesh):
+        return CACHED
+    memory = memory or own_memory(mesh)
+    return ACCELERATED if memory is None else int(HEADROOM * memory)
+
+
+def guess(
+    cost: Cost, mesh: Mesh, chunk: int | None = None, at_once: int | None = None, memory: int | None = None
+) -> Plan:
+    """Return the plan for seeds of this cost; `chunk` and `at_once` are what the user or the study asks for, `memory`
+    the bytes of each device where the devices are not here to tell.
 
     It does not depend on how many seeds are asked for: a run that is continued computes as it began.
     """
-    cached, flops, most = (CACHED, FLOPS, AT_ONCE) if is_cpu(mesh) else (ACCELERATED, FASTER * FLOPS, MOST)
-    at_once = at_once or max(1, min(most, MOST // mesh.size, cached // max(1, cost.bytes)))
+    flops, most = (FLOPS, AT_ONCE) if is_cpu(mesh) else (FASTER * FLOPS, MOST)
+    at_once = at_once or max(1, min(most, MOST // mesh.size, room(mesh, memory) // max(1, cost.bytes)))
     if chunk is None:
         together = at_once * mesh.size
         rounds = max(1, min(mesh.size * flops // max(1, cost.flops), MOST) // together)

@@ -13,7 +13,7 @@ from subsim.engine.study import Precision
 PRNG = "threefry2x32"
 """The implementation of every key: jax's own default, whatever JAX_DEFAULT_PRNG_IMPL says."""
 # What each precision asks of matrix products. By default a GPU or TPU would round float32 operands without a word.
-_MATMUL = {"float32": "highest", "bfloat16": "bfloat16", "float64": "highest"}
+_MATMUL = {"float32": "highest", "tf32": "tensorfloat32", "bfloat16": "bfloat16", "float64": "highest"}
 # What promotes silently in a user's code may do so; our own tests set both of these to their strict values.
 dtype_promotion = "standard"
 rank_promotion = "allow"

@@ -13,7 +13,7 @@ from subsim.engine import host, identity, integrity, shards, store
 from subsim.engine.axes import Axis, configs
 from subsim.engine.axes import make as make_axes
 from subsim.engine.declaration import meaning
-from subsim.engine.devices import local_mesh
+from subsim.engine.devices import local_mesh, require_precision
 from subsim.engine.digests import digest
 from subsim.engine.plan import Plan, devices_for, guess
 from subsim.engine.program import Program, trace
@@ -192,6 +192,7 @@ def simulate(
 def begun(task: Task, chunk: int | None = None) -> tuple[Program, Plan, Mesh]:
     """Return the first program of a run, the plan of all of them, and the devices that they run on."""
     mesh = local_mesh()  # before the trace, with which jax begins to compute
+    require_precision(task.precision, mesh)
     first = task.program(task.indices[0])
     mesh = devices_for(first.cost, mesh)
     return first, guess(first.cost, mesh, chunk or task.study.chunk), mesh

@@ -11,7 +11,7 @@ import xarray as xr
 
 from subsim.options import LARGER, Size, UserError, get, has, label, require
 
-Precision = Literal["float32", "bfloat16", "float64"]
+Precision = Literal["float32", "tf32", "bfloat16", "float64"]
 # (key, hyper) or (key) -> Record: a mapping or NamedTuple of arrays, for one seed. On the host, its number stands for
 # the key.
 Run = Callable[..., Any]
@@ -88,7 +88,7 @@ class Study:
     """The tables that sum up a finished data set; None: mean and interval of every variable."""
     seeds: int = 100
     precision: Precision = "float32"
-    precisions: tuple[Precision, ...] = ("float32", "bfloat16", "float64")
+    precisions: tuple[Precision, ...] = ("float32", "tf32", "bfloat16", "float64")
     """What the study can be run in; its default is `precision`."""
     chunk: int | None = None
     """Seeds that lie in one file of the results, and the most that one call runs; None: guessed from their cost."""

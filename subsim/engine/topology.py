@@ -12,7 +12,7 @@ import numpy as np
 from jax.experimental import topologies
 from jax.sharding import Mesh
 
-from subsim.engine.devices import AXIS
+from subsim.engine.devices import AXIS, require_precision
 from subsim.engine.plan import HEADROOM, Plan, guess, halved, in_words
 from subsim.engine.program import Program, batched, memory_of
 from subsim.engine.runner import Notice, out_of_memory
@@ -140,8 +140,9 @@ def compile_task(
 
     `chunk` seeds are the most that one call runs, `at_once` of them side by side on each device; None: guessed.
     """
+    require_precision(task.precision, mesh)
     for index in task.indices:
         program = task.program(index)
-        plan = guess(program.cost, mesh, chunk or task.study.chunk, at_once)
+        plan = guess(program.cost, mesh, chunk or task.study.chunk, at_once, device_memory(mesh))
         label = ", ".join(filter(None, (task.study.name, task.place(index), task.precision)))
         yield label, program, compile_for(program, plan, mesh, notice)

@@ -16,12 +16,15 @@ COSTS = [Cost(flops, size) for flops in (0, 10**4, 10**8, 10**11, 10**13) for si
 class Device:
     """A device, as far as a plan asks for it."""
 
-    def __init__(self, platform):
-        self.platform = platform
+    def __init__(self, platform, memory=None):
+        self.platform, self.memory = platform, memory
+
+    def memory_stats(self):
+        return self.memory and {"bytes_limit": self.memory}
 
 
-def devices(n, platform="cpu"):
-    return Mesh(np.array([Device(platform) for _ in range(n)]), ("seed",))
+def devices(n, platform="cpu", memory=None):
+    return Mesh(np.array([Device(platform, memory) for _ in range(n)]), ("seed",))
 
 
 @pytest.mark.parametrize("chunk", [1, 4, 9, 32, 200])
@@ -55,6 +58,16 @@ def test_what_is_guessed_fills_the_cache_and_some_seconds(n, platform):
         assert more * cost.bytes > cached or more > most
         longer = made.chunk + together
         assert longer * cost.flops > flops or longer > plan.MOST
+
+
+def test_an_accelerator_is_filled_by_its_own_memory():
+    cost, gib = Cost(10**10, 2**29), 2**30
+    for memory in (16 * gib, 60 * gib, 105 * gib):
+        here = guess(cost, devices(1, "gpu", memory))
+        assert here == guess(cost, devices(1, "gpu"), memory=memory)  # as if it were here
+        assert here.at_once == int(plan.HEADROOM * memory) // cost.bytes
+    assert guess(cost, devices(1, "gpu")).at_once == plan.ACCELERATED // cost.bytes
+    assert guess(cost, devices(1, "cpu", 60 * gib)) == guess(cost, devices(1))
 
 
 @pytest.mark.parametrize("n", [2, 4, 16])

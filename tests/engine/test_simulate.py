@@ -280,3 +280,8 @@ def test_options_of_compiled_runs_are_refused_on_the_host(clock, options, field)
     with pytest.raises(UserError, match=field):
         subsim.simulate(study, **options)
     assert called == []
+
+
+def test_a_precision_that_this_device_lacks_is_refused(toy):
+    with pytest.raises(UserError, match="precision is tf32, which GPUs alone have, and this is a CPU"):
+        subsim.simulate(toy, precision="tf32")

@@ -182,7 +182,8 @@ def test_too_little_memory_is_said(compiler, square):
     ],
 )
 def test_the_plan_of_a_run_on_four_chips(square, compiler, monkeypatch, chunk, at_once, plan):
-    monkeypatch.setattr(plans, "ACCELERATED", 100 * square.program(()).cost.bytes)
+    share = 100.5 * square.program(()).cost.bytes / topology.device_memory(four_chips())
+    monkeypatch.setattr(plans, "HEADROOM", share)
     monkeypatch.setattr(plans, "FLOPS", 2 * 100**3)
     compiler[1]["GiB a seed"] = 0.01
     ((_, _, compiled),) = topology.compile_task(square, four_chips(), chunk, at_once, lambda _: None)

@@ -1,12 +1,15 @@
 """A benchmark of wrong code is worthless: the peers compute what subsim computes. Needs the extra bench."""
 
 import functools
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT
 
 from subsim.benchmark import peers
 from subsim.cli import main
@@ -26,8 +29,8 @@ from subsim.transfer.students import Distillation, Students, on_labels, train_st
 
 pytestmark = [
     pytest.mark.usefixtures("x64", "optax_promotion"),
-    # torch.func.jvp of some releases of PyTorch uses what the same release deprecates.
-    pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning"),
+    # Some releases of PyTorch use what the same release deprecates.
+    pytest.mark.filterwarnings("ignore:`torch.jit.:DeprecationWarning"),
 ]
 WIDTHS, PIXELS, N_CLASS, N_AUX, N = (7, 6), 9, 4, 3, 24
 NETWORK = make_mlp(MLPConfig(WIDTHS, N_AUX), PIXELS, N_CLASS)
@@ -68,7 +71,13 @@ def same(ours, theirs):
             np.testing.assert_allclose(its.detach().numpy(), leaf, rtol=1e-7, atol=1e-10)
 
 
-@pytest.mark.parametrize("method", [peers.by_vmap, peers.by_loop])
+def by_hand(*numbers):
+    """What `torch.compile` is given; the compiler cannot see through the checks of types that tests have."""
+    check = peers.one_check(*numbers, jvp=False)
+    return lambda problems: peers.Checks(*torch.func.vmap(check)(*problems))
+
+
+@pytest.mark.parametrize("method", [peers.by_vmap, by_hand, peers.by_loop])
 def test_single_steps_agree(method):
     seeds, eps, alpha = 3, 1e-2, 0.3
     random = np.random.default_rng(0)
@@ -76,7 +85,7 @@ def test_single_steps_agree(method):
     labels = random.integers(0, N_CLASS, (seeds, N))
     networks = [draw(seed) for seed in range(seeds)]
     problems = peers.Problems(stacked(*networks), tensor(images), tensor(labels), tensor(noise))
-    found = method(problems, N_CLASS, eps, alpha)
+    found = method(N_CLASS, eps, alpha)(problems)
     aux_only, _ = imitated_logits(N_CLASS, N_AUX)
     for seed in range(seeds):
 
@@ -90,6 +99,19 @@ def test_single_steps_agree(method):
         )  # fmt: skip
         for name in ("inner_product", "predicted", "trait_change"):
             np.testing.assert_allclose(getattr(found, name)[seed], getattr(ours, name), rtol=1e-8)
+
+
+@pytest.mark.slow
+def test_the_compiled_checks_are_those_of_the_others():
+    code = """
+import torch
+from subsim.benchmark import peers
+problems = peers.draw_problems(3, (9, 7, 6, 7), 4, 24)
+numbers = 4, 1e-2, 0.3
+for ours, theirs in zip(peers.compiled(*numbers)(problems), peers.by_vmap(*numbers)(problems), strict=True):
+    torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-6)
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
 def images_and_labels():
