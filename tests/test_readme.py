@@ -7,7 +7,7 @@ import shlex
 import pytest
 from conftest import ROOT
 
-from subsim.cli import catalogue, main
+from subsim.cli import catalogue, everything, main
 from subsim.cli.arguments import CompileOptions, RunOptions, asked_size, parse_options
 from subsim.cli.words import sweep_of
 from subsim.engine.simulate import make_task
@@ -32,7 +32,9 @@ COMMANDS = [
     )
 ]
 STUDY_COMMAND = re.compile(r"subsim (run|compile) ([a-z]\w+)([^\"#&]*)")
-OF_A_STUDY = sorted({" ".join(found[0].split()) for line in COMMANDS if (found := STUDY_COMMAND.search(line))})
+FOUND = sorted({" ".join(found[0].split()) for line in COMMANDS if (found := STUDY_COMMAND.search(line))})
+OF_ALL = [command for command in FOUND if command.startswith("subsim run all")]
+OF_A_STUDY = [command for command in FOUND if command not in OF_ALL]
 
 
 @pytest.mark.usefixtures("optax_promotion")
@@ -64,7 +66,16 @@ def test_commands_are_taken(command, monkeypatch):
     make_task(study, config, hyper, sweep_of(asked.sweep), 0, asked.precision)
 
 
+@pytest.mark.parametrize("command", OF_ALL)
+def test_commands_of_all_studies_are_taken(command, monkeypatch):
+    asked = []
+    monkeypatch.setattr(everything, "of_size", lambda size: asked.append(size) or {})
+    main(shlex.split(command)[1:])
+    assert len(asked) == 1
+
+
 def test_there_are_blocks_and_commands_to_run():
+    assert OF_ALL
     assert len(BLOCKS) >= 2
     assert len(OF_A_STUDY) > 20
 
