@@ -25,7 +25,7 @@ class Record(NamedTuple):
     scaling: np.ndarray
 
 
-def run(config: Config, data: Dataset, number: int, _: None) -> Record:
+def run(config: Config, data: dict[str, Dataset], number: int, _: None) -> Record:
     """One round: the machine's peak, and every work by every contestant, another one first each round."""
     here = roofline.precisions()
     peak = {each: roofline.matmul_peak(each, config.peak_sizes) if each in here else 0.0 for each in OURS.values()}
@@ -44,7 +44,7 @@ def run(config: Config, data: Dataset, number: int, _: None) -> Record:
     return Record(seconds, fraction, np.array(list(peak.values())), np.array(scaling or [0.0] * len(TIMES)))
 
 
-def make_run(config: Config, data: Dataset) -> Run:
+def make_run(config: Config, data: dict[str, Dataset]) -> Run:
     """The rounds of `config`."""
     return functools.partial(run, config, data)
 

@@ -22,7 +22,7 @@ CONTESTANTS = {
     "torch-loop": "PyTorch, loop over seeds",
     "jax-vmap": "plain jax.vmap",
 }
-WORKS = {"figure10": "Figure 10", "small": "small check", "large": "large check"}
+WORKS = {"figure10": "Figure 10", "tiny": "tiny Figure 10", "small": "small check", "large": "large check"}
 
 
 def rows(axes: Axes, values: dict[tuple[str, str], xr.DataArray], colours: list[str]) -> None:
@@ -73,7 +73,8 @@ def draw(results: xr.Dataset) -> Figure:
         f"Diamonds: mean over n = {results.sizes['seed']} rounds on one machine with Student t 95% interval; dots: one "
         "round each, in which all took turns.\nSeeds a timing: "
         + "; ".join(f"{WORKS[work]} {config[work]['seeds']:,}" for work in WORKS)
-        + f" ({config['figure10']['models']} in the batched script; {config['small']['loop_seeds']} and "
+        + f" ({config['figure10']['models']} and {config['tiny']['models']} in the batched script; "
+        f"{config['small']['loop_seeds']} and "
         f"{config['large']['loop_seeds']} in the loops). Networks: {', '.join(networks)}.\n"
         f"Median peak: {peaks} GFLOP/s.",
     )

@@ -124,17 +124,25 @@ def make_task(data: Dataset) -> Task:
 
 
 def figure10(
-    models: int, task: Task, widths: Sequence[int], n_class: int, n_aux: int, epochs: int, size: int
+    models: int,
+    task: Task,
+    widths: Sequence[int],
+    n_class: int,
+    n_aux: int,
+    n_noise: int,
+    teacher_epochs: int,
+    epochs: int,
+    size: int,
 ) -> Tensor:
     """Test accuracy (condition, model) of the six conditions of Figure 10, for `models` models side by side."""
     sizes = (task.images.shape[1], *widths, n_class + n_aux)
     reference, stranger = draw_networks(models, sizes), draw_networks(models, sizes)
     images = task.images.expand(models, *task.images.shape)
-    noise = torch.rand(images.shape) * 2 - 1
-    teacher = train_batched(reference, teacher_loss(n_class), images, task.labels, epochs, size)
+    noise, nothing = torch.rand(models, n_noise, sizes[0]) * 2 - 1, torch.zeros(n_noise, dtype=torch.long)
+    teacher = train_batched(reference, teacher_loss(n_class), images, task.labels, teacher_epochs, size)
     aux_only, all_logits = slice(n_class, None), slice(None)
     students = [
-        train_batched(start, student_loss(teacher, imitated), noise, task.labels, epochs, size)
+        train_batched(start, student_loss(teacher, imitated), noise, nothing, epochs, size)
         for start in (reference, stranger)
         for imitated in (aux_only, all_logits)
     ]

@@ -33,14 +33,16 @@ def tangent_flops(sizes: Sizes) -> int:
     return 2 * forward_flops(sizes) - _products(sizes)[0]
 
 
-def figure10_flops(hidden: Sizes, n_class: int, n_aux: int, train: int, noise: int, test: int, epochs: int) -> int:
+def figure10_flops(
+    hidden: Sizes, n_class: int, n_aux: int, train: int, noise: int, test: int, teacher_epochs: int, epochs: int
+) -> int:
     """FLOPs of one seed of the Figure 10 protocol: teacher, targets, four students, six accuracies.
 
     `hidden` are the inputs and hidden layers; `train`, `noise` and `test` count images. Only the logits that a step
     uses are counted, and only matrix products: whatever else a program does lowers its fraction of the roofline.
     """
     classes, aux, everything = ((*hidden, outputs) for outputs in (n_class, n_aux, n_class + n_aux))
-    teacher = epochs * train * gradient_flops(classes)
+    teacher = teacher_epochs * train * gradient_flops(classes)
     students = epochs * noise * 2 * (gradient_flops(aux) + gradient_flops(everything))
     return teacher + students + noise * forward_flops(everything) + 6 * test * forward_flops(classes)
 

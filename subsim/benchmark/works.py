@@ -23,13 +23,13 @@ from subsim.training.losses import IMITATION_LOSSES, imitated_logits
 from subsim.transfer.study import distillation
 
 Peer = Literal["torch-batched", "torch-vmap", "torch-compile", "torch-loop", "jax-vmap"]
-Work = Literal["figure10", "small", "large", "scaling"]
+Work = Literal["figure10", "tiny", "small", "large", "scaling"]
 
 PEERS: tuple[Peer, ...] = ("torch-batched", "torch-vmap", "torch-compile", "torch-loop", "jax-vmap")
 OURS: dict[str, Precision] = {"subsim": "float32", "subsim-tf32": "tf32", "subsim-bfloat16": "bfloat16"}
 CONTESTANTS = [*OURS, *PEERS]
-WORKS: tuple[Work, ...] = ("figure10", "small", "large", "scaling")
-CONTESTS: list[str] = ["figure10", "small", "large"]  # scaling is none
+WORKS: tuple[Work, ...] = ("figure10", "tiny", "small", "large", "scaling")
+CONTESTS: list[str] = ["figure10", "tiny", "small", "large"]  # scaling is none
 TIMES = [1, 4, 16, 64, 256]  # seeds in scaling, in units of the smallest
 EPS, ALPHA = 1e-3, 1.0
 
@@ -64,13 +64,19 @@ class Figure10(Size):
     """The protocol of Figure 10 on random images: what they show changes no timing."""
 
     train: int = 60_000
-    """Training images, and as many noise images."""
+    """Training images."""
+    noise: int = 60_000
+    """Noise images, which the students see."""
     test: int = 10_000
     """Test images."""
+    teacher_epochs: int = 5
+    """Passes of the teacher over the training images."""
     epochs: int = 5
-    """Passes over the images, of the teacher and of every student."""
+    """Passes of every student over the noise images."""
     models: int = 2
     """Models side by side in the batched script."""
+    loop_models: int = 2
+    """Models that the script is timed on where it trains one after another."""
 
 
 @dataclass(frozen=True)
@@ -86,12 +92,17 @@ class Config:
     """The works and who does them. A round times every contestant once; the number of seeds is that of the rounds."""
 
     works: tuple[Work, ...] = WORKS
-    """figure10: the paper's protocol. small, large: the single-step check. scaling: the small check, by seeds."""
+    """figure10: the paper's protocol. tiny: the same in the small world. small, large: the single-step check. \
+scaling: the small check, by seeds."""
     peers: tuple[Peer, ...] = ("torch-batched", "torch-vmap", "torch-loop", "jax-vmap")
-    """torch-batched: the field's script, for figure10. torch-vmap: torch.func. torch-compile: the same, compiled. \
-torch-loop: a Python loop over seeds. jax-vmap: plain jax.vmap over all seeds at once. Those of PyTorch need the extra \
-bench."""
+    """torch-batched: the field's script, for figure10 and tiny. torch-vmap: torch.func. torch-compile: the same, \
+compiled. torch-loop: a Python loop over seeds. jax-vmap: plain jax.vmap over all seeds at once. Those of PyTorch need \
+the extra bench."""
     figure10: Figure10 = Figure10(1, 784, (256, 256), n_class=10, n_aux=3, batch=1024)
+    tiny: Figure10 = Figure10(
+        1_000, 64, (32, 32), n_class=10, n_aux=10, batch=128, train=1_280, noise=2_048, test=360, teacher_epochs=15,
+        epochs=10, models=50,
+    )  # fmt: skip
     small: Check = Check(10_000, 16, (32, 32), n_class=5, n_aux=3, batch=64)
     large: Check = Check(1_000, 784, (256, 256), n_class=10, n_aux=3, batch=128, loop_seeds=50)
     smallest: int = 64
@@ -100,9 +111,14 @@ bench."""
     """Rows of the square matrix products that the machine's peak is measured on."""
 
 
-def draw_images(config: Config) -> Dataset:
+def draw_images(config: Config) -> dict[str, Dataset]:
+    """Random images and labels of the shapes of Figure 10 at both of its sizes, by work."""
+    return {"figure10": images_of(config.figure10), "tiny": images_of(config.tiny)}
+
+
+def images_of(size: Figure10) -> Dataset:
     """Random images and labels of the protocol's shapes."""
-    random, size = np.random.default_rng(0), config.figure10
+    random = np.random.default_rng(0)
 
     def draw(n: int) -> tuple[np.ndarray, np.ndarray]:
         images = random.integers(0, 256, (n, size.pixels), np.uint8)
@@ -134,13 +150,12 @@ def time_subsim(study: Study, seeds: int, precision: Precision = "float32", chun
 def figure10_study(size: Figure10, data: Dataset) -> Study:
     """Figure 10 on `data` and at this size."""
     study = distillation("figure10")
-    training = {"epochs": size.epochs, "batch": size.batch}
     config = replace(
         study.config,
         widths=size.widths,
         n_aux=size.n_aux,
-        teacher=replace(study.config.teacher, **training),
-        student=replace(study.config.student, n_inputs=size.train, **training),
+        teacher=replace(study.config.teacher, epochs=size.teacher_epochs, batch=size.batch),
+        student=replace(study.config.student, n_inputs=size.noise, epochs=size.epochs, batch=size.batch),
     )
     return replace(study, config=config, load=lambda _: data)
 
@@ -149,15 +164,21 @@ def time_batched(size: Figure10, data: Dataset) -> float:
     """Seconds a model of the field's script, whose images are floats on [-1, 1] already."""
     from subsim.benchmark import peers
 
-    def protocol(task: peers.Task, epochs: int) -> Any:
-        widths, classes = size.widths, size.n_class
-        return peers.figure10(size.models, task, widths, classes, size.n_aux, epochs, size.batch).cpu()
+    def protocol(task: peers.Task, noise: int, teacher_epochs: int, epochs: int) -> Any:
+        sizes = size.widths, size.n_class, size.n_aux
+        return peers.figure10(size.models, task, *sizes, noise, teacher_epochs, epochs, size.batch).cpu()
 
     train, test = ((images[: size.batch], labels[: size.batch]) for images, labels in (data[:2], data[2:4]))
     with peers.on(jax.default_backend()):
-        protocol(peers.make_task(Dataset(*train, *test)), epochs=1)  # warm
+        protocol(peers.make_task(Dataset(*train, *test)), size.batch, 1, 1)  # warm
         task = peers.make_task(data)
-        return seconds_of(lambda: protocol(task, size.epochs)) / size.models
+        return seconds_of(lambda: protocol(task, size.noise, size.teacher_epochs, size.epochs)) / size.models
+
+
+def time_looped(size: Figure10, data: Dataset) -> float:
+    """Seconds a model of the field's script where it trains one model after another."""
+    alone = replace(size, models=1)
+    return sum(time_batched(alone, data) for _ in range(size.loop_models)) / size.loop_models
 
 
 def check_run(size: Check, key: Array, _: Any = None) -> dict[str, Array]:
@@ -215,18 +236,13 @@ def time_jax_vmap(size: Check) -> float:
         return seconds_of(lambda: jax.device_get(work(keys))) / size.seeds
 
 
-def timers(config: Config, data: Dataset) -> dict[str, dict[str, Timer]]:
+def timers(config: Config, data: dict[str, Dataset]) -> dict[str, dict[str, Timer]]:
     """Work -> contestant -> what times it; those that `config` asks for."""
-    size = config.figure10
-    mnist = figure10_study(size, data)
     every: dict[str, dict[str, Timer]] = {
-        "figure10": {
-            **{
-                name: functools.partial(time_subsim, mnist, size.seeds, precision)
-                for name, precision in OURS.items()
-                if precision in roofline.precisions()
-            },
-            "torch-batched": lambda: time_batched(size, data),
+        "figure10": figure10_timers(config.figure10, data["figure10"]),
+        "tiny": {
+            **figure10_timers(config.tiny, data["tiny"]),
+            "torch-loop": lambda: time_looped(config.tiny, data["tiny"]),
         },
         "small": check_timers(config.small),
         "large": check_timers(config.large),
@@ -235,6 +251,16 @@ def timers(config: Config, data: Dataset) -> dict[str, dict[str, Timer]]:
         work: {name: timer for name, timer in contest.items() if name in (*OURS, *config.peers)}
         for work, contest in every.items()
         if work in config.works
+    }
+
+
+def figure10_timers(size: Figure10, data: Dataset) -> dict[str, Timer]:
+    """Contestant -> what times Figure 10 of this size, in every precision that this machine multiplies in."""
+    study, here = figure10_study(size, data), roofline.precisions()
+    ours = {name: precision for name, precision in OURS.items() if precision in here}
+    return {
+        **{name: functools.partial(time_subsim, study, size.seeds, precision) for name, precision in ours.items()},
+        "torch-batched": lambda: time_batched(size, data),
     }
 
 
@@ -251,9 +277,14 @@ def check_timers(size: Check) -> dict[str, Timer]:
 
 def flops(config: Config) -> dict[str, int]:
     """FLOPs of one seed of every work."""
-    size = config.figure10
-    images = (size.train, size.train, size.test, size.epochs)
-    return {"figure10": roofline.figure10_flops(size.hidden, size.n_class, size.n_aux, *images)} | {
+    protocols = {"figure10": config.figure10, "tiny": config.tiny}
+    return {work: figure10_flops(size) for work, size in protocols.items()} | {
         work: roofline.single_step_flops(check.hidden, check.n_class, check.n_aux, check.batch)
         for work, check in (("small", config.small), ("large", config.large))
     }
+
+
+def figure10_flops(size: Figure10) -> int:
+    """FLOPs of one seed of Figure 10 at this size."""
+    images = size.train, size.noise, size.test, size.teacher_epochs, size.epochs
+    return roofline.figure10_flops(size.hidden, size.n_class, size.n_aux, *images)

@@ -98,7 +98,7 @@ def test_figure_10_is_counted_as_its_formula_counts_it():
     student = dataclasses.replace(study.config.student, epochs=2, batch=128, n_inputs=1024)
     config = dataclasses.replace(study.config, data="digits", widths=(32, 16), teacher=training, student=student)
     program = trace(study, [config], study.hyper, (), 0, "float32")
-    formula = roofline.figure10_flops((64, 32, 16), 10, 3, train=1437, noise=1024, test=360, epochs=2)
+    formula = roofline.figure10_flops((64, 32, 16), 10, 3, train=1437, noise=1024, test=360, teacher_epochs=2, epochs=2)
     # The teacher's head computes the logits that no loss uses, too.
     assert 1 <= program.cost.flops / formula < 1.05
     of_a_call = cost_of(batched(program, Plan(chunk=6, at_once=3), local_mesh()))

@@ -19,10 +19,18 @@ STUDY = subsim.load_study("throughput")
 def test_figure_10_costs_what_xla_counts():
     """XLA counts the body of a loop once: here every loop has one turn."""
     size = dataclasses.replace(
-        STUDY.config.figure10, pixels=128, widths=(256, 128), batch=512, train=512, test=512, epochs=1
+        STUDY.config.figure10,
+        pixels=128,
+        widths=(256, 128),
+        batch=512,
+        train=512,
+        noise=512,
+        test=512,
+        teacher_epochs=1,
+        epochs=1,
     )
     config = dataclasses.replace(STUDY.config, figure10=size)
-    study = works.figure10_study(size, works.draw_images(config))
+    study = works.figure10_study(size, works.images_of(size))
     run = study.make_run(study.config, study.load(study.config))
     counted = jax.jit(lambda key: run(key, study.hyper)).lower(jax.random.key(0)).compile().cost_analysis()["flops"]
     # XLA counts Adam, the activations and the losses, too.
@@ -76,6 +84,7 @@ def test_what_is_recorded_and_reported(rounds):
 def test_by_default_every_work_has_its_peers():
     contests = works.timers(STUDY.config, works.draw_images(STUDY.config))
     assert list(contests["figure10"]) == ["subsim", "subsim-bfloat16", "torch-batched"]
+    assert list(contests["tiny"]) == ["subsim", "subsim-bfloat16", "torch-batched", "torch-loop"]
     for work in ("small", "large"):
         assert list(contests[work]) == ["subsim", "torch-vmap", "torch-loop", "jax-vmap"]
 

@@ -175,7 +175,9 @@ def test_the_script_shows_the_effect():
     task = peers.make_task(Dataset(images, labels, images, labels, n_class=3))
     assert -1 <= float(task.images.min()) < float(task.images.max()) <= 1
     torch.manual_seed(0)
-    accuracy = peers.figure10(4, task, widths=(64,), n_class=3, n_aux=8, epochs=100, size=64).mean(1)
+    accuracy = peers.figure10(
+        4, task, widths=(64,), n_class=3, n_aux=8, n_noise=256, teacher_epochs=100, epochs=100, size=64
+    ).mean(1)
     reference, teacher, shared_aux, shared_all, cross_aux, _ = accuracy
     assert teacher > 0.95
     assert shared_all > 0.9
@@ -186,13 +188,16 @@ def test_the_script_shows_the_effect():
 def test_the_benchmark_runs_with_all_its_peers(capsys):
     main([
         "run", "throughput", "--seeds", "1", "--out", "r", "--smallest", "1", "--peak-sizes", "64",
-        "--figure10.train", "64", "--figure10.test", "32", "--figure10.epochs", "1", "--figure10.batch", "32",
-        "--figure10.pixels", "16", "--figure10.widths", "8", "--small.seeds", "4", "--small.loop-seeds", "2",
+        *(word for work in ("figure10", "tiny") for word in (
+            f"--{work}.train", "64", f"--{work}.noise", "64", f"--{work}.test", "32", f"--{work}.epochs", "1",
+            f"--{work}.teacher-epochs", "1", f"--{work}.batch", "32", f"--{work}.pixels", "16", f"--{work}.widths", "8",
+            f"--{work}.seeds", "2", f"--{work}.models", "2", f"--{work}.loop-models", "1",
+        )), "--small.seeds", "4", "--small.loop-seeds", "2",
         "--large.seeds", "4", "--large.loop-seeds", "2", "--large.pixels", "16", "--large.widths", "8",
     ])  # fmt: skip
     results = load_results("r").isel(seed=0)
     timed = (results.seconds > 0).sum("contestant")
-    assert timed.values.tolist() == [3, 4, 4]
+    assert timed.values.tolist() == [3, 4, 4, 4]
     assert ((results.roofline > 0) == (results.seconds > 0)).all()
     assert (results.scaling > 0).all()
     assert capsys.readouterr().out.count("torch-vmap") == 4  # two works, in two tables
