@@ -572,7 +572,7 @@ BAD = {
         {"trait": traits.prefer(1), "config": dataclasses.replace(CONFIG, n_class=2)}, "averages need two classes"),
     "unknown logits": ({"students": {"a": subsim.Student(imitates="some")}}, "a imitates 'some'; choose one of"),
     "a state without a network": ({"students": {"a": subsim.Student(state="teacher")}}, "a: a network that goes on"),
-    "an unknown group": ({"students": {"a": subsim.Student(frozen="head")}}, "no parameters in 'head'; choose of"),
+    "an unknown group": ({"students": {"a": subsim.Student(frozen="head")}}, "no parameters in 'head'; choose from"),
     "an unknown shared group": ({"students": {"a": subsim.Student(subsim.sharing("top"))}}, "no parameters in 'top'"),
     "a start of an unknown network": (
         {"students": {"a": subsim.Student(subsim.sharing("hidden", of="b"))}}, "a needs b, which no network"),
