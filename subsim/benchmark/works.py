@@ -29,48 +29,48 @@ PEERS: tuple[Peer, ...] = ("torch-batched", "torch-vmap", "torch-compile", "torc
 OURS: dict[str, Precision] = {"subsim": "float32", "subsim-tf32": "tf32", "subsim-bfloat16": "bfloat16"}
 CONTESTANTS = [*OURS, *PEERS]
 WORKS: tuple[Work, ...] = ("figure10", "small", "large", "scaling")
-CONTESTS: list[str] = ["figure10", "small", "large"]  # scaling is none
+CONTESTS: list[str] = ["figure10", "small", "large"]  # works with several contestants
 TIMES = [1, 4, 16, 64, 256]  # seeds in scaling, in units of the smallest
 EPS, ALPHA = 1e-3, 1.0
 
-Timer = Callable[[], float]  # runs the work once and gives its seconds a seed
+Timer = Callable[[], float]  # runs the work once and returns its seconds per seed
 
 
 @dataclass(frozen=True)
 class Size:
-    """A network, a batch, and the number of seeds that subsim is timed on."""
+    """The sizes of a network and a batch, and the number of seeds in a timing of subsim."""
 
     seeds: int
-    """Seeds in one timing."""
+    """Number of seeds in one timing."""
     pixels: int
-    """Inputs of the network."""
+    """Number of inputs of the network."""
     widths: tuple[int, ...]
     """Units in each hidden layer."""
     n_class: int
-    """Class logits."""
+    """Number of class logits."""
     n_aux: int
-    """Auxiliary logits."""
+    """Number of auxiliary logits."""
     batch: int
-    """Examples in a step."""
+    """Number of examples in a step."""
 
     @property
     def hidden(self) -> tuple[int, ...]:
-        """Units of every layer but the last."""
+        """The units of every layer except the last."""
         return (self.pixels, *self.widths)
 
 
 @dataclass(frozen=True)
 class Figure10(Size):
-    """The protocol of Figure 10 on random images: what they show changes no timing."""
+    """The protocol of Figure 10 on random images: their content does not change timings."""
 
     train: int = 60_000
-    """Training images, and as many noise images."""
+    """Number of training images, and of noise images."""
     test: int = 10_000
-    """Test images."""
+    """Number of test images."""
     epochs: int = 5
-    """Passes over the images, of the teacher and of every student."""
+    """Number of passes over the images, for the teacher and for every student."""
     models: int = 2
-    """Models side by side in the batched script."""
+    """Number of models side by side in the batched script."""
 
 
 @dataclass(frozen=True)
@@ -78,30 +78,30 @@ class Check(Size):
     """The check of Lemma 1 and Theorem 1 at one step, for a shared initialisation and KL on the auxiliary logits."""
 
     loop_seeds: int = 200
-    """Seeds that the Python loop is timed on."""
+    """Number of seeds in a timing of the Python loop."""
 
 
 @dataclass(frozen=True)
 class Config:
-    """The works and who does them. A round times every contestant once; the number of seeds is that of the rounds."""
+    """The works and their contestants. A round times every contestant once; a seed of the study is a round."""
 
     works: tuple[Work, ...] = WORKS
     """figure10: the paper's protocol. small, large: the single-step check. scaling: the small check, by seeds."""
     peers: tuple[Peer, ...] = ("torch-batched", "torch-vmap", "torch-loop", "jax-vmap")
     """torch-batched: the field's script, for figure10. torch-vmap: torch.func. torch-compile: the same, compiled. \
-torch-loop: a Python loop over seeds. jax-vmap: plain jax.vmap over all seeds at once. Those of PyTorch need the extra \
-bench."""
+torch-loop: a Python loop over seeds. jax-vmap: plain jax.vmap over all seeds at once. The peers in PyTorch need the \
+extra bench."""
     figure10: Figure10 = Figure10(1, 784, (256, 256), n_class=10, n_aux=3, batch=1024)
     small: Check = Check(10_000, 16, (32, 32), n_class=5, n_aux=3, batch=64)
     large: Check = Check(1_000, 784, (256, 256), n_class=10, n_aux=3, batch=128, loop_seeds=50)
     smallest: int = 64
-    """Seeds of the smallest run in scaling; the largest has 256 times as many."""
+    """Number of seeds in the smallest run of scaling; the largest run has 256 times as many."""
     peak_sizes: tuple[int, ...] = (1024, 2048, 4096)
-    """Rows of the square matrix products that the machine's peak is measured on."""
+    """Numbers of rows of the square matrix products for the machine's peak."""
 
 
 def draw_images(config: Config) -> Dataset:
-    """Random images and labels of the protocol's shapes."""
+    """Draw random images and labels in the protocol's shapes."""
     random, size = np.random.default_rng(0), config.figure10
 
     def draw(n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -112,14 +112,14 @@ def draw_images(config: Config) -> Dataset:
 
 
 def seconds_of(work: Callable[[], Any]) -> float:
-    """Seconds that `work` takes, once."""
+    """Run `work` once, and return its time in seconds."""
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
 
 
 def time_subsim(study: Study, seeds: int, precision: Precision = "float32", chunk: int | None = None) -> float:
-    """Seconds a seed of a run in memory, compiled, and warm where it has more than one chunk, as the peers are."""
+    """Return the seconds per seed of a compiled run in memory; warm, as the peers, if it has several chunks."""
     marks: list[tuple[int, float]] = []
 
     def mark(done: int, _: int) -> None:
@@ -132,7 +132,7 @@ def time_subsim(study: Study, seeds: int, precision: Precision = "float32", chun
 
 
 def figure10_study(size: Figure10, data: Dataset) -> Study:
-    """Figure 10 on `data` and at this size."""
+    """Return the study of Figure 10 on `data` at this size."""
     study = distillation("figure10")
     training = {"epochs": size.epochs, "batch": size.batch}
     config = replace(
@@ -146,7 +146,7 @@ def figure10_study(size: Figure10, data: Dataset) -> Study:
 
 
 def time_batched(size: Figure10, data: Dataset) -> float:
-    """Seconds a model of the field's script, whose images are floats on [-1, 1] already."""
+    """Return the seconds per model of the field's script; its images are already floats on [-1, 1]."""
     from subsim.benchmark import peers
 
     def protocol(task: peers.Task, epochs: int) -> Any:
@@ -161,7 +161,7 @@ def time_batched(size: Figure10, data: Dataset) -> float:
 
 
 def check_run(size: Check, key: Array, _: Any = None) -> dict[str, Array]:
-    """One seed of the single-step check."""
+    """Run one seed of the single-step check."""
     network = make_mlp(MLPConfig(size.widths, size.n_aux), size.pixels, size.n_class)
     problem = draw_problem(key, network, size.pixels, size.n_class, size.batch)
     aux_only, _ = imitated_logits(size.n_class, size.n_aux)
@@ -176,7 +176,7 @@ def check_run(size: Check, key: Array, _: Any = None) -> dict[str, Array]:
 
 
 def check_study(size: Check) -> Study:
-    """The single-step check as a study."""
+    """Return the single-step check as a study."""
     return Study(
         name="check",
         title="The single-step check of one loss and a shared initialisation.",
@@ -191,7 +191,7 @@ def check_study(size: Check) -> Study:
 
 
 def time_torch_check(method: Literal["by_vmap", "compiled", "by_loop"], size: Check, seeds: int) -> float:
-    """Seconds a seed of drawing and checking `seeds` seeds at once, or one after another."""
+    """Return the seconds per seed for drawing and checking `seeds` seeds, at once or one after another."""
     from subsim.benchmark import peers
 
     checks = getattr(peers, method)(size.n_class, EPS, ALPHA)
@@ -207,7 +207,7 @@ def time_torch_check(method: Literal["by_vmap", "compiled", "by_loop"], size: Ch
 
 
 def time_jax_vmap(size: Check) -> float:
-    """Seconds a seed of the same run as subsim's, vmapped over all seeds at once."""
+    """Return the seconds per seed of subsim's run under plain `jax.vmap` over all seeds at once."""
     with fixed("float32"):
         keys = jax.vmap(functools.partial(jax.random.fold_in, jax.random.key(0)))(jnp.arange(size.seeds))
         work = jax.jit(jax.vmap(functools.partial(check_run, size))).lower(keys).compile()
@@ -216,7 +216,7 @@ def time_jax_vmap(size: Check) -> float:
 
 
 def timers(config: Config, data: Dataset) -> dict[str, dict[str, Timer]]:
-    """Work -> contestant -> what times it; those that `config` asks for."""
+    """Return the timers of `config`, by work and contestant."""
     size = config.figure10
     mnist = figure10_study(size, data)
     every: dict[str, dict[str, Timer]] = {
@@ -239,7 +239,7 @@ def timers(config: Config, data: Dataset) -> dict[str, dict[str, Timer]]:
 
 
 def check_timers(size: Check) -> dict[str, Timer]:
-    """Contestant -> what times the single-step check of this size."""
+    """Return the timers of the single-step check at this size, by contestant."""
     return {
         "subsim": lambda: time_subsim(check_study(size), size.seeds),
         "torch-vmap": lambda: time_torch_check("by_vmap", size, size.seeds),
@@ -250,7 +250,7 @@ def check_timers(size: Check) -> dict[str, Timer]:
 
 
 def flops(config: Config) -> dict[str, int]:
-    """FLOPs of one seed of every work."""
+    """Return the FLOPs of one seed of every work."""
     size = config.figure10
     images = (size.train, size.train, size.test, size.epochs)
     return {"figure10": roofline.figure10_flops(size.hidden, size.n_class, size.n_aux, *images)} | {
