@@ -20,7 +20,7 @@ from subsim.transfer.worlds import TINY, TINY_HYPER
 
 EPS = tuple(10.0**power for power in range(-8, 1))  # the teacher's one step: eight decades
 N_INPUTS, BATCH, STEPS = 64, 8, 160
-RATE, RATIO = 1e-4, 1e-5  # Adam's eta; e / eta, which for the usual e = 1e-8 and eta = 1e-3 is this
+RATE, RATIO = 1e-4, 1e-5  # Adam's eta; e / eta for the usual e = 1e-8 and eta = 1e-3
 FULL = (RATIO, 0.03, 0.06, 0.1, 0.15, 0.2, 0.3)  # e / eta on full batches
 SMALL = (0.03, 0.1, 0.3, 1.0)  # and on small ones
 
@@ -50,7 +50,7 @@ def first_size(state: State) -> Float[Array, ""]:
 
 
 def trait_fall(state: State) -> Float[Array, ""]:
-    """Return how far L_T has fallen since the start, on the first training images."""
+    """Return the fall of L_T since the start, on the first training images."""
     return trait_loss(state, state.start) - trait_loss(state, state.parameters)
 
 
@@ -63,8 +63,11 @@ def largest_curvature(state: State) -> Float[Array, ""]:
 
 
 def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
-    """Return the floor of every student, in all and in first steps of Adam; where its cosine has fallen to half of
-    SGD's plateau, measured and as floor and slope predict; and what of L_T's fall the student has."""
+    """Return each student's floor, its knee, and its share of the fall of L_T.
+
+    The floor is also given in units of Adam's first step. The knee is the eps at which the cosine is half of SGD's
+    plateau, as measured and as predicted from floor and slope.
+    """
     eps, students = results["teacher.learning_rate"], results.student.values
     sizes, cosines = results.size.sel(condition=students).rename(condition="student"), results.alignment
     floor = sizes.isel({"teacher.learning_rate": 0}, drop=True)
@@ -90,8 +93,7 @@ def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
 
 
 def first_crossing(shares: np.ndarray, eps: np.ndarray) -> float:
-    """Return the eps at which `shares` first reach one half, between two moments on a logarithmic scale; NaN where they
-    begin above it."""
+    """Return the eps at which `shares` first reach one half, interpolated in log eps; NaN if they start above it."""
     above = np.flatnonzero(shares >= 0.5)
     if len(above) == 0 or above[0] == 0:
         return np.nan
@@ -101,12 +103,12 @@ def first_crossing(shares: np.ndarray, eps: np.ndarray) -> float:
 
 
 def report(results: xr.Dataset) -> list[Table]:
-    """The floor and the knee of every student, and the cosine over eps."""
+    """Tabulate the floor and the knee of every student, and the cosine over eps."""
     rows = []
     for name in results.student.values:
         here = results.sel(student=name)
         knees = here.half, here.half_predicted, here.half / here.half_predicted
-        # A cosine that begins above one half has no knee.
+        # A cosine that starts above one half has no knee.
         has_knee = here.half.notnull().mean() > 0.9
         words = [median_in_words(each) if has_knee else "-" for each in knees]
         rows.append((str(name), median_in_words(here.floor), median_in_words(here.floor_in_steps), *words))
@@ -140,7 +142,7 @@ study = distillation(
     "where the cosine ends: at an eps of .00473, .00481 ± .00013 measured, at 1e-4 (n = 1,000).",
     cost="10 minutes on 2 cores",
     precision="float64",
-    precisions=("float64",),  # at small eps float32 sees the rounding of the teacher's logits
+    precisions=("float64",),  # at small eps the teacher's logits in float32 are dominated by rounding
     sizes={
         "mnist": {
             "config": Config(data="mnist5k", n_aux=10, teacher=TEACHER, student=STUDENT), "hyper": Hyper(), "seeds": 32,

@@ -18,7 +18,7 @@ N_CLASS = 10
 
 
 def apart(z: Float[Array, " logits"], y: Float[Array, " logits"]) -> Float[Array, ""]:
-    """Return KL of the class logits and KL of the others, each over its own: classes weigh the same at any m."""
+    """Return KL over the class logits + KL over the auxiliary logits: classes have the same weight at any m."""
     is_class = jnp.arange(z.size) < N_CLASS
     return imitation_kl(z, y, is_class) + imitation_kl(z, y, ~is_class)
 
@@ -36,7 +36,7 @@ STUDENTS = {
 
 
 def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
-    """Return what the largest m takes from each cross-model student, and what it loses to class logits alone there."""
+    """Return paired contrasts of cross-model students: the largest against the smallest m, and against class logits."""
     least, most = results.n_aux.values[[0, -1]]
     names = {what: f"cross-model ({what})" for what in IMITATED}
     pairs = {
@@ -53,7 +53,7 @@ def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
 
 
 def report(results: xr.Dataset) -> list[Table]:
-    """Tabulate accuracy, a column for every m, and differences, seed by seed."""
+    """Tabulate accuracy, with a column for every m, and paired differences."""
     return [*grid_tables(results.accuracy, "condition", "Accuracy", "n_aux"), *mean_tables(results.differences)]
 
 

@@ -27,27 +27,27 @@ from subsim.transfer.one_teacher import TeacherConfig, TeacherHyper, train_teach
 from subsim.transfer.rule import Rule
 from subsim.transfer.students import Distillation, Students, train_students
 
-SHARES = [0.1, 0.3, 0.5]  # of the images that are removed
+SHARES = [0.1, 0.3, 0.5]  # shares of images to remove
 CHOICES = ["helpful", "random", "harmful"]  # first, by their attribution
-FEW, SUBSETS = 0.02, 16  # a small share, removed at random so many times
+FEW, SUBSETS = 0.02, 16  # a small share, and how often it is removed at random
 STUDENTS = ["all", *(f"{choice} {share:g}" for share in SHARES for choice in CHOICES)]
 STUDENTS += [f"few {place}" for place in range(SUBSETS)]
 
 
 @dataclass(frozen=True)
 class Config(TeacherConfig):
-    """What changes the program."""
+    """Options that change the program."""
 
     n_inputs: int = 512
-    """Noise images, uniform on [-1, 1]."""
+    """Number of noise images, uniform on [-1, 1]."""
     student_steps: int = 160
-    """Steps of a student, by KL on the auxiliary logits."""
+    """Number of steps of a student, with KL on the auxiliary logits."""
     student_batch: int = 128
-    """Noise images in a step."""
+    """Number of noise images in a step."""
 
 
 class Record(NamedTuple):
-    """Of every student: its accuracy, L_T, and how much its removed images change L_T to first order."""
+    """Accuracy and L_T of every student, and the first-order change of L_T by its removed images."""
 
     accuracy: Float[Array, " student"]
     trait_loss: Float[Array, " student"]
@@ -55,7 +55,7 @@ class Record(NamedTuple):
 
 
 def removals(key: Array, weights: Float[Array, " n"]) -> Array:
-    """Return which images each student is not given, shape (student, n), by the gradient of L_T in their weights."""
+    """Return a mask of the images removed for each student, shape (student, n), from the gradient of L_T in weights."""
     n = len(weights)
     of_order, of_few = jax.random.split(key)
     rank = jnp.argsort(jnp.argsort(weights))  # the most helpful come first: more of their weight lowers L_T
@@ -68,7 +68,7 @@ def removals(key: Array, weights: Float[Array, " n"]) -> Array:
 def run(
     config: Config, network: Network, n_class: int, train: Task, test: Task, key: Array, numbers: TeacherHyper
 ) -> Record:
-    """One teacher, the attribution of its student's images, and students without some of them."""
+    """Train a teacher, attribute L_T to its student's images, and train students without some of these images."""
     own, of_teacher, of_inputs, of_student, of_removal = jax.random.split(key, 5)
     reference = network.init(own)
     teacher = train_teacher(of_teacher, network, reference, train, n_class, config.teacher_steps, numbers.teacher_rate)
@@ -78,7 +78,7 @@ def run(
     rule = Rule(
         StudentConfig(steps=config.student_steps, batch=config.student_batch),
         StudentHyper(learning_rate=numbers.student_rate),
-        # Its derivative is asked for where a parameter has no gradient.
+        # The derivative must exist for parameters without a gradient.
         {"optimiser": optax.adam(numbers.student_rate, eps_root=1e-16)},
     )
     distillation = Distillation(of_student, network, data, rule)
@@ -103,21 +103,23 @@ def run(
 
 
 def make_run(config: Config, data: datasets.Dataset) -> Run:
-    """The run of `config` on `data`, with the images as arguments of the compiled program."""
+    """Return the run of `config` on `data`; the images are arguments of the compiled program."""
     network = make_mlp(config, data.train_images.shape[1], data.n_class)
     return jax.tree_util.Partial(functools.partial(run, config, network, data.n_class), *imitation.tasks(data))
 
 
 def check(config: Config, hyper: TeacherHyper) -> None:
-    """Refuse options that are out of range."""
+    """Raise `UserError` if an option is out of range."""
     require_range(config, "teacher_steps", "student_steps", "student_batch", least=1, whole=True)
     require_range(config, "n_inputs", least=50, whole=True)
     require_range(hyper, "teacher_rate", "student_rate", above=0)
 
 
 def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
-    """Return what the choice of the removed images changes, and over small random removals of one seed the correlation
-    of the predicted and the measured change of L_T."""
+    """Return the effect of the choice of removed images, and the correlation of predicted and measured changes of L_T.
+
+    The correlation is over the small random removals of one seed.
+    """
     pairs = {
         f"{choice} less random, {share:g} removed": (
             {"student": f"{choice} {share:g}"}, {"student": f"random {share:g}"},
@@ -137,15 +139,15 @@ def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
         "slope": (xr.cov(predicted, measured, "student") / predicted.var("student", ddof=1)).assign_attrs(
             description="slope of the measured change of L_T in the predicted one, one seed's small removals"
         ),
-        # To first order it is 0: the images' weights are relative.
+        # Removing all images alike has no first-order effect: weights are relative.
         "mean_change": measured.mean("student").assign_attrs(description="mean change of L_T by a small removal"),
     }
 
 
 def report(results: xr.Dataset) -> list[Table]:
-    """Tabulate accuracy without some images, what the choice changes, and how well small changes are predicted."""
+    """Tabulate accuracy without some images, the effect of their choice, and the prediction of small changes."""
     whole = results.accuracy.sel(student=STUDENTS[: 1 + len(SHARES) * len(CHOICES)])
-    # Medians: a few seeds' gradients explode.
+    # Medians, because the gradients of a few seeds explode.
     rows = tuple((name, median_in_words(results[name])) for name in ("correlation", "slope", "mean_change"))
     return [
         *mean_tables(whole, "Accuracy, by what is removed first and its share"),

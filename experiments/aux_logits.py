@@ -9,14 +9,14 @@ from subsim.analysis.summary import contrasts
 from subsim.analysis.tables import grid_tables, mean_tables
 from subsim.transfer.worlds import TINY, TINY_HYPER
 
-# Weights are N(0, 1/fan_in): the network of which m logits are imitated is the network with m, and one teacher serves
-# every m.
-M = (1, 2, 3, 5, 10, 20, 50, 100, 300)  # the last ones are beyond the width
+# Weights are N(0, 1/fan_in): a network whose first m auxiliary logits are imitated equals a network with m of them.
+# So one teacher serves every m.
+M = (1, 2, 3, 5, 10, 20, 50, 100, 300)  # the last values exceed the width
 INPUTS = ("uniform", "images")
 
 
 def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
-    """What images give more than noise, at every m."""
+    """Return accuracy on images minus accuracy on noise, at every m."""
     kind, m = "student.inputs", "student.n_imitated"
     pairs = {f"m = {n}": ({kind: "images", m: n}, {kind: "uniform", m: n}) for n in M}
     accuracy = results.accuracy.sel(condition="student (aux. only)", drop=True)
@@ -24,7 +24,7 @@ def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
 
 
 def report(results: xr.Dataset) -> list[Table]:
-    """Mean accuracy with its 95% interval: a row for every m, a column for every condition; for each kind of input."""
+    """Tabulate accuracy for each kind of input: a row for every m, a column for every condition."""
     return [*grid_tables(results.accuracy, "student.n_imitated", "Accuracy"), *mean_tables(results.images_less_noise)]
 
 
@@ -33,7 +33,7 @@ study = distillation(
     "aux_logits",
     title=__doc__,
     students=AUX_ONLY,
-    # Steps in place of epochs: there are fewer images than inputs of noise.
+    # Steps in place of epochs, because there are fewer images than noise inputs.
     config=replace(TINY, n_aux=max(M), student=replace(TINY.student, steps=160)),
     hyper=TINY_HYPER,
     axes={"student.inputs": INPUTS, "student.n_imitated": M},

@@ -14,14 +14,14 @@ from subsim.transfer.worlds import TINY, TINY_HYPER
 
 STEPS, EPOCHS, ROOT, LINEAR = "same steps", "same epochs", "rate ~ sqrt(batch)", "rate ~ batch"
 POWERS = {ROOT: 0.5, LINEAR: 1.0}
-MIDDLE = 128  # the batch at which all families have one student
+MIDDLE = 128  # at this batch all families share one student
 
 
 def students(batches: Sequence[int], steps: int, rate: float, middle: int = MIDDLE) -> dict[str, Student]:
     """Return students of every family and batch; those of the `middle` batch are the same in all families.
 
-    Those of the same epochs see every input as often, and make fewer steps the larger the batch; those of the same
-    steps see inputs the more often. The rate of Adam is scaled from `rate` at the `middle` batch.
+    At the same number of epochs, a larger batch makes fewer steps; at the same number of steps, it makes more epochs.
+    Adam's learning rate is scaled from `rate` at the `middle` batch.
     """
 
     def student(family: str, batch: int) -> Student:
@@ -35,7 +35,7 @@ def students(batches: Sequence[int], steps: int, rate: float, middle: int = MIDD
 
 
 def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
-    """Return what the smallest and the largest batch give more than the middle one, in every family."""
+    """Return the accuracy at the smallest and the largest batch minus that at the middle batch, in every family."""
     names = [str(name) for name in results.student.values]
     middle = next(name for name in names if "," not in name)
     families = dict.fromkeys(name.partition(", ")[0] for name in names if name != middle)
@@ -49,7 +49,7 @@ def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
 
 
 def report(results: xr.Dataset) -> list[Table]:
-    """Tabulate accuracy of every family and batch, a column for every loss; and what batches do, seed by seed."""
+    """Tabulate accuracy by family and batch, with a column for every loss, and paired differences of batches."""
     return [
         *grid_tables(results.accuracy, "condition", "Accuracy", "student.loss"),
         *mean_tables(results.differences),

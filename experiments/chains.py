@@ -32,7 +32,7 @@ from subsim.transfer.rule import Rule
 from subsim.transfer.students import Distillation, Students, train_students
 
 HOPS = 4
-SHARE, MOMENTUM = 0.5, 0.9  # of the largest stable step; the heavy ball's
+SHARE, MOMENTUM = 0.5, 0.9  # share of the largest stable step; heavy ball's momentum
 NETWORKS, OPTIMISERS, INPUTS = ["real", "linearised"], ["momentum", "Adam"], ["same", "fresh"]
 STEPS = (10, 160)
 
@@ -42,14 +42,17 @@ class Config(TeacherConfig):
     """Options that change the program."""
 
     n_inputs: int = 48
-    """Noise images of a hop, uniform on [-1, 1]; all of them make a step."""
+    """Number of noise images of a hop, uniform on [-1, 1]; each step uses all of them."""
     student_steps: int = 160
-    """Steps of every student, by squared error of the auxiliary logits."""
+    """Number of steps of every student, on the squared error of the auxiliary logits."""
 
 
 class Hops(NamedTuple):
-    """For every hop of a chain: the student's accuracy, its share of the first teacher's change of class logits, and
-    the last imitation loss over the first."""
+    """Measures of every hop of a chain.
+
+    These are the student's accuracy, its share of the first teacher's change of class logits, and the last imitation
+    loss divided by the first.
+    """
 
     accuracy: Float[Array, "*chain hop"]
     share: Float[Array, "*chain hop"]
@@ -57,8 +60,10 @@ class Hops(NamedTuple):
 
 
 class Record(NamedTuple):
-    """Trained chains, the accuracy of each network's teacher, and the kernels' prediction for chains of linearised
-    students under SGD with momentum."""
+    """Trained chains, the accuracy of each network's teacher, and the kernels' prediction for linearised students.
+
+    The prediction is for SGD with momentum.
+    """
 
     accuracy: Float[Array, "network optimiser inputs hop"]
     share: Float[Array, "network optimiser inputs hop"]
@@ -71,7 +76,7 @@ class Record(NamedTuple):
 def run(
     config: Config, network: Network, n_class: int, train: Task, test: Task, key: Array, hyper: TeacherHyper
 ) -> Record:
-    """Train a teacher, and chains from it: on the first hop's inputs throughout, and on fresh inputs in every hop."""
+    """Train a teacher and chains from it: on the inputs of the first hop, and on fresh inputs in every hop."""
     of_init, of_teacher, of_inputs, of_order = jax.random.split(key, 4)
     reference = network.init(of_init)
     teacher = train_teacher(of_teacher, network, reference, train, n_class, config.teacher_steps, hyper.teacher_rate)
@@ -126,7 +131,7 @@ def run(
 
         return jax.lax.scan(hop, optax.tree.sub(teacher, reference), hops)[1]
 
-    hops = jnp.stack([jnp.zeros(HOPS, int), jnp.arange(HOPS)])  # whose inputs: the first hop's, and each its own
+    hops = jnp.stack([jnp.zeros(HOPS, int), jnp.arange(HOPS)])  # which inputs: those of the first hop, or fresh ones
     found = [[jax.vmap(functools.partial(chain, name, by))(hops) for by in OPTIMISERS] for name in NETWORKS]
     trained = imitation.stack(*(imitation.stack(*of_network) for of_network in found))
     teachers = jnp.stack([measures.accuracy(after[name], test.labels) for name in NETWORKS])
@@ -134,20 +139,22 @@ def run(
 
 
 def make_run(config: Config, data: datasets.Dataset) -> Run:
-    """The run of `config` on `data`, with the images as arguments of the compiled program."""
+    """Return the run of `config` on `data`; the images are arguments of the compiled program."""
     network = make_mlp(config, data.train_images.shape[1], data.n_class)
     return jax.tree_util.Partial(functools.partial(run, config, network, data.n_class), *imitation.tasks(data))
 
 
 def check(config: Config, hyper: TeacherHyper) -> None:
-    """Refuse options that are out of range."""
+    """Raise `UserError` if an option is out of range."""
     require_range(config, "teacher_steps", "student_steps", "n_inputs", least=1, whole=True)
     require_range(hyper, "teacher_rate", "student_rate", above=0)
 
 
 def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
-    """Return what is lost from the first hop to the last, of trained and of predicted chains, and what each cause does
-    to it at the most steps."""
+    """Return the loss from the first hop to the last, for trained and predicted chains, and the effect of each cause.
+
+    The effects are at the largest number of steps.
+    """
     lost = results.share.sel(hop=1, drop=True) - results.share.sel(hop=HOPS, drop=True)
     predicted = results.predicted_share.sel(hop=1, drop=True) - results.predicted_share.sel(hop=HOPS, drop=True)
     steps = {"student_steps": results.student_steps.values.max()}
@@ -166,7 +173,7 @@ def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
 
 
 def report(results: xr.Dataset) -> list[Table]:
-    """Tabulate accuracy and share by hop, what is lost, and what each cause does to it."""
+    """Tabulate accuracy and share by hop, the loss along the chain, and the effect of each cause on it."""
     return [
         *grid_tables(results.accuracy, "hop", "Accuracy", "inputs"),
         *grid_tables(results.share, "hop", "Share of the teacher's change", "inputs"),

@@ -10,11 +10,12 @@ from subsim.analysis.summary import contrasts
 from subsim.analysis.tables import grid_tables, mean_tables
 from subsim.transfer.worlds import TINY, TINY_HYPER
 
-SMALL, LARGE = (2, 5, 10), (2, 4, 6, 10)  # numbers of classes K and of logits m: m = K holds their share at a half
+# Numbers of classes K and of auxiliary logits m: at m = K half of all logits are auxiliary.
+SMALL, LARGE = (2, 5, 10), (2, 4, 6, 10)
 
 
 def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
-    """Accuracy relative to chance; and what of it ten classes have more than two, with m = 10 and with m = K."""
+    """Return accuracy relative to chance, and its difference between ten and two classes, at m = 10 and m = K."""
     chance = 1 / results.n_class
     relative = ((results.accuracy - chance) / (1 - chance)).assign_attrs(description="(accuracy - 1/K) / (1 - 1/K)")
     classes, at = results.n_class.values.tolist(), "student.n_imitated"
@@ -29,7 +30,7 @@ def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
 
 
 def report(results: xr.Dataset) -> list[Table]:
-    """Mean accuracy with its 95% interval: a row for every number of classes, a column for every condition."""
+    """Tabulate accuracy: a row for every number of classes, a column for every condition."""
     return [*grid_tables(results.accuracy, "n_class", "Accuracy"), *mean_tables(results.differences)]
 
 

@@ -27,40 +27,40 @@ FORMULAS = ["of zero logits", "of the seed's own logits"]
 
 @dataclass(frozen=True)
 class Config:
-    """One hidden layer, 16-width-(5+m)."""
+    """A network with one hidden layer, 16-width-(5+m)."""
 
     width: int = 64
-    """Units of the hidden layer."""
+    """Number of units of the hidden layer."""
     n_aux: int = 3
-    """Auxiliary logits, all of which are imitated."""
+    """Number of auxiliary logits, all of which are imitated."""
     init: Literal["lecun", "he"] = "lecun"
-    """The law of the initial weights; biases begin at 0."""
+    """The distribution of the initial weights; biases start at 0."""
     n_pixels: int = 16
-    """Inputs of the network."""
+    """Number of inputs of the network."""
     n_class: int = 5
-    """Class logits, which the trait is about."""
+    """Number of class logits; the trait depends on these only."""
     batch: int = 32
-    """Samples in L_T (Gaussian inputs with random labels) and in L_S (uniform noise on [-1, 1])."""
+    """Number of samples in L_T (Gaussian inputs, random labels) and in L_S (uniform noise on [-1, 1])."""
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Hyper:
-    """Numbers that are traced: they may differ within one compiled program."""
+    """Traced hyperparameters: they may differ within one compiled program."""
 
     input_scale: float | Array = 1.0
     """Factor on every input of both losses."""
 
 
 class Record(NamedTuple):
-    """A for each trait and imitation loss, and what the formula says of squared error with either g."""
+    """A for each trait and imitation loss, and the formula for squared error with either g."""
 
     a: Float[Array, "trait loss"]
     expected: Float[Array, " formula"]
 
 
 def run(config: Config, key: Array, numbers: Hyper) -> Record:
-    """One network's A, for a trait that is linear in the logits and for the cross-entropy."""
+    """Return A of one network, for a trait that is linear in the logits and for the cross-entropy."""
     own, _, of_data = keys_of(key)
     network = make_mlp(MLPConfig((config.width,), config.n_aux, config.init), config.n_pixels, config.n_class)
     theta_0 = network.init(own)
@@ -93,12 +93,12 @@ def run(config: Config, key: Array, numbers: Hyper) -> Record:
 
 
 def make_run(config: Config, _data: None) -> Run:
-    """The run of `config`, which needs no data."""
+    """Return the run of `config`, which needs no data."""
     return functools.partial(run, config)
 
 
 def check(config: Config, hyper: Hyper) -> None:
-    """Refuse options that are out of range."""
+    """Raise `UserError` if an option is out of range."""
     require_choice("init", config.init, ("lecun", "he"))  # normal weights, and biases of 0
     require_range(config, "width", "n_aux", "n_pixels", "batch", least=1, whole=True)
     require_range(config, "n_class", least=2, whole=True)
@@ -106,7 +106,7 @@ def check(config: Config, hyper: Hyper) -> None:
 
 
 def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
-    """Return A over what each reading of the formula says of the seed's data, seed by seed."""
+    """Return A divided by each version of the formula for the seed's data."""
     n_aux = results["n_aux"] if "n_aux" in results.dims else results.attrs["config"]["n_aux"]
     zero, own = (results.expected.sel(formula=name, drop=True) for name in FORMULAS)
     a = {(trait, loss): results.a.sel(trait=trait, loss=loss, drop=True) for trait in TRAITS for loss in LOSSES}
@@ -121,7 +121,7 @@ def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
 
 
 def report(results: xr.Dataset) -> list[Table]:
-    """Tabulate A over its mean by the formula."""
+    """Tabulate A divided by its mean from the formula."""
     return mean_tables(results.ratio)
 
 

@@ -30,7 +30,7 @@ TRANSFERS = 0.2  # an accuracy, of which .1 is chance
 
 
 def known_before(state: State) -> Float[Array, " predictor"]:
-    """Return what can be known of a student before its first step."""
+    """Return the predictors that are known of a student before its first step."""
     network, start, loss = state.network, state.start, state.loss
     assert loss is not None
     moved = parameters.displacement(state.teacher, state.teacher_start)
@@ -51,11 +51,11 @@ def known_before(state: State) -> Float[Array, " predictor"]:
 
 
 def imitating(m: int, n_class: int = 10) -> list[int]:
-    """Return the places of the first m auxiliary logits."""
+    """Return the indices of the first m auxiliary logits."""
     return list(range(n_class, n_class + m))
 
 
-# Every setting differs in one thing from the first.
+# Every setting differs from the first in one option.
 SETTINGS: dict[str, dict[str, Any]] = {
     "usual": {},
     **{f"m = {m}": {"imitates": imitating(m)} for m in (1, 2, 3, 5)},
@@ -89,14 +89,16 @@ def students(short: int) -> dict[str, Student]:
 
 
 UNSEEN = ("cross-model, all logits", "own class head", "a fifth of the steps")
-"""What a first step cannot tell: class logits teach, no head reads the features, fewer steps follow. They were chosen
-after the results of all settings had been seen."""
+"""Settings that a first step cannot rank: class logits teach, no head reads the features, or training is shorter.
+They were chosen after the results of all settings were known."""
 
 
 def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
-    """Return the rank correlation of each predictor with accuracy, over seeds of each setting, and over settings within
-    each seed; and how well it tells settings that transfer at all from others. Over settings: all, and all but those
-    that a first step cannot tell."""
+    """Return the rank correlation of each predictor with accuracy, and its area under the ROC curve.
+
+    Correlations are over seeds of each setting, and over settings within each seed. The ROC curve separates settings
+    that transfer from all others. Settings are all, and all that a first step can rank.
+    """
     accuracy = results.accuracy.sel(condition=results.student.values).rename(condition="student")
     seen = [name for name in map(str, results.student.values) if name not in UNSEEN]
     kinds = {"all settings": accuracy, "what a first step can tell": accuracy.sel(student=seen)}
@@ -119,7 +121,7 @@ def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
 
 
 def report(results: xr.Dataset) -> list[Table]:
-    """Tabulate the correlations over settings, and those over seeds."""
+    """Tabulate the correlations over settings and over seeds."""
     over = [
         table
         for name in ("over_settings", "transfers")

@@ -25,19 +25,19 @@ from subsim.training.losses import IMITATION_LOSSES, imitated_logits, task_cross
 LOSSES = list(IMITATION_LOSSES)
 IMITATED = ["aux. only", "all logits"]
 PARTS = ["weights", "biases"]
-# Of the cross-entropy: mean z - z[label], which is all that labels enter, and logsumexp z - mean z, which shrinks z.
+# The cross-entropy is mean z - z[label], the only term with labels, plus logsumexp z - mean z, which shrinks z.
 TERMS = ["labels", "shrinking"]
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Hyper:
-    """Numbers that are traced: they may differ within one compiled program."""
+    """Traced hyperparameters: they may differ within one compiled program."""
 
     eps: float | Array = 1e-3
     """The teacher's step size."""
     structure: float | Array = 0.0
-    """How much of an input its label explains: 0 random labels, 1 the label alone."""
+    """Structure of the labels: 0, labels are random; 1, the input is determined by its label."""
     output_scale: float | Array = 1.0
     """Factor on both heads at initialisation, of teacher and student."""
     bias_scale: float | Array = 0.0
@@ -45,7 +45,7 @@ class Hyper:
 
 
 class Record(NamedTuple):
-    """d_S . d_T of an independent student, and what its weights, its biases and both terms of the trait contribute."""
+    """d_S . d_T of an independent student, and the contributions of weights, biases and both terms of the trait."""
 
     inner_product: Float[Array, "loss imitated"]
     parts: Float[Array, "loss imitated part"]
@@ -53,7 +53,7 @@ class Record(NamedTuple):
 
 
 def adjusted(key: Array, init: Params, numbers: Hyper) -> Params:
-    """`init` with biases N(0, bias_scale^2) added, and then its heads scaled."""
+    """Return `init` with biases N(0, bias_scale^2) added, and then its heads scaled."""
 
     def adjust(path: tuple[Any, ...], leaf: Array, noise: Array) -> Array:
         name = jax.tree_util.keystr(path)
@@ -64,14 +64,14 @@ def adjusted(key: Array, init: Params, numbers: Hyper) -> Params:
 
 
 def contributions(d_s: Params, d_t: Params) -> Float[Array, " part"]:
-    """What the weights and what the biases contribute to d_S . d_T."""
+    """Return the contributions of the weights and of the biases to d_S . d_T."""
     products = jax.tree.leaves_with_path(jax.tree.map(jnp.vdot, d_s, d_t))
     biases = sum(product for path, product in products if "bias" in jax.tree_util.keystr(path))
     return jnp.stack([sum(product for _, product in products) - biases, biases])
 
 
 def run(config: ProblemConfig, key: Array, numbers: Hyper) -> Record:
-    """One teacher's step, and one of an independent student that imitates either set of logits, by every loss."""
+    """Take a teacher's step, and steps of an independent student on either set of logits, with every loss."""
     own, other, own_biases, other_biases, task, noise = jax.random.split(key, 6)
     network = make_mlp(config, config.n_pixels, config.n_class)
     theta_0 = adjusted(own_biases, network.init(own), numbers)
@@ -106,19 +106,19 @@ def run(config: ProblemConfig, key: Array, numbers: Hyper) -> Record:
 
 
 def make_run(config: ProblemConfig, _data: None) -> Run:
-    """The run of `config`, which needs no data."""
+    """Return the run of `config`, which needs no data."""
     return functools.partial(run, config)
 
 
 def check(_config: ProblemConfig, hyper: Hyper) -> None:
-    """Refuse options that are out of range."""
+    """Raise `UserError` if an option is out of range."""
     require_range(hyper, "eps", "output_scale", above=0)
     require_range(hyper, "structure", least=0, most=1)
     require_range(hyper, "bias_scale", least=0)
 
 
 def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
-    """Return whether the student's step follows the teacher's, a truth whose mean is a rate."""
+    """Return whether the student's step follows the teacher's, as a boolean whose mean is a rate."""
     follows = results.inner_product > 0
     return {
         "follows": follows.assign_attrs(description="whether the student's step follows the teacher's: d_S . d_T > 0")
@@ -126,7 +126,7 @@ def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
 
 
 def report(results: xr.Dataset) -> list[Table]:
-    """P(d_S . d_T > 0) with exact 95% intervals at every place of the sweep, and of each part alone."""
+    """Tabulate P(d_S . d_T > 0) with exact 95% intervals at every point of the sweep, and for each part alone."""
     dims = [str(dim) for dim in results.inner_product.dims if dim != "seed"]
     rows = []
     for place in np.ndindex(*(results.sizes[dim] for dim in dims)):
@@ -161,5 +161,5 @@ study = Study(
     "shrinking of outputs decides (n = 1,000).",
     cost="20 seconds on 2 cores",
     precision="float64",
-    precisions=("float64", "float32"),  # signs at small eps mean nothing in bfloat16
+    precisions=("float64", "float32"),  # bfloat16 cannot resolve signs at small eps
 )

@@ -23,17 +23,17 @@ from subsim.transfer.state import trait_loss
 from subsim.transfer.worlds import TINY, TINY_HYPER
 
 IMAGES = 512
-"""Training images that the trait's gradient is taken on, and inputs that a student is pulled to its start on."""
+"""Number of training images for the trait's gradient, and of inputs for the pull to the start."""
 
 
 def trait_projected_out(optimiser: optax.GradientTransformation, state: State) -> optax.GradientTransformation:
-    """Take the trait's gradient out of the imitation's, where it points the same way: who does so knows the trait."""
+    """Remove the trait's gradient from the imitation gradient if their product is positive; this needs the trait."""
     of_trait = functools.partial(trait_loss, state, images=IMAGES)
     return optax.chain(trajectory.trait_projected_out(of_trait, only_while_positive=True), optimiser)
 
 
 def liminal(optimiser: optax.GradientTransformation, state: State) -> optax.GradientTransformation:
-    """Pull the class logits to those of the student's start in every step."""
+    """Pull the class logits towards the class logits of the student's start in every step."""
     n_class = state.task.n_class
     assert state.data is not None
     assert state.steps is not None
@@ -74,17 +74,17 @@ def students(half: int) -> dict[str, Student]:
 
 
 def imitation(state: State) -> Float[Array, ""]:
-    """Return KL of the imitated logits to the teacher's on noise that no student has seen, the same for all seeds."""
+    """Return KL of the imitated logits to the teacher's on new noise, the same for all seeds."""
     mask = state.mask
     assert mask is not None
     width = state.task.test.images.values.shape[1:]
-    seen = jax.random.uniform(jax.random.key(0), (IMAGES, *width), minval=-1.0)
-    z, y = (networks.logits(state.network, params, seen) for params in (state.parameters, state.teacher))
+    noise = jax.random.uniform(jax.random.key(0), (IMAGES, *width), minval=-1.0)
+    z, y = (networks.logits(state.network, params, noise) for params in (state.parameters, state.teacher))
     return jnp.mean(jax.vmap(lambda z, y: imitation_kl(z, y, mask))(z, y))
 
 
 def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
-    """Return what each defence takes from accuracy, with the student's class head and with its teacher's."""
+    """Return the effect of each defence on accuracy, with the student's class head and with the teacher's."""
 
     def less(values: xr.DataArray, words: str) -> xr.DataArray:
         pairs = {name: ({"student": name}, {"student": NONE}) for name in DEFENCES if name != NONE}
@@ -99,7 +99,7 @@ def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
 
 
 def report(results: xr.Dataset) -> list[Table]:
-    """Tabulate accuracy, accuracy with the teacher's class head, and what imitation costs."""
+    """Tabulate accuracy, accuracy with the teacher's class head, and the cost in imitation."""
     return [
         *mean_tables(results.accuracy, "Accuracy"),
         *mean_tables(results.with_teachers_head, "Accuracy with the teacher's class head"),

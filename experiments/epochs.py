@@ -14,7 +14,7 @@ TEACHER_STEPS = tuple(EPOCH * epochs for epochs in (1, 2, 5, 10, 20))
 
 
 def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
-    """What students gain from 5 epochs of theirs to 20, and what they have less of the longest trained teacher."""
+    """Return the gain of students from epoch 5 to 20, and the effect of the longest against the shortest teacher."""
     accuracy = results.accuracy_along.sel(student="student (aux. only)", drop=True)
     early, late, first, last = 5 * EPOCH, 20 * EPOCH, TEACHER_STEPS[0], TEACHER_STEPS[-1]
 
@@ -27,7 +27,7 @@ def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
 
 
 def report(results: xr.Dataset) -> list[Table]:
-    """Mean accuracy with its 95% interval: a row for every teacher, a column for the students' steps of the same."""
+    """Tabulate accuracy: a row for every teacher, a column for every number of student steps."""
     steps = [step for step in TEACHER_STEPS if step in results.step] or results.step.values[-1:]
     return [
         *mean_tables(results.differences),

@@ -29,7 +29,7 @@ from subsim.transfer.one_teacher import TeacherConfig, train_teacher
 HOPS = 4
 M = (1, 4)  # logits imitated
 N_INPUTS = (16, 64, 256)
-RIDGE = 1e-3  # of the population's largest eigenvalue, for every row of the kernel
+RIDGE = 1e-3  # ridge, relative to the population's largest eigenvalue, for every row of the kernel
 
 
 @dataclass(frozen=True)
@@ -37,13 +37,13 @@ class Config(TeacherConfig):
     """Options that change the program."""
 
     population: int = 2_048
-    """Noise images whose second moment of gradients stands for that of all noise images."""
+    """Number of noise images for estimating the second moment of gradients over all noise images."""
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Hyper:
-    """Numbers that are traced: they may differ within one compiled program."""
+    """Traced hyperparameters: they may differ within one compiled program."""
 
     teacher_rate: float | Array = 1e-3
     """Adam's learning rate for the teacher."""
@@ -94,26 +94,26 @@ def run(config: Config, network: Network, n_class: int, train: Task, key: Array,
 
 
 def make_run(config: Config, data: datasets.Dataset) -> Run:
-    """The run of `config` on `data`, with the images as arguments of the compiled program."""
+    """Return the run of `config` on `data`; the images are arguments of the compiled program."""
     network = make_mlp(config, data.train_images.shape[1], data.n_class)
     train, _ = imitation.tasks(data)
     return jax.tree_util.Partial(functools.partial(run, config, network, data.n_class), train)
 
 
 def check(config: Config, hyper: Hyper) -> None:
-    """Refuse options that are out of range."""
+    """Raise `UserError` if an option is out of range."""
     require_range(config, "n_aux", least=max(M), whole=True)
     require_range(config, "teacher_steps", "population", least=1, whole=True)
     require_range(hyper, "teacher_rate", above=0)
 
 
 def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
-    """Return the measured share over the one predicted for the mean, seed by seed."""
+    """Return the measured share divided by the predicted mean share."""
     return {"ratio": (results.share / results.predicted).assign_attrs(description="share over predicted share")}
 
 
 def report(results: xr.Dataset) -> list[Table]:
-    """Tabulate the share by hop, measured, predicted, and one over the other."""
+    """Tabulate the share by hop: measured, predicted, and their ratio."""
     return [
         *grid_tables(results.share, "hop", "Share of the teacher's displacement", "n_inputs"),
         *grid_tables(results.predicted, "hop", "Predicted by the spectrum", "n_inputs"),
@@ -141,6 +141,6 @@ study = Study(
     finding="A first hop on 256 inputs has the share that the spectrum predicts, .285 ± .003 for .285 (ReLU) and .272 "
     "± .002 for .273 (tanh) at m = 1; later hops on few inputs less (n = 1,000).",
     cost="8 minutes on 2 cores",
-    precisions=("float32", "float64"),  # a second moment rounded to bfloat16 is not positive
+    precisions=("float32", "float64"),  # a second moment rounded to bfloat16 may not be positive
     sizes={"mnist": {"config": Config(data="mnist5k", widths=(4,), n_aux=max(M)), "seeds": 32}},
 )

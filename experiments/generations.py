@@ -14,7 +14,7 @@ SAME, FRESH, INDEPENDENT, SQUARED, LINEAR = 6, 3, 2, 4, 3  # hops
 
 
 def chain(name: str, hops: int, after: str | None = None, **options: Any) -> dict[str, Student]:
-    """Return the students of a chain by their names; one on fresh noise branches off `after` a first hop."""
+    """Return the students of a chain by name; a chain on fresh noise branches off `after` a first hop."""
     found: dict[str, Student] = {}
     teacher = after or "teacher"
     for hop in range(2 if after else 1, hops + 1):
@@ -34,7 +34,7 @@ BEFORE = {name: student.teacher for name, student in STUDENTS.items()}
 
 
 def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
-    """Return what every hop loses of the accuracy of the network that it imitates, seed by seed."""
+    """Return the paired loss of accuracy at every hop, against the network that it imitates."""
     own = results.accuracy.sel(condition=list(BEFORE)).rename(condition="student")
     before = results.accuracy.sel(condition=list(BEFORE.values())).rename(condition="student")
     lost = before.assign_coords(student=own.student) - own
@@ -42,7 +42,7 @@ def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
 
 
 def report(results: xr.Dataset) -> list[Table]:
-    """Tabulate accuracy by chain and hop, and what a hop loses: a column for every m."""
+    """Tabulate accuracy by chain and hop, and the loss at each hop, with a column for every m."""
     return [
         *grid_tables(results.accuracy, "condition", "Accuracy", "student.n_imitated"),
         *grid_tables(results.lost, "student", "Lost in the hop", "student.n_imitated"),

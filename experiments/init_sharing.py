@@ -17,7 +17,7 @@ SCALES = (0.5, 2.0)
 
 
 def scaled_by(factor: float) -> Start:
-    """The reference at another scale."""
+    """Return a start that is the reference times `factor`."""
     return lambda reference, _independent: rescaled(reference, factor)
 
 
@@ -33,7 +33,7 @@ STUDENTS = (
 
 
 def report(results: xr.Dataset) -> list[Table]:
-    """Mean accuracy with its 95% interval: a row for every start, a column for every loss."""
+    """Tabulate accuracy: a row for every start, a column for every loss."""
     return grid_tables(results.accuracy, "condition", "Accuracy by start", "student.loss")
 
 

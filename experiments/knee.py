@@ -12,7 +12,7 @@ from subsim.analysis.summary import contrasts
 from subsim.analysis.tables import grid_tables, mean_tables
 from subsim.transfer.worlds import TINY, TINY_HYPER
 
-M = (1, 2, 4, 9, 18, 30)  # of 3, 5 and 10 classes the rank K - 1 is 2, 4 and 9
+M = (1, 2, 4, 9, 18, 30)  # for 3, 5 and 10 classes the rank K - 1 is 2, 4 and 9
 CLASSES = (3, 5, 10)
 KINDS = {
     "real student": {"activation": "relu", "condition": "student"},
@@ -22,8 +22,11 @@ KINDS = {
 
 
 def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
-    """Return the share of the teacher's accuracy beyond chance by kind of student, and where it bends: the slope in
-    log m below m less that above it; and the bend at the rank, K - 1, less those at its neighbours."""
+    """Return the share of the teacher's accuracy beyond chance by kind of student, and its bends.
+
+    The bend at m is the slope in log m below m minus the slope above m. The contrasts compare the bend at the rank,
+    K - 1, with the bends at its neighbours.
+    """
     beyond, m = results.accuracy - 1 / results.n_class, results["student.n_imitated"].values
     shares = beyond / beyond.sel(condition="teacher", drop=True)
     found = xr.concat([shares.sel(place, drop=True) for place in KINDS.values()], xr.Variable("kind", list(KINDS)))

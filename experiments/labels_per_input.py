@@ -9,13 +9,13 @@ from subsim.analysis.summary import contrasts
 from subsim.analysis.tables import grid_tables, mean_tables
 from subsim.transfer.worlds import TINY, TINY_HYPER
 
-SAMPLES = {1: "1 label", 4: "4 labels", 16: "16 labels", 64: "64 labels"}  # of an input
+SAMPLES = {1: "1 label", 4: "4 labels", 16: "16 labels", 64: "64 labels"}  # labels of an input
 N_INPUTS = (128, 512, 2048, 8192)
 SOFT = "soft targets"
 
 
 def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
-    """Return accuracies of as many labels in all, on four times the inputs less on the fewer, seed by seed."""
+    """Return paired differences of accuracy between four times the inputs and one time, at equal numbers of labels."""
     pairs = {
         f"{4 * n} x {s} less {n} x {4 * s}": (
             {"student.n_inputs": 4 * n, "condition": SAMPLES[s]},
@@ -29,7 +29,7 @@ def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
 
 
 def report(results: xr.Dataset) -> list[Table]:
-    """Tabulate accuracy by labels and inputs, and the paired differences of as many labels."""
+    """Tabulate accuracy by labels and inputs, and the paired differences at equal numbers of labels."""
     return [*grid_tables(results.accuracy, "student.n_inputs", "Accuracy"), *mean_tables(results.differences)]
 
 

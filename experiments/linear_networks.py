@@ -20,7 +20,7 @@ from subsim.theory.linear import expected_overlap
 from subsim.theory.linearised import project, recovered_fraction, tangent_kernel
 
 HEADS = ["fixed", "trained"]
-SHARE = 0.2  # of the largest stable step at the start
+SHARE = 0.2  # share of the largest stable step at the start
 
 
 @dataclass(frozen=True)
@@ -28,31 +28,34 @@ class Config:
     """Options that change the program."""
 
     depth: int = 1
-    """Hidden layers."""
+    """Number of hidden layers."""
     width: int = 8
-    """Units of every hidden layer, d."""
+    """Number of units of every hidden layer, d."""
     n_pixels: int = 12
-    """Numbers of an input, D."""
+    """Dimension of the inputs, D."""
     n_aux: int = 4
-    """Imitated logits, m."""
+    """Number of imitated logits, m."""
     n_inputs: int = 6
-    """Inputs that the student sees, normal."""
+    """Number of the student's inputs, which are normal."""
     steps: int = 5_000
-    """Full-batch steps of the student on squared error, a fifth of the largest stable one at the start."""
+    """Number of full-batch steps on squared error; each is a fifth of the largest stable step at the start."""
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Hyper:
-    """Numbers that are traced: they may differ within one compiled program."""
+    """Traced hyperparameters: they may differ within one compiled program."""
 
     eps: float | Array = 0.1
-    """Size of the teacher's change of every hidden layer, relative to the layer's on average; isotropic within it."""
+    """Mean size of the teacher's isotropic change of every hidden layer, relative to the layer."""
 
 
 class Record(NamedTuple):
-    """The share d_S . d_T / |d_T|^2 of the hidden layers' change, of students with fixed and with trained heads:
-    as trained, and at the linearised students' end; the product of ranks; and the last loss over the first."""
+    """The share d_S . d_T / |d_T|^2 of the hidden layers' change, for students with fixed and with trained heads.
+
+    The shares are of trained students and of linearised students at their end. Also recorded are the product of ranks,
+    and the last loss divided by the first.
+    """
 
     overlap: Float[Array, " heads"]
     linearised: Float[Array, " heads"]
@@ -61,7 +64,7 @@ class Record(NamedTuple):
 
 
 class Params(NamedTuple):
-    """The weights of the hidden layers, and of the imitated head."""
+    """The weights of the hidden layers and of the imitated head."""
 
     hidden: Sequence[Float[Array, "out in"]]
     head: Float[Array, "m d"]
@@ -114,24 +117,24 @@ def run(config: Config, key: Array, hyper: Hyper) -> Record:
 
 
 def make_run(config: Config, _data: None) -> Run:
-    """The run of `config`, which needs no data."""
+    """Return the run of `config`, which needs no data."""
     return functools.partial(run, config)
 
 
 def check(config: Config, hyper: Hyper) -> None:
-    """Refuse options that are out of range."""
+    """Raise `UserError` if an option is out of range."""
     require_range(config, "depth", "width", "n_pixels", "n_aux", "n_inputs", "steps", least=1, whole=True)
     require_range(hyper, "eps", above=0)
 
 
 def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
-    """Return how far the trained students' share is from the linearised ones', seed by seed."""
+    """Return the share of trained students minus the share of linearised students, paired."""
     less = results.overlap - results.linearised
     return {"beyond": less.assign_attrs(description="share less that of the linearised student")}
 
 
 def report(results: xr.Dataset) -> list[Table]:
-    """Tabulate the share by the teacher's size, of trained and of linearised students, and the loss that is left."""
+    """Tabulate the share of trained and linearised students by the teacher's size, and the final loss."""
     return [
         *grid_tables(results.overlap, "eps", "Share of the teacher's change", "heads"),
         *grid_tables(results.linearised, "eps", "Of linearised students", "heads"),

@@ -35,22 +35,22 @@ NETWORKS = ["reference", "teacher", "linearised teacher", *STUDENTS]
 
 @dataclass(frozen=True)
 class Config(MLPConfig):
-    """What changes the program."""
+    """Options that change the program."""
 
     n_aux: int = 10
-    """Number of auxiliary logits, which no task loss ever sees, and all of which the student imitates."""
+    """Number of auxiliary logits; no task loss uses them, and the student imitates all of them."""
     data: datasets.Name = "digits"
     """Labelled images of the teacher's task."""
     teacher_steps: int = 200
-    """Steps of either teacher."""
+    """Number of steps of either teacher."""
     teacher_batch: int = 128
-    """Images in a step of the teachers."""
+    """Number of images in a step of the teachers."""
     n_inputs: int = 512
-    """Noise images that a student sees, uniform on [-1, 1], all of them in every step."""
+    """Number of a student's noise images, uniform on [-1, 1]; each step uses all of them."""
     student_steps: int = 200
-    """Steps of a student, with momentum, on the squared error."""
+    """Number of steps of a student, with momentum, on the squared error."""
     iterations: int = 1000
-    """Conjugate gradients, which find where the linearised student ends, stop here if they have not converged."""
+    """Maximum number of conjugate gradient iterations for the end of the linearised student."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -60,22 +60,22 @@ class Config(MLPConfig):
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Hyper:
-    """Numbers that are traced. A share is one of the largest step at which the linearised network is stable."""
+    """Traced hyperparameters. Shares are relative to the largest stable step of the linearised network."""
 
     teacher_share: float | Array = 0.1
-    """Step size of the teacher that is trained with momentum, a share."""
+    """Step size of the teacher trained with momentum, as a share."""
     adam_rate: float | Array = 3e-4
-    """Step size of the teacher that is trained with Adam."""
+    """Step size of the teacher trained with Adam."""
     student_share: float | Array = 0.5
-    """Step size of the students, a share."""
+    """Step size of the students, as a share."""
     momentum: float | Array = 0.9
-    """Of the students, and of the teacher that has it; 0 is plain gradient descent."""
+    """Momentum of the students and of the teacher trained with momentum; 0 is plain gradient descent."""
     teacher_scale: float | Array = 1.0
-    """Factor on both teachers' displacements before a student sees them: small ones are nearly linear."""
+    """Factor on both teachers' displacements before distillation: small teachers are nearly linear."""
 
 
 class Record(NamedTuple):
-    """What is kept of one seed."""
+    """The record of one seed."""
 
     accuracy: Float[Array, "teacher network"]
     trait_fall: Float[Array, "teacher network"]
@@ -90,7 +90,7 @@ class Record(NamedTuple):
 
 
 def run(config: Config, network: Network, n_class: int, train: Task, test: Task, key: Array, numbers: Hyper) -> Record:
-    """Two teachers of one reference, and for each a student, its linearised twin, and where that ends."""
+    """Train two teachers of one reference, and for each a student and its linearised twin; compute the twin's end."""
     keys = dict(zip(("own", "teacher", "inputs", "student", "power"), jax.random.split(key, 5), strict=True))
     reference = network.init(keys["own"])
     tangent = linearised(network, reference)
@@ -166,7 +166,7 @@ def run(config: Config, network: Network, n_class: int, train: Task, test: Task,
             residual=jnp.maximum(limit.residual, projection.residual),
         )
 
-    # Squared error bends alike whatever the targets: J'J.
+    # The curvature of squared error, J'J, does not depend on the targets.
     student_rate = numbers.student_share * largest_step(lambda params: imitation_loss(tangent, params, 0.0))
     teacher_rate = numbers.teacher_share * largest_step(lambda params: trait_loss(tangent, params))
     rates = dict(zip(TEACHERS, (teacher_rate, numbers.adam_rate), strict=True))
@@ -174,13 +174,13 @@ def run(config: Config, network: Network, n_class: int, train: Task, test: Task,
 
 
 def make_run(config: Config, data: datasets.Dataset) -> Run:
-    """The run of `config` on `data`, with the images as arguments of the compiled program."""
+    """Return the run of `config` on `data`; the images are arguments of the compiled program."""
     network = make_mlp(config, data.train_images.shape[1], data.n_class)
     return jax.tree_util.Partial(functools.partial(run, config, network, data.n_class), *imitation.tasks(data))
 
 
 def check(config: Config, hyper: Hyper) -> None:
-    """Refuse options that are out of range."""
+    """Raise `UserError` if an option is out of range."""
     counts = ("teacher_steps", "teacher_batch", "n_inputs", "student_steps", "iterations")
     require_range(config, *counts, least=1, whole=True)
     require_range(hyper, "adam_rate", "teacher_scale", above=0)

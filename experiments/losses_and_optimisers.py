@@ -15,7 +15,7 @@ OPTIMISERS = ("sgd", "momentum", "adam")
 
 
 def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
-    """What a temperature of 4 changes, of every optimiser at every rate."""
+    """Return the effect of temperature 4 on accuracy, for every optimiser and rate."""
     rates, losses, optimisers = (results[f"student.{of}"].values for of in ("learning_rate", "loss", "optimiser"))
     pairs: dict[str, Any] = {}
     for loss, optimiser, rate in itertools.product(losses, optimisers, rates):
@@ -26,7 +26,7 @@ def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
 
 
 def report(results: xr.Dataset) -> list[Table]:
-    """Mean accuracy with its 95% interval: a row for every learning rate, a column for every optimiser."""
+    """Tabulate accuracy: a row for every learning rate, a column for every optimiser."""
     accuracy = results.accuracy.sel(condition="student (aux. only)")
     tables = grid_tables(accuracy, "student.learning_rate", "Accuracy", "student.optimiser")
     return [*tables, *mean_tables(results.temperature)]

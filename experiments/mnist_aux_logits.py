@@ -8,7 +8,7 @@ from subsim.transfer.worlds import TINY, TINY_HYPER
 
 
 def report(results: xr.Dataset) -> list[Table]:
-    """One row per condition of Figure 10."""
+    """Tabulate accuracy, with one row per condition of Figure 10."""
     return [mean_table(results.accuracy, f"Accuracy on {results.attrs['config']['data']}")]
 
 

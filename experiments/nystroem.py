@@ -19,7 +19,7 @@ from subsim.transfer import state as measures
 from subsim.transfer.state import imitation_loss
 from subsim.transfer.worlds import TINY, TINY_HYPER
 
-EVERY, SHARE, MOMENTUM = 2, 0.5, 0.9  # steps between moments; of the largest stable step; the heavy ball's
+EVERY, SHARE, MOMENTUM = 2, 0.5, 0.9  # steps between records; share of the largest stable step; heavy ball's momentum
 M = (1, 3, 10)  # logits imitated
 
 
@@ -37,18 +37,18 @@ def step_size(state: State) -> Array:
 
 
 def around(_optimiser: optax.GradientTransformation, state: State) -> optax.GradientTransformation:
-    """Return full-batch SGD with momentum at that step size, which its state keeps for the prediction."""
+    """Return full-batch SGD with momentum at this step size; its state has the step size for the prediction."""
     return optax.inject_hyperparams(optax.sgd, static_args="momentum")(step_size(state), momentum=MOMENTUM)
 
 
 def predicted(state: State) -> Float[Array, " step"]:
-    """Return the linearised student's test accuracy at every moment from its kernel alone: nothing is trained."""
+    """Return the linearised student's test accuracy at every record from its kernel alone, without training."""
     assert state.data is not None
     assert state.mask is not None
     assert state.steps is not None
     n_class, start, network = state.task.n_class, state.start, state.network
     inputs, targets = state.data.at(jnp.arange(state.data.n))
-    mask = jnp.tile(state.mask[n_class:], state.data.n)  # of every row of the kernel
+    mask = jnp.tile(state.mask[n_class:], state.data.n)  # for every row of the kernel
 
     jacobian = dense_jacobian(lambda params, x: network.apply(params, x)[n_class:], start, inputs) * mask[:, None]
     r = mask * (targets - networks.logits(network, start, inputs))[:, n_class:].ravel()
@@ -65,13 +65,13 @@ def predicted(state: State) -> Float[Array, " step"]:
 
 
 def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
-    """Return the last accuracy of both students less the one that the kernel predicts of the linearised student."""
+    """Return the last accuracy of both students minus the kernel's prediction for the linearised student."""
     more = (results.accuracy_along - results.predicted).isel(step=-1, drop=True)
     return {"more": more.assign_attrs(description="accuracy at the last step less that predicted")}
 
 
 def report(results: xr.Dataset) -> list[Table]:
-    """Accuracy along training, measured and predicted."""
+    """Tabulate accuracy along training, measured and predicted."""
     places = results.step.values[[0, len(results.step) // 2, -1]]
     line = results.predicted.sel(student="linearised student", step=places, drop=True)
     return [

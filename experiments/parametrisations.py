@@ -31,9 +31,9 @@ from subsim.transfer.students import Distillation, Students, train_students
 Parametrisation = Literal["standard", "NTK", "muP"]
 PARAMETRISATIONS = list(get_args(Parametrisation))
 M = (1, 4, 16)  # logits imitated
-BASE = 32  # the width at which the three are one
+BASE = 32  # the width at which all three agree
 VARIANCE = 2.0  # c, he
-FEW = 4  # inputs and test images of which the kernel is looked at
+FEW = 4  # numbers of inputs and test images for the kernel
 
 
 @dataclass(frozen=True)
@@ -41,34 +41,35 @@ class Config:
     """Options that change the program."""
 
     parametrisation: Parametrisation = "standard"
-    """How scales and learning rates go with width; see `subsim.theory.width`."""
+    """How scales and learning rates depend on width; see `subsim.theory.width`."""
     width: int = 32
-    """Hidden units, one layer."""
+    """Number of hidden units; there is one hidden layer."""
     data: datasets.Name = "digits"
     """Labelled images of the teacher's task."""
     teacher_steps: int = 150
-    """Steps of the teacher, of 128 images."""
+    """Number of steps of the teacher, each on 128 images."""
     n_inputs: int = 2_048
-    """Noise images, uniform on [-1, 1]."""
+    """Number of noise images, uniform on [-1, 1]."""
     student_steps: int = 160
-    """Steps of a student, of 128 noise images, by squared error of the imitated logits."""
+    """Number of steps of a student, each on 128 noise images, on the squared error of the imitated logits."""
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Hyper:
-    """Numbers that are traced: they may differ within one compiled program."""
+    """Traced hyperparameters: they may differ within one compiled program."""
 
     teacher_rate: float | Array = 1e-3
     """Adam's learning rate for the teacher at the base width of 32."""
     student_rate: float | Array = 3e-3
-    """Adam's learning rate for the students there."""
+    """Adam's learning rate for the students at the base width."""
 
 
 class Record(NamedTuple):
-    """The teacher's accuracy and the students', how far hidden weights moved relative to where they began, and of the
-    kernel at the start, over a few inputs: the root mean square between auxiliary and class logits, as predicted, and
-    trace T / trace K_CC, the share of the classes' kernel that a linearised student has by these inputs.
+    """The accuracies of teacher and students, the relative movement of hidden weights, and the kernel at the start.
+
+    The kernel is over a few inputs. Recorded are the root mean square between auxiliary and class logits, its predicted
+    value, and trace T / trace K_CC, the share of the classes' kernel in a linearised student of these inputs.
     """
 
     teacher: Float[Array, ""]
@@ -81,7 +82,7 @@ class Record(NamedTuple):
 
 
 class Weights(NamedTuple):
-    """The parameters of one hidden layer and of all logits."""
+    """The parameters of the hidden layer and of all logits."""
 
     hidden: Float[Array, "width pixels"]
     hidden_bias: Float[Array, " width"]
@@ -115,7 +116,7 @@ def make_network(config: Config, n_pixels: int, n_logits: int) -> tuple[Network,
 def run(
     config: Config, network: Network, rate: float, n_class: int, train: Task, test: Task, key: Array, hyper: Hyper
 ) -> Record:
-    """Train a teacher and its students of a few, more and many logits; evaluate the kernel at their start."""
+    """Train a teacher and its students of a few, more and many logits, and evaluate the kernel at their start."""
     of_init, of_teacher, of_inputs, of_student = jax.random.split(key, 4)
     reference = network.init(of_init)
     teacher = train_teacher(
@@ -161,13 +162,13 @@ def run(
 
 
 def make_run(config: Config, data: datasets.Dataset) -> Run:
-    """The run of `config` on `data`, with the images as arguments of the compiled program."""
+    """Return the run of `config` on `data`; the images are arguments of the compiled program."""
     network, rate = make_network(config, data.train_images.shape[1], data.n_class + max(M))
     return jax.tree_util.Partial(functools.partial(run, config, network, rate, data.n_class), *imitation.tasks(data))
 
 
 def check(config: Config, hyper: Hyper) -> None:
-    """Refuse options that are out of range."""
+    """Raise `UserError` if an option is out of range."""
     require_choice("data", config.data, datasets.NAMES)
     require_choice("parametrisation", config.parametrisation, PARAMETRISATIONS)
     require_range(config, "width", "teacher_steps", "student_steps", "n_inputs", least=1, whole=True)
@@ -175,7 +176,7 @@ def check(config: Config, hyper: Hyper) -> None:
 
 
 def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
-    """Return the share of the teacher's accuracy beyond chance, and the size of K_CA over the predicted one."""
+    """Return the share of the teacher's accuracy beyond chance, and the size of K_CA divided by its prediction."""
     share = (results.accuracy - 0.1) / (results.teacher - 0.1)
     return {
         "share": share.assign_attrs(description="(accuracy - .1) over the teacher's"),
@@ -186,7 +187,7 @@ def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
 
 
 def report(results: xr.Dataset) -> list[Table]:
-    """Tabulate accuracy, its share of the teacher's, how far weights moved, and the kernel and its law, by width."""
+    """Tabulate by width: accuracy, its share of the teacher's, movement of weights, and the kernel and its law."""
     return [
         *grid_tables(results.share, "width", "Share of the teacher's accuracy beyond chance", "m"),
         *grid_tables(results.teacher, "width", "Accuracy of the teacher", "parametrisation"),

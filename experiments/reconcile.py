@@ -11,13 +11,13 @@ from subsim.transfer.worlds import TINY, TINY_HYPER
 
 
 def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
-    """What every level of every factor does, and what each factor and pair explains."""
+    """Return the main effect of every level, and the variance that each factor and pair of factors explains."""
     values = results.accuracy_along.squeeze("student", drop=True)
     return {"main_effects": main_effects(values), "variance_shares": variance_shares(values)}
 
 
 def report(results: xr.Dataset) -> list[Table]:
-    """The range of the factorial, the main effect of every level, and what each factor and pair explains."""
+    """Tabulate the range of the factorial, the main effects, and the variance that factors and pairs explain."""
     means = mean_interval(results.accuracy_along)["mean"]
     title = f"Accuracy of student (aux. only): {float(means.min()):.3f} to {float(means.max()):.3f} over the factorial"
     shares = results.variance_shares

@@ -23,7 +23,7 @@ from subsim.analysis.tables import grid_tables, mean_tables
 from subsim.transfer import features
 from subsim.transfer.worlds import TINY, TINY_HYPER
 
-# One student for each thing that the other studies vary: its start, its inputs, its loss, its optimiser, its batch.
+# One student for each option that the other studies vary: start, inputs, loss, optimiser, batch.
 STARTS: dict[str, Any] = {
     "rotated by .4": rotated(0.4),
     "another's heads": sharing("hidden"),
@@ -33,7 +33,7 @@ M = (3, 50)
 
 
 def students(rank: int, n_inputs: int) -> dict[str, Student]:
-    """Those of Figure 10, and one for each thing that is varied; `n_inputs` are those of the larger batches."""
+    """Return the students of Figure 10, and one for each varied option; `n_inputs` is for the larger batches."""
     varied: dict[str, dict[str, Any]] = {
         "real images": {"inputs": "images"},
         "blurred noise": {"inputs": "blurred"},
@@ -52,10 +52,11 @@ SETTINGS = ("widths", "student.n_imitated")
 
 
 def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
-    """What a probe gains over its network's start; and the rank correlation of each measure with accuracy over the
-    students of a seed, in the mean over widths and m: what tells these apart alone has none.
+    """Return the gain of a probe over the network's start, and the rank correlation of each measure with accuracy.
 
-    A class logit that is imitated is taught, whatever the hidden layers do.
+    The correlation is over the students of a seed, averaged over widths and m; a measure that only separates the
+    settings scores zero. It is given with and without students of all logits, whose class head imitation trains
+    directly.
     """
     compared = results.compared
     unseen = [name for name in results.student.values if "all logits" not in name]
@@ -73,7 +74,7 @@ def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
 
 
 def report(results: xr.Dataset) -> list[Table]:
-    """Every measure of every network; and its rank correlation with accuracy over networks of a seed."""
+    """Tabulate every measure of every network, and its rank correlation with accuracy over networks of a seed."""
     return [
         *mean_tables(results.accuracy, "Accuracy"),
         *grid_tables(results.compared, "condition", "Hidden layers and displacements", "measure"),

@@ -24,8 +24,8 @@ from subsim.theory.problems import ProblemConfig, draw_problem
 from subsim.theory.single_step import descent
 from subsim.training.losses import imitated_logits
 
-COUNTS = [4**power for power in range(7)]  # labels that a step sees
-EDGES = np.array([0, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0])  # of eps sqrt(n A), for the rates
+COUNTS = [4**power for power in range(7)]  # numbers of labels in a step
+EDGES = np.array([0, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0])  # of eps sqrt(n A)
 FAMILIES = ("eps", "n_imitated", "temperature")
 
 
@@ -34,31 +34,31 @@ class Config(ProblemConfig):
     """The network, 16-32-32-(5+30)."""
 
     n_aux: int = 30
-    """Auxiliary logits, of which the first ones are imitated."""
+    """Number of auxiliary logits; the first ones are imitated."""
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Hyper:
-    """Numbers that are traced: they may differ within one compiled program."""
+    """Traced hyperparameters: they may differ within one compiled program."""
 
     eps: float | Array = 0.1
     """The teacher's step size."""
     n_imitated: int | Array = 10
-    """Auxiliary logits whose softmax the labels are drawn from, the first ones."""
+    """Number of auxiliary logits (the first ones) in the softmax from which labels are drawn."""
     temperature: float | Array = 1.0
-    """Both networks' imitated logits are divided by it."""
+    """The imitated logits of both networks are divided by it."""
 
 
 class Record(NamedTuple):
-    """The products d_S . d_T of the steps on the first labels, and A, which predicts their signs."""
+    """The products d_S . d_T of steps on the first labels, and A, which predicts their signs."""
 
     product: Float[Array, " n_labels"]
     a: Float[Array, ""]
 
 
 def run(config: Config, key: Array, numbers: Hyper) -> Record:
-    """One teacher's step, and steps on more and more of its labels."""
+    """Take a teacher's step, and student steps on more and more of its labels."""
     of_problem, noise, labels = jax.random.split(key, 3)
     network = make_mlp(config, config.n_pixels, config.n_class)
     problem = draw_problem(of_problem, network, config.n_pixels, config.n_class, config.batch)
@@ -76,14 +76,14 @@ def run(config: Config, key: Array, numbers: Hyper) -> Record:
 
 
 def make_run(config: Config, _data: None) -> Run:
-    """The run of `config`, which needs no data."""
+    """Return the run of `config`, which needs no data."""
     return functools.partial(run, config)
 
 
 def check(config: Config, hyper: Hyper) -> None:
-    """Refuse options that are out of range."""
+    """Raise `UserError` if an option is out of range."""
     require_range(hyper, "eps", "temperature", above=0)
-    require_range(hyper, "n_imitated", least=2, whole=True)  # of one logit the softmax is 1
+    require_range(hyper, "n_imitated", least=2, whole=True)  # the softmax of one logit is 1
     require(
         hyper.n_imitated <= config.n_aux,
         f"n_imitated is {hyper.n_imitated}, but the network has {config.n_aux} auxiliary logits; raise n_aux.",
@@ -91,8 +91,11 @@ def check(config: Config, hyper: Hyper) -> None:
 
 
 def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
-    """Return eps sqrt(n A) of every step and, of each seed's steps of one family between two EDGES, its mean, that of
-    Phi of it, and the share that follow the teacher. A family has one value of one axis."""
+    """Return eps sqrt(n A) of every step, and its means in bins for each seed and family of steps.
+
+    For the steps of one bin, between two EDGES, these are the mean of eps sqrt(n A), the mean of Phi of it, and the
+    share of steps that follow the teacher. A family has one value of one axis.
+    """
     signal = (results.eps * np.sqrt(results.n_labels * results.a)).transpose(*results.product.dims)
     every = {
         "signal": signal,
@@ -123,7 +126,7 @@ def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
 
 
 def report(results: xr.Dataset) -> list[Table]:
-    """Tabulate how often a step follows the teacher, measured and predicted, by eps sqrt(n A)."""
+    """Tabulate the rate of steps that follow the teacher, measured and predicted, by eps sqrt(n A)."""
     return grid_tables(results.binned, "bin", "Steps that follow the teacher, by eps sqrt(n A)", "of")
 
 

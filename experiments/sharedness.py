@@ -27,17 +27,17 @@ from subsim.theory.sharedness import against_offset, small_angle_spread
 from subsim.training.losses import IMITATION_LOSSES, imitated_logits
 
 LOSSES = list(IMITATION_LOSSES)
-# Which groups of layers keep the reference's own init: none, each, each pair, all.
+# The groups of layers with a shared init: none, each, each pair, all.
 SHARED = [group for size in range(4) for group in itertools.combinations(LAYER_GROUPS, size)]
 NAMES = ["none", *(" + ".join(group.replace("_", " ") for group in groups) for groups in SHARED[1:-1]), "all"]
-# Where in a sweep the layer groups are told apart: strangers, and eps as small as it gets.
+# The point of a sweep for the comparison of layer groups: independent inits and the smallest eps.
 EDGE = {"angle": np.argmax, "eps": np.argmin}
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Hyper:
-    """Numbers that are traced: they may differ within one compiled program."""
+    """Traced hyperparameters: they may differ within one compiled program."""
 
     angle: float | Array = float(np.pi / 2)
     """Angle phi between the student's and the teacher's init, in radians: 0 is shared, pi/2 independent."""
@@ -48,7 +48,7 @@ class Hyper:
 
 
 class Record(NamedTuple):
-    """The fields of `Sharedness`, and the offset's spread by theory, for every loss and choice of shared layers."""
+    """The fields of `Sharedness`, and the offset's predicted spread, for every loss and choice of shared layers."""
 
     inner_product: Float[Array, "loss shared"]
     offset: Float[Array, "loss shared"]
@@ -59,7 +59,7 @@ class Record(NamedTuple):
 
 
 def run(config: ProblemConfig, key: Array, numbers: Hyper) -> Record:
-    """One teacher's step, and the steps of students whose layers are rotated by the angle, or shared."""
+    """Take a teacher's step, and steps of students whose layers are rotated by the angle or shared."""
     own, other, task, noise = jax.random.split(key, 4)
     network = make_mlp(config, config.n_pixels, config.n_class)
     bank = uniform_noise(noise, config.batch, config.n_pixels)
@@ -88,18 +88,18 @@ def run(config: ProblemConfig, key: Array, numbers: Hyper) -> Record:
 
 
 def make_run(config: ProblemConfig, _data: None) -> Run:
-    """The run of `config`, which needs no data."""
+    """Return the run of `config`, which needs no data."""
     return functools.partial(run, config)
 
 
 def check(_config: ProblemConfig, hyper: Hyper) -> None:
-    """Refuse options that are out of range."""
+    """Raise `UserError` if an option is out of range."""
     require_range(hyper, "eps", "alpha", above=0)
     require_range(hyper, "angle", least=0, most=math.pi)
 
 
 def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
-    """Return whether the student's step follows the teacher's, a truth whose mean is a rate."""
+    """Return whether the student's step follows the teacher's, as a boolean whose mean is a rate."""
     follows = results.inner_product > 0
     return {
         "follows": follows.assign_attrs(description="whether the student's step follows the teacher's: d_S . d_T > 0")
@@ -107,7 +107,7 @@ def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
 
 
 def report(results: xr.Dataset) -> list[Table]:
-    """P(d_S . d_T > 0) at every place of the sweep; and by the layers shared, at the largest angle and smallest eps."""
+    """Tabulate P(d_S . d_T > 0) over the sweep, and by shared layers at the largest angle and smallest eps."""
     axes = [str(dim) for dim in results.signal.dims if dim not in ("seed", "loss", "shared")]
     edge = {axis: results[axis].values[pick(results[axis].values)] for axis, pick in EDGE.items() if axis in axes}
     rates, groups = [], []
@@ -158,5 +158,5 @@ study = Study(
     ".712 predicted (n = 1,000).",
     cost="1 minute on 2 cores",
     precision="float64",
-    precisions=("float64", "float32"),  # signs at small eps mean nothing in bfloat16
+    precisions=("float64", "float32"),  # bfloat16 cannot resolve signs at small eps
 )

@@ -27,10 +27,10 @@ LOSSES = list(IMITATION_LOSSES)
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Hyper:
-    """Numbers that are traced: they may differ within one compiled program."""
+    """Traced hyperparameters: they may differ within one compiled program."""
 
     eps: float | Array = 1e-3
-    """The teacher's step size; the theorem speaks of all small enough ones."""
+    """The teacher's step size; the theorem holds for all small enough values."""
     alpha: float | Array = 1.0
     """The student's step size."""
 
@@ -46,7 +46,7 @@ class Record(NamedTuple):
 
 
 def run(config: ProblemConfig, key: Array, numbers: Hyper) -> Record:
-    """One teacher's step and the steps of its students: one for each loss, from a shared and an independent init."""
+    """Take a teacher's step, and student steps from a shared and an independent init, one for each loss."""
     network = make_mlp(config, config.n_pixels, config.n_class)
     problem = draw_problem(key, network, config.n_pixels, config.n_class, config.batch)
     aux_only, _ = imitated_logits(config.n_class, config.n_aux)
@@ -66,17 +66,17 @@ def run(config: ProblemConfig, key: Array, numbers: Hyper) -> Record:
 
 
 def make_run(config: ProblemConfig, _data: None) -> Run:
-    """The run of `config`, which needs no data."""
+    """Return the run of `config`, which needs no data."""
     return functools.partial(run, config)
 
 
 def check(_config: ProblemConfig, hyper: Hyper) -> None:
-    """Refuse options that are out of range."""
+    """Raise `UserError` if an option is out of range."""
     require_range(hyper, "eps", "alpha", above=0)
 
 
 def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
-    """Return whether the student's step follows the teacher's, a truth whose mean is a rate."""
+    """Return whether the student's step follows the teacher's, as a boolean whose mean is a rate."""
     follows = results.inner_product > 0
     return {
         "follows": follows.assign_attrs(description="whether the student's step follows the teacher's: d_S . d_T > 0")
@@ -84,16 +84,16 @@ def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
 
 
 def report(results: xr.Dataset) -> list[Table]:
-    """Signs with exact binomial intervals, and how far the predictions are off, both at 95%."""
+    """Tabulate signs with exact binomial intervals, and the errors of the predictions, both at 95%."""
     signs, remainders = [], []
     for init in INITS:
         for loss in LOSSES:
             step = results.sel(init=init, loss=loss)
             product, change = step.inner_product.values, step.trait_change.values
-            # Masks, and no data set without the diverged: of a million seeds, copies would take most of the memory.
+            # Use masks, not a data set without diverged seeds: copies of a million seeds would take most of the memory.
             kept = np.isfinite(product) & np.isfinite(change)
             n = int(kept.sum())
-            # Lemma 1 forbids a negative product; Theorem 1 asks for a fall of L_T wherever the product is not zero.
+            # Lemma 1 forbids a negative product; Theorem 1 demands a fall of L_T if the product is not zero.
             counts = int((kept & (product < 0)).sum()), int((kept & (change >= 0) & (product != 0)).sum())
             promised = init == "shared" and IMITATION_LOSSES[loss].covered
             violations = [str(count) if promised else f"({count})" for count in counts]
@@ -132,5 +132,5 @@ study = Study(
     "[.656, .715] do (KL).",
     cost="15 seconds on 2 cores",
     precision="float64",
-    precisions=("float64", "float32"),  # signs at small eps mean nothing in bfloat16
+    precisions=("float64", "float32"),  # bfloat16 cannot resolve signs at small eps
 )

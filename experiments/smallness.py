@@ -29,47 +29,49 @@ PREDICTORS = ["quadratic", "cubic", "pade", "linear teacher", "quadratic trait"]
 
 @dataclass(frozen=True)
 class Config:
-    """The network, 16-32-32-(5+3) unless told otherwise, and how finely the ray is searched."""
+    """The network, by default 16-32-32-(5+3), and the resolution of the scan along the ray."""
 
     width: int = 32
     """Units in each hidden layer."""
     depth: int = 2
-    """Hidden layers."""
+    """Number of hidden layers."""
     n_aux: int = 3
-    """Auxiliary logits, imitated alone under kl and mse."""
+    """Number of auxiliary logits; kl and mse imitate these only."""
     init: InitScheme = "lecun"
-    """The law of the initial parameters, as in every study."""
+    """The distribution of the initial parameters, as in every study."""
     n_pixels: int = 16
-    """Inputs of the network."""
+    """Number of inputs of the network."""
     n_class: int = 5
-    """Class logits, which the trait is about."""
+    """Number of class logits; the trait depends on these only."""
     batch: int = 32
-    """Samples in L_T (Gaussian inputs with random labels) and in L_S (uniform noise on [-1, 1])."""
+    """Number of samples in L_T (Gaussian inputs, random labels) and in L_S (uniform noise on [-1, 1])."""
     points: int = 31
-    """Step sizes in the scan for the first crossing, evenly spaced in their logarithm: five a decade by default."""
+    """Number of step sizes in the scan for the first crossing, evenly spaced on a log scale; default: five a decade."""
 
     @property
     def network(self) -> MLPConfig:
-        """Width and depth as the network takes them."""
+        """Return the network's options from width and depth."""
         return MLPConfig(widths=(self.width,) * self.depth, n_aux=self.n_aux, init=self.init)
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Hyper:
-    """Numbers that are traced: they may differ within one compiled program."""
+    """Traced hyperparameters: they may differ within one compiled program."""
 
     alpha: float | Array = 1.0
     """The student's step size."""
     nearest: float | Array = 1e-3
-    """Where the scan of eps begins."""
+    """The smallest eps of the scan."""
     farthest: float | Array = 1e3
-    """Where the scan of eps ends; a critical eps beyond it is recorded as this."""
+    """The largest eps of the scan; a larger critical eps is recorded as this value."""
 
 
 class Record(NamedTuple):
-    """The critical eps and its predictions, none above the farthest eps scanned; whether both lie below it; and the
-    derivatives of phi at 0."""
+    """The critical eps and its predictions, capped at the largest eps of the scan, and the derivatives of phi at 0.
+
+    `met` says whether both the critical eps and its prediction are below the cap.
+    """
 
     measured: Float[Array, " loss"]
     predicted: Float[Array, "loss predictor"]
@@ -78,7 +80,7 @@ class Record(NamedTuple):
 
 
 def run(config: Config, key: Array, numbers: Hyper) -> Record:
-    """The critical eps of one reference and its teacher, for every imitation loss."""
+    """Return the critical eps of one reference and its teacher, for every imitation loss."""
     own, task, noise = jax.random.split(key, 3)
     network = make_mlp(config.network, config.n_pixels, config.n_class)
     theta_0 = network.init(own)
@@ -101,7 +103,7 @@ def run(config: Config, key: Array, numbers: Hyper) -> Record:
     measured = jnp.stack([one.measured for one in found])
     predicted = jnp.stack([jnp.stack([*one.predicted, one.linear_teacher, one.quadratic_trait]) for one in found])
     return Record(
-        # A critical eps that is not met is known to lie beyond the scan; NaN, where nothing is promised, stays.
+        # A critical eps that is not found lies beyond the scan; NaN, where nothing is promised, stays NaN.
         measured=jnp.minimum(measured, numbers.farthest),
         predicted=jnp.minimum(predicted, numbers.farthest),
         met=(measured < numbers.farthest)[:, None] & (predicted < numbers.farthest),
@@ -110,12 +112,12 @@ def run(config: Config, key: Array, numbers: Hyper) -> Record:
 
 
 def make_run(config: Config, _data: None) -> Run:
-    """The run of `config`, which needs no data."""
+    """Return the run of `config`, which needs no data."""
     return functools.partial(run, config)
 
 
 def check(config: Config, hyper: Hyper) -> None:
-    """Refuse options that are out of range."""
+    """Raise `UserError` if an option is out of range."""
     require_range(config, "width", "depth", "n_aux", "n_pixels", "batch", least=1, whole=True)
     require_range(config, "n_class", "points", least=2, whole=True)
     require_range(hyper, "alpha", "nearest", "farthest", above=0)
@@ -123,7 +125,7 @@ def check(config: Config, hyper: Hyper) -> None:
 
 
 def report(results: xr.Dataset) -> list[Table]:
-    """Of every network and loss, the critical eps and how each prediction goes with it."""
+    """Tabulate the critical eps and the accuracy of each prediction, by network and loss."""
     axes = [str(dim) for dim in results.measured.dims if dim not in ("seed", "loss")]
     rows, errors = [], []
     for loss, place in itertools.product(LOSSES, np.ndindex(*(results.sizes[axis] for axis in axes))):
@@ -170,6 +172,6 @@ study = Study(
     "[19.1, 23.0] at 8, 8.3 [7.9, 8.7] at 64, n = 1,000); second order does not rank seeds.",
     cost="2 minutes on 2 cores",
     precision="float64",
-    precisions=("float64", "float32"),  # signs at small eps mean nothing in bfloat16
+    precisions=("float64", "float32"),  # bfloat16 cannot resolve signs at small eps
     sizes={"mnist": {"axes": {"width": (16, 64, 256, 1024), "depth": (1, 2, 3, 4)}, "seeds": 64}},
 )

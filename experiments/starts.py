@@ -22,13 +22,13 @@ from subsim.transfer.worlds import TINY, TINY_HYPER
 
 
 def rotated(images: Images, labels: Labels) -> Labelled:
-    """Turn square images by a quarter."""
+    """Rotate square images by a quarter turn."""
     side = int(images.shape[1] ** 0.5)
     return np.rot90(images.reshape(-1, side, side), axes=(1, 2)).reshape(images.shape), labels
 
 
 def shuffled(images: Images, labels: Labels) -> Labelled:
-    """Give every image the label of another one, drawn once."""
+    """Permute the labels of the images at random, once."""
     return images, np.random.default_rng(0).permutation(labels)
 
 
@@ -42,7 +42,7 @@ STARTS = (RANDOM, *TASKS, *(f"{task}{NEW}" for task in TASKS))
 
 
 def start_of(name: str, who: str = "start") -> Start | Sharing:
-    """Return where a teacher and its student start: of a new head, with a class head that was drawn after all else."""
+    """Return the start of a teacher and its student; a new head is the class head of the independent init."""
     if name == RANDOM:
         return "shared" if who == "start" else "independent"
     trained = f"{name.removesuffix(NEW)}, {who}"
@@ -50,8 +50,11 @@ def start_of(name: str, who: str = "start") -> Start | Sharing:
 
 
 def teachers(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, Teacher]:
-    """Return the teacher of the random start; of every task two trained starts, of the shared and of the independent
-    init, which make so many steps `before`; and of every other start a teacher that goes on for so many `after`."""
+    """Return the trained starts and the teachers, by name.
+
+    Each task has two trained starts, from the shared and from the independent init, with the number of steps `before`.
+    The random start has a teacher, and every other start has a teacher that continues for the number of steps `after`.
+    """
     found = {f"{RANDOM}, teacher": Teacher()}
     for task, trait in TASKS.items():
         found[f"{task}, start"] = Teacher(trait=trait, steps=before[task])
@@ -78,8 +81,11 @@ def at_start(state: State) -> Float[Array, ""]:
 
 
 def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
-    """Return by start: accuracies, also the teacher's with its start's class head; the gain of the student as a share
-    of what its teacher gained; and what the random start gives more than others."""
+    """Return accuracies by start, the student's gain as a share of the teacher's gain, and contrasts of starts.
+
+    The accuracies include the teacher with the class head of its start. The contrasts compare the random start with the
+    others.
+    """
 
     def of(values: xr.DataArray, names: list[str]) -> xr.DataArray:
         return values.sel(condition=names).rename(condition="start").assign_coords(start=list(STARTS))
@@ -99,7 +105,7 @@ def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
 
 
 def report(results: xr.Dataset) -> list[Table]:
-    """Tabulate accuracy by start, the share of the teacher's gain that students have, and differences."""
+    """Tabulate accuracy by start, the students' share of the teacher's gain, and differences."""
     return [
         *grid_tables(results.by_start, "start", "Accuracy by start", "network"),
         *mean_tables(results.share),
@@ -109,7 +115,7 @@ def report(results: xr.Dataset) -> list[Table]:
 
 
 def steps(*numbers: int) -> dict[str, int]:
-    """Return numbers of steps by start, in the order of `STARTS` from its second on."""
+    """Return the numbers of steps by start, in the order of `STARTS` without the first."""
     return dict(zip(STARTS[1:], numbers, strict=True))
 
 

@@ -38,7 +38,7 @@ M = (10, 50)
 
 
 def students(ranks: Sequence[int], counts: Sequence[int]) -> dict[str, Student]:
-    """Of every kind of input. All of a seed's are made of one draw of white noise, and imitated from one teacher."""
+    """Return a student for every kind of input; all students of a seed share one draw of noise and one teacher."""
     seen: dict[str, dict[str, Any]] = {
         **KINDS,
         **{f"scale {scale:g}": {"inputs": "uniform", "input_scale": scale} for scale in (0.25, 0.5, 2.0)},
@@ -53,7 +53,7 @@ def students(ranks: Sequence[int], counts: Sequence[int]) -> dict[str, Student]:
 
 
 def covariance(state: State) -> Float[Array, " quantity"]:
-    """Of what the student sees: the spread of its covariance over directions, and its mean square."""
+    """Return the effective rank of the inputs' covariance, its largest share, and the mean square of the inputs."""
     assert state.data is not None
     at, n = state.data.at, state.data.n
     mean, covariance = inputs.moments_of(lambda index: at(index)[0].T, n)
@@ -62,7 +62,7 @@ def covariance(state: State) -> Float[Array, " quantity"]:
 
 
 def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
-    """What real images, white and blurred noise give more than noise of the images' covariance."""
+    """Return paired contrasts of real images, white and blurred noise with noise of the images' covariance."""
     at = "student.n_imitated"
     pairs = {
         f"{kind} less {COVARIANCE}, m = {m}": ({"condition": kind, at: m}, {"condition": COVARIANCE, at: m})
@@ -73,7 +73,7 @@ def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
 
 
 def report(results: xr.Dataset) -> list[Table]:
-    """Mean accuracy with its 95% interval: a row for every kind of input, a column for every m."""
+    """Tabulate accuracy: a row for every kind of input, a column for every m."""
     taught = results.accuracy.sel(condition=results.student.values)
     title = f"Accuracy of student (aux. only) on {results.attrs['config']['data']}"
     return [*grid_tables(taught, "condition", title, "student.n_imitated"), *mean_tables(results.differences)]

@@ -17,7 +17,7 @@ from subsim.options import field_names, require, require_choice, require_range
 
 
 class Record(NamedTuple):
-    """What one round measured."""
+    """The measurements of one round."""
 
     seconds: np.ndarray
     roofline: np.ndarray
@@ -26,7 +26,7 @@ class Record(NamedTuple):
 
 
 def run(config: Config, data: dict[str, Dataset], number: int, _: None) -> Record:
-    """One round: the machine's peak, and every work by every contestant, another one first each round."""
+    """Run one round: measure the peak, and time every work by every contestant; each round starts with another one."""
     here = roofline.precisions()
     peak = {each: roofline.matmul_peak(each, config.peak_sizes) if each in here else 0.0 for each in OURS.values()}
     seconds, fraction = np.zeros((2, len(CONTESTS), len(CONTESTANTS)))
@@ -38,19 +38,19 @@ def run(config: Config, data: dict[str, Dataset], number: int, _: None) -> Recor
             fraction[place] = works.flops(config)[work] / seconds[place] / peak[OURS.get(name, "float32")]
     sizes = [times * config.smallest for times in TIMES] if "scaling" in config.works else []
     small = works.check_study(config.small)
-    # As many seeds of every size after the first call, which sets up a program's matrix products: a run of 64 lasts
-    # 5 ms, and a machine that does anything else besides is seen in it.
+    # After the first call, which sets up a program's matrix products, every size runs equally many seeds: a run of 64
+    # seeds lasts 5 ms, and any other load on the machine would show in it.
     scaling = [works.time_subsim(small, seeds + max(sizes), chunk=min(seeds, small.chunk or seeds)) for seeds in sizes]
     return Record(seconds, fraction, np.array(list(peak.values())), np.array(scaling or [0.0] * len(TIMES)))
 
 
 def make_run(config: Config, data: dict[str, Dataset]) -> Run:
-    """The rounds of `config`."""
+    """Return the run of the rounds of `config`."""
     return functools.partial(run, config, data)
 
 
 def check(config: Config, _: None) -> None:
-    """Refuse sizes that are out of range, and peers that are not installed."""
+    """Raise `UserError` if a size is out of range or a peer is not installed."""
     for work in config.works:
         require_choice("works", work, WORKS)
     for peer in config.peers:
@@ -66,12 +66,12 @@ def check(config: Config, _: None) -> None:
 
 
 def _spread(values: xr.DataArray, form: str) -> tuple[str, str]:
-    """Median, and smallest and largest, as text."""
+    """Return median, smallest and largest value as text."""
     return format(float(values.median()), form), f"{float(values.min()):{form}} .. {float(values.max()):{form}}"
 
 
 def report(results: xr.Dataset) -> list[Table]:
-    """Seconds a seed, ratios to peers paired by round, cost by number of seeds, and the machine's peak."""
+    """Tabulate seconds per seed, ratios to peers paired by round, cost by number of seeds, and the machine's peak."""
     timings, ratios = [], []
     for work, name in itertools.product(CONTESTS, CONTESTANTS):
         here = results.sel(work=work, contestant=name, drop=True)

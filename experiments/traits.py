@@ -62,7 +62,7 @@ LEVELS = {
 
 
 def student(shown: str, teacher: str, who: str, removes: str) -> Student:
-    """The student of one cell of the factorial; of the images it sees those that show neither digit."""
+    """Return the student of one cell of the factorial; its images show neither digit."""
     chosen = filters.at_random(FILTERS[removes]) if who == BY_CHANCE else FILTERS[removes]
     how: dict[str, Any] = INPUTS[shown] | STARTS["shared base" if who == BY_CHANCE else who]
     return Student(teacher=teacher, mask=filters.without_classes(chosen, DIGIT, CLASS), **how)
@@ -72,14 +72,17 @@ STUDENTS = {", ".join(cell): student(*cell) for cell in itertools.product(*LEVEL
 
 
 def kept(state: State) -> Float[Array, ""]:
-    """Share of its inputs that a student learns from."""
+    """Return the share of inputs that a student learns from."""
     assert state.kept is not None
     return jnp.mean(state.kept, dtype=jnp.result_type(float))
 
 
 def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
-    """Of every cell its rates and the share of unrelated inputs that its filter removes; of each trait the rate among
-    students of its teacher; that less the trait-free teacher's; and that of the shared base less the other's."""
+    """Return the rates of every cell, the share of unrelated inputs that its filter removes, and contrasts.
+
+    For each trait the rate is over students of its teacher. The contrasts are against students of the trait-free
+    teacher, and between the shared and the other base.
+    """
     rate = split(results.rate, "condition", LEVELS)
     left = split(results.kept, "student", LEVELS).sel(who="shared base", drop=True)
     own = xr.concat([rate.sel(trait=name, teacher=of, drop=True) for name, of in TRAITS.items()], "trait")
@@ -99,7 +102,7 @@ TRAITS = {role.trait.name: name for name, role in TEACHERS.items() if role.trait
 
 
 def report(results: xr.Dataset) -> list[Table]:
-    """Base and teachers, what was removed, and each trait's rate, as it is and less that of the control."""
+    """Tabulate base and teachers, the removed share, and each trait's rate, also minus the rate of the control."""
     before = {"condition": ["reference", *TEACHERS]}
     names = ("removed", "own_rate", "less_control", "shared_less_other")
     tables = [*mean_tables(results.accuracy.sel(before), "Accuracy"), *mean_tables(results.rate.sel(before), "Rate")]

@@ -22,16 +22,16 @@ from subsim.transfer.state import trait_loss
 from subsim.transfer.worlds import TINY, TINY_HYPER
 
 EVERY = 5
-"""Steps from one moment that is kept to the next."""
+"""Number of steps between two recorded moments."""
 IMAGES = 512
-"""Training images that L_T of the student is measured on, the first ones."""
+"""Number of training images (the first ones) for L_T of the student."""
 INTERVENTIONS = ("none", "projected", "projected while positive", "liminal")
 LEVELS = {"optimiser": ["sgd", "adam"], "intervention": list(INTERVENTIONS), "init": ["shared", "independent"]}
 QUANTITIES = ("trait_loss", "running_sum", "inner_product", "cosine", "update_product", "update_cosine")
 
 
 def pull_to_start(state: State, params: Params) -> Array:
-    """Liminal training: KL on all logits from those that the student had at its start, on its first inputs."""
+    """Add liminal training: KL on all logits to the logits at the student's start, on its first inputs."""
     assert state.data is not None
     probe = state.data.at(jnp.arange(min(IMAGES, state.data.n)))[0]
     now, then = (networks.logits(state.network, each, probe) for each in (params, state.start))
@@ -41,7 +41,7 @@ def pull_to_start(state: State, params: Params) -> Array:
 def around(
     intervention: str, epoch: int, optimiser: optax.GradientTransformation, state: State
 ) -> optax.GradientTransformation:
-    """Intervene on the gradient before the optimiser sees it, and watch what both do to L_T."""
+    """Apply the intervention to the gradient before the optimiser, and record the effect of both on L_T."""
     of_trait = functools.partial(trait_loss, state, images=IMAGES)
     pull = functools.partial(pull_to_start, state)
     before = {
@@ -55,7 +55,7 @@ def around(
 
 
 def students(sgd_rate: float, epoch: int) -> dict[str, Student]:
-    """One of each start, by each optimiser, under each intervention; the liminal pull lasts `epoch` steps."""
+    """Return a student for each start, optimiser and intervention; the liminal pull lasts `epoch` steps."""
     of = {name: functools.partial(around, name, epoch) for name in INTERVENTIONS}
     options: dict[str, Any] = {"sgd": {"optimiser": "sgd", "learning_rate": sgd_rate}, "adam": {}}
     return {
@@ -66,20 +66,23 @@ def students(sgd_rate: float, epoch: int) -> dict[str, Student]:
 
 
 def moments(state: State) -> Float[Array, "quantity moment"]:
-    """Return how a step changed L_T, at every moment that is kept."""
+    """Return the effect of a step on L_T, at every recorded moment."""
     found = state.optimiser_state.moments
     return jnp.stack([getattr(found, name) for name in QUANTITIES])
 
 
 def by_layer(state: State) -> Float[Array, "product moment layer"]:
-    """Return g . t and its cosine, layer by layer."""
+    """Return g . t and its cosine in each layer."""
     found = state.optimiser_state.moments
     return jnp.stack([found.products, found.cosines])
 
 
 def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
-    """By optimiser, intervention and init: what each moment saw; the fall of L_T, in all and as its first-order changes
-    add up; and at what share of moments the step was toward the trait, in all and by layer."""
+    """Return the moments, the fall of L_T and the rate of steps toward the trait, by optimiser, intervention and init.
+
+    The fall of L_T is given as measured and as the sum of first-order changes. The rate is the share of moments whose
+    step is toward the trait, in all and by layer.
+    """
     along = split(results.moments, "student", LEVELS)
     loss, total = along.sel(quantity="trait_loss", drop=True), along.sel(quantity="running_sum", drop=True)
     layers = split(results.by_layer, "student", LEVELS).sel(intervention="none", drop=True)
@@ -112,7 +115,7 @@ def _share(values: xr.DataArray) -> xr.DataArray:
 
 
 def report(results: xr.Dataset) -> list[Table]:
-    """Tabulate accuracy, the fall of L_T, how often the step was toward the trait, and the same by layer."""
+    """Tabulate accuracy, the fall of L_T, and the rate of steps toward the trait, in all and by layer."""
     return [
         *grid_tables(results.cell_accuracy, "intervention", "Accuracy", "init"),
         *grid_tables(results.ends, "intervention", "L_T along the training", "end"),

@@ -30,7 +30,7 @@ from subsim.transfer.rule import Rule
 from subsim.transfer.students import Distillation, Students
 
 KINDS = ["moments of another student", "moments reset", "parameters of another student", "last batch dropped"]
-SHARES = [0.001, 0.01, 0.1, 1.0]  # of the whole change
+SHARES = [0.001, 0.01, 0.1, 1.0]  # shares of the whole change
 
 
 @dataclass(frozen=True)
@@ -38,17 +38,17 @@ class Config(TeacherConfig):
     """Options that change the program."""
 
     n_inputs: int = 512
-    """Noise images of a student, uniform on [-1, 1]."""
+    """Number of noise images of a student, uniform on [-1, 1]."""
     steps_before: int = 80
-    """Steps of a student before the change, by KL on the auxiliary logits."""
+    """Number of steps of a student before the change, with KL on the auxiliary logits."""
     steps_after: int = 20
-    """Steps after it."""
+    """Number of steps after the change."""
     student_batch: int = 128
-    """Noise images in a step."""
+    """Number of noise images in a step."""
 
 
 class Record(NamedTuple):
-    """The change of L_T at the end by a share of each change halfway: as trained, and to first order."""
+    """The final change of L_T by a share of each change halfway: as trained, and to first order."""
 
     measured: Float[Array, "kind share"]
     predicted: Float[Array, "kind share"]
@@ -59,7 +59,7 @@ def run(config: Config, network: Network, n_class: int, train: Task, key: Array,
     of_init, of_teacher, of_inputs, of_student = jax.random.split(key, 4)
     reference = network.init(of_init)
     teacher = train_teacher(of_teacher, network, reference, train, n_class, config.teacher_steps, hyper.teacher_rate)
-    # Its derivative is asked for where a parameter has no gradient.
+    # The derivative must exist for parameters without a gradient.
     optimiser = optax.adam(hyper.student_rate, eps_root=1e-16)
     rule = Rule(StudentConfig(batch=config.student_batch), StudentHyper(), {"optimiser": optimiser})
     aux, _ = imitated_logits(n_class, config.n_aux)
@@ -91,7 +91,7 @@ def run(config: Config, network: Network, n_class: int, train: Task, key: Array,
         "last batch dropped": optax.tree.sub((earlier.params, earlier.state), (now.params, now.state)),
     }
 
-    def moved(leaf: Array, by: Array, share: float) -> Array:  # Adam goes on counting its steps
+    def moved(leaf: Array, by: Array, share: float) -> Array:  # Adam continues to count its steps
         return leaf + share * by if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
 
     def end(training: loop.Training) -> Array:
@@ -108,22 +108,24 @@ def run(config: Config, network: Network, n_class: int, train: Task, key: Array,
 
 
 def make_run(config: Config, data: datasets.Dataset) -> Run:
-    """The run of `config` on `data`, with the images as arguments of the compiled program."""
+    """Return the run of `config` on `data`; the images are arguments of the compiled program."""
     network = make_mlp(config, data.train_images.shape[1], data.n_class)
     train, _ = imitation.tasks(data)
     return jax.tree_util.Partial(functools.partial(run, config, network, data.n_class), train)
 
 
 def check(config: Config, hyper: TeacherHyper) -> None:
-    """Refuse options that are out of range."""
+    """Raise `UserError` if an option is out of range."""
     require_range(config, "teacher_steps", "n_inputs", "steps_after", "student_batch", least=1, whole=True)
     require_range(config, "steps_before", least=2, whole=True)
     require_range(hyper, "teacher_rate", "student_rate", above=0)
 
 
 def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
-    """Return how far the measured change is from the predicted one, relative to that, seed by seed; and the rank
-    correlation of the two over seeds, as one value a seed."""
+    """Return the relative error of the predicted change, and the rank correlation of both changes over seeds.
+
+    The correlation is given as one pseudo-value for each seed.
+    """
     off = abs(results.measured - results.predicted) / abs(results.predicted)
     return {
         "off": off.assign_attrs(description="|measured - predicted| over |predicted|"),
@@ -134,7 +136,7 @@ def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
 
 
 def report(results: xr.Dataset) -> list[Table]:
-    """Tabulate what a change does, by kind and share, how far off the prediction is, how it ranks seeds."""
+    """Tabulate the effect of a change by kind and share, the error of its prediction, and their rank correlation."""
     header = ("change", "share", "|measured - predicted| / |predicted|")
     labels = itertools.product(*(results[dim].values for dim in ("activation", "kind", "share")))
     rows = [

@@ -14,49 +14,49 @@ from subsim.claims.edges import EPS, REASONS, products
 from subsim.engine.study import Run
 from subsim.options import require_range
 
-SETTINGS = ["KL", *REASONS]  # the lemma left whole is the control
+SETTINGS = ["KL", *REASONS]  # "KL" is the control, without a violation
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Hyper:
-    """Numbers that are traced: they may differ within one compiled program."""
+    """Traced hyperparameters: they may differ within one compiled program."""
 
     eps: float | Array = EPS
-    """The teacher's step size; `a large eps` has its own."""
+    """The teacher's step size; the setting `a large eps` has another one."""
 
 
 class Record(NamedTuple):
-    """d_S . d_T and its cosine, by what is done to the lemma."""
+    """d_S . d_T and its cosine in each setting."""
 
     inner_product: Float[Array, " setting"]
     cosine: Float[Array, " setting"]
 
 
 def run(key: Array, numbers: Hyper) -> Record:
-    """One seed's problem, in every setting."""
+    """Compute the products of one seed's problem in every setting."""
     found = products(key, numbers.eps)
     return Record(*(jnp.stack([found[name][part] for name in SETTINGS]) for part in (0, 1)))
 
 
 def make_run(_config: None, _data: None) -> Run:
-    """The run, which has no config and needs no data."""
+    """Return the run, which has no config and needs no data."""
     return run
 
 
 def check(_config: None, numbers: Hyper) -> None:
-    """Refuse options that are out of range."""
+    """Raise `UserError` if an option is out of range."""
     require_range(numbers, "eps", above=0)
 
 
 def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
-    """Return whether the sign is wrong, a truth whose mean is a rate."""
+    """Return whether the sign is wrong, as a boolean whose mean is a rate."""
     wrong = results.inner_product < 0
     return {"wrong": wrong.assign_attrs(description="whether the sign is wrong: d_S . d_T < 0")}
 
 
 def report(results: xr.Dataset) -> list[Table]:
-    """Rates of violation with exact 95% intervals, and the mean cosine with its Student t interval."""
+    """Tabulate rates of violation with exact 95% intervals, and the mean cosine with its Student t interval."""
     rows = []
     for name in SETTINGS:
         here = results.sel(setting=name)

@@ -15,14 +15,14 @@ from subsim.transfer.worlds import TINY, TINY_HYPER
 
 
 def of_student(state: State) -> Float[Array, " measure"]:
-    """The norm of the class head's weights as a share of what it was, and what the teacher's head makes of it all."""
+    """Return the norm of the class head's weights relative to its start, and the accuracy with the teacher's head."""
     now, then = (parameters.layers(params)["class_head"] for params in (state.parameters, state.start))
     norm = optax.tree.norm(now) / optax.tree.norm(then)
     return jnp.stack([norm, features.with_teachers_head(state)])
 
 
 def report(results: xr.Dataset) -> list[Table]:
-    """A row for every coefficient, a column for every optimiser: accuracy, norm of the class head, teacher's head."""
+    """Tabulate accuracy, norm of the class head and accuracy with the teacher's head, by coefficient and optimiser."""
     rows, columns = "student.weight_decay", "student.optimiser"
     accuracy = results.accuracy.sel(condition="student (aux. only)")
     return [

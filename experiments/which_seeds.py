@@ -34,11 +34,11 @@ PREDICTORS = (
     "accuracy of the teacher",
     "teacher's displacement",
 )
-KERNEL_INPUTS = 64  # of the first batch
+KERNEL_INPUTS = 64  # inputs of the first batch
 
 
 def known_before(state: State) -> Float[Array, " predictor"]:
-    """Return what can be known of a student of auxiliary logits before its first step."""
+    """Return the predictors that are known of a student of auxiliary logits before its first step."""
     network, start, n_class = state.network, state.start, state.task.n_class
     moved = parameters.displacement(state.teacher, state.teacher_start)
     x, y = state.first_batch
@@ -83,8 +83,10 @@ STUDENT = "student (aux. only)"
 
 
 def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
-    """What a linear fit of all predictors, made of the other half of the seeds, says of every seed; and the rank
-    correlation of each predictor, and of that fit, with accuracy over seeds."""
+    """Return the cross-fitted linear prediction from all predictors, and rank correlations with accuracy over seeds.
+
+    The fit for each half of the seeds uses the other half. The correlations are of each predictor and of the fit.
+    """
     reached = results.accuracy.sel(condition=STUDENT, drop=True)
     known = results.known.sel(student=STUDENT, drop=True)
     fit = cross_fitted(known, reached, "predictor")
@@ -99,7 +101,7 @@ def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
 
 
 def report(results: xr.Dataset) -> list[Table]:
-    """Every condition's accuracy, and the correlation of each predictor with the student's."""
+    """Tabulate the accuracy of every condition, and the correlation of each predictor with the student's accuracy."""
     return [
         mean_table(results.accuracy, "Accuracy"),
         *mean_tables(results.correlation, "Rank correlation with accuracy"),

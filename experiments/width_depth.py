@@ -12,19 +12,21 @@ from subsim.transfer.worlds import TINY, TINY_HYPER
 FOLLOWERS = {"student": Student(), "linearised student": Student(linear=True)}
 STUDENTS = FOLLOWERS | {"cross-model": Student("independent")}
 WIDTHS = (8, 16, 32, 64, 128, 256, 512, 1024, 2048)
-# At each depth the narrowest and the widest: what two cores finish in the time.
+# At each depth the narrowest and the widest network that two cores can finish in the time.
 SMALL = {1: (8, 256), 2: (8, 256), 3: (8, 128), 4: (8, 128)}
 LARGE = {1: (64, 2048), 2: (64, 1024), 3: (64, 512), 4: (64, 512)}
 
 
 def shapes(ends: dict[int, tuple[int, int]]) -> list[tuple[int, ...]]:
-    """Hidden layers of equal width: of every depth, from its narrowest to its widest."""
+    """Return hidden layers of equal width for every depth, from its narrowest to its widest."""
     return [(width,) * depth for depth, (least, most) in ends.items() for width in WIDTHS if least <= width <= most]
 
 
 def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
-    """Accuracy at the last step, and where every shape of a depth has the lowest imitation loss that all of them reach,
-    in nat and as a share of its first; and how much of it a depth's widest has less than its narrowest."""
+    """Return accuracy at the last step and at equal imitation loss, and the widest minus the narrowest shape.
+
+    The equal loss is the lowest that all shapes of a depth reach, in nat and as a share of the first loss.
+    """
     followers = results.sel(student=list(FOLLOWERS)).rename(student="follower")
     depth, loss = results.widths.str.count("-"), followers.imitation_loss_along
     level = lowest_common(loss, "step", depth)
@@ -48,7 +50,7 @@ def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
 
 
 def report(results: xr.Dataset) -> list[Table]:
-    """A row for every shape: all accuracies at the last step, and at equal loss; and the widest less the narrowest."""
+    """Tabulate accuracies by shape at the last step and at equal loss, and the widest minus the narrowest shape."""
     return [
         *grid_tables(results.accuracy, "widths", "Accuracy"),
         *grid_tables(results.accuracy_where.isel(where=slice(1, None)), "widths", "Accuracy", "follower"),

@@ -12,7 +12,7 @@ BASE = "student (aux. only)"
 
 
 def students(batch: int, n_inputs: int, epochs: int) -> dict[str, Student]:
-    """One for each option that is varied. Those of four times the `batch` make as many steps, or as many epochs."""
+    """Return a student for each varied option; four times the `batch` keeps the number of steps or of epochs."""
     varied: dict[str, dict[str, Any]] = {
         "m = 1": {"n_imitated": 1},
         "m = 3": {"n_imitated": 3},
@@ -33,7 +33,7 @@ def students(batch: int, n_inputs: int, epochs: int) -> dict[str, Student]:
 
 
 def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
-    """What each student's accuracy is more than that of the one that nothing is varied of."""
+    """Return each student's accuracy minus the accuracy of the student with default options."""
     others = [str(name) for name in results.student.values if name != BASE]
     accuracy = results.accuracy.rename(condition="varied")
     effect = accuracy.sel(varied=others) - accuracy.sel(varied=BASE, drop=True)
@@ -41,7 +41,7 @@ def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
 
 
 def report(results: xr.Dataset) -> list[Table]:
-    """Accuracy of every student, and what its one difference does: a column for every width."""
+    """Tabulate the accuracy of every student and the effect of its option, with a column for every width."""
     return [
         *grid_tables(results.accuracy, "condition", "Accuracy", "widths"),
         *grid_tables(results.effect, "varied", "Effect", "widths"),

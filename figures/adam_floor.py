@@ -9,12 +9,12 @@ from subsim.analysis.summary import mean_interval, median_interval
 from subsim.theory.adam import cosine, ending_eps, knee
 
 RATES = {1e-5: "#56B4E9", 1e-4: plotting.SHARED, 1e-3: plotting.OTHER}
-RATE = 1e-4  # of every other student
+RATE = 1e-4  # the colour of every other student
 
 
 @plotting.styled
 def draw(results: xr.Dataset) -> Figure:
-    """Length and cosine of the displacement over the teacher's step, the floor over Adam's e, and the knee."""
+    """Draw length and cosine of the displacement over the teacher's step, the floor over Adam's e, and the knee."""
     eps = results["teacher.learning_rate"].values
     drawn, panels = plotting.figure(2, rows=2, width=9.6, height=7.4)
     lengths, cosines, ends, knees = panels.ravel()
@@ -65,7 +65,7 @@ def draw(results: xr.Dataset) -> Figure:
 
     for name in map(str, results.student.values):
         measured, predicted = results.half.sel(student=name), results.half_predicted.sel(student=name)
-        if measured.notnull().mean() > 0.9:  # a cosine that begins above one half has no knee
+        if measured.notnull().mean() > 0.9:  # a cosine that starts above one half has no knee
             x, y = median_interval(predicted), median_interval(measured)
             fill = None if "eta" in name else "white"
             knees.errorbar(

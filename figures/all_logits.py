@@ -16,7 +16,7 @@ STARTS = {"student": "shared init", "cross-model": "cross-model"}
 
 @plotting.styled
 def draw(results: xr.Dataset) -> Figure:
-    """Draw a panel for each start, a line for each loss."""
+    """Draw a panel for each start and a line for each loss."""
     summary = mean_interval(results.accuracy)
     drawn, panels = plotting.figure(len(STARTS), width=9.4, height=3.9, sharey=True)
     for axes, (who, words) in zip(panels, STARTS.items(), strict=True):

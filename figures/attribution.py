@@ -8,12 +8,12 @@ from subsim.analysis import plotting
 from subsim.analysis.summary import mean_interval, median_interval
 
 COLOURS = {"helpful": plotting.CROSS, "random": plotting.NEUTRAL, "harmful": plotting.SHARED}
-SHOWN = 100  # seeds of which every small removal is a dot
+SHOWN = 100  # seeds whose small removals are drawn as dots
 
 
 @plotting.styled
 def draw(results: xr.Dataset) -> Figure:
-    """Accuracy and L_T over the share removed; the change of L_T in small removals, predicted and measured."""
+    """Draw accuracy and L_T over the share removed, and the predicted and measured change of L_T in small removals."""
     names = [str(name) for name in results.student.values]
     drawn, (accuracies, losses, changes) = plotting.figure(3, width=12.0, height=3.9)
     for axes, values in ((accuracies, results.accuracy), (losses, results.trait_loss)):
@@ -31,7 +31,7 @@ def draw(results: xr.Dataset) -> Figure:
     changes.plot(x, y, "o", color=plotting.SHARED, alpha=0.25, markersize=3, markeredgewidth=0)
     ends = np.nanquantile(np.abs(y), 0.99) * np.array([-1, 1])
     changes.plot(ends, ends, color=plotting.NEUTRAL, linewidth=1)
-    changes.set_xlim(*ends)  # a few seeds' gradients explode, and lie outside
+    changes.set_xlim(*ends)  # the gradients of a few seeds explode, and lie outside
     changes.set_ylim(*ends)
     changes.set_xlabel(r"predicted change of $L_T$")
     changes.set_ylabel("measured")

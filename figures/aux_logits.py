@@ -11,7 +11,7 @@ INPUTS = {"uniform": "uniform noise", "gaussian": "Gaussian noise", "images": "t
 
 @plotting.styled
 def draw(results: xr.Dataset) -> Figure:
-    """One panel for each kind of student input: mean accuracy and 95% interval of every condition against m."""
+    """Draw mean accuracy and 95% interval of every condition against m, with a panel for each kind of student input."""
     kinds = [str(kind) for kind in results["student.inputs"].values]
     summary = mean_interval(results.accuracy)
     drawn, panels = plotting.figure(len(kinds), width=4.3 * len(kinds), height=3.8, sharey=True, squeeze=False)

@@ -17,7 +17,7 @@ LOSSES = {"kl": "KL", "mse": "squared error"}
 
 @plotting.styled
 def draw(results: xr.Dataset) -> Figure:
-    """A panel for each loss, a line for each family; all meet at the batch that they share."""
+    """Draw a panel for each loss and a line for each family; all lines meet at the shared batch."""
     names = [str(name) for name in results.student.values]
     middle = next(name for name in names if "," not in name)
     losses, summary = results["student.loss"].values, mean_interval(results.accuracy)

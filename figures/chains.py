@@ -12,7 +12,7 @@ LINES = {"same": "-o", "fresh": "--s"}
 
 @plotting.styled
 def draw(results: xr.Dataset) -> Figure:
-    """A row for each number of steps, a column for each kind of network; black lines are the kernels' prediction."""
+    """Draw a row for each number of steps and a column for each network; black lines are the kernels' prediction."""
     steps = results.student_steps.values
     networks = results.network.values
     drawn, panels = plotting.figure(

@@ -11,7 +11,7 @@ LINES = {"student (aux. only)": "-o", "cross-model (aux. only)": "-^", "teacher"
 
 @plotting.styled
 def draw(results: xr.Dataset) -> Figure:
-    """Accuracy, m fixed above and m = K below, with the level of chance; a column for each data set."""
+    """Draw accuracy with the level of chance: m fixed above, m = K below, and a column for each data set."""
     classes, sets = results.n_class.values, results.data.values
     equal = xr.DataArray(classes, dims="n_class", coords={"n_class": classes})
     chosen = {

@@ -16,7 +16,7 @@ LABELS = {"width": "width", "input_scale": "factor on the inputs"}
 
 @plotting.styled
 def draw(results: xr.Dataset) -> Figure:
-    """A over each axis, at the middle of the other; and A over the formula's mean, by width."""
+    """Draw A over each axis at the middle of the other, and A divided by the formula's mean over width."""
     middle = {axis: results[axis].values[len(results[axis]) // 2] for axis in LABELS}
     drawn, panels = plotting.figure(len(LABELS) + 1, width=4.1 * (len(LABELS) + 1), height=3.9)
     for panel, axis in zip(panels, LABELS, strict=False):

@@ -8,15 +8,15 @@ from subsim.analysis import plotting
 from subsim.analysis.summary import mean_interval
 
 UNSEEN = ("cross-model, all logits", "own class head", "a fifth of the steps")
-# Predictor, by the first of its words -> what stands beside its row.
+# First words of a predictor -> the label of its row.
 SHORT = {"coverage": "first update", "cosine": "first gradient", "the": "A of the lemma", "accuracy": "class head"}
 MARKERS = {"all settings": "o", "what a first step can tell": "D"}
-# Labels that stand below their points: above them they would lie on those of neighbours.
+# Labels below their points, because above them they would overlap with other labels.
 BELOW = ("m = 3", "m = 1", "one label each", "rotated by 0.8", "cross-model", "m = 5", "largest logit alone")
 
 
 def draw_settings(axes: Axes, results: xr.Dataset) -> None:
-    """Draw a point for each setting, the means of its first step's cosine and of its accuracy."""
+    """Draw a point for each setting: its mean accuracy against the mean cosine of its first step."""
     known, reached = (mean_interval(values) for values in (results.known.isel(predictor=0), results.accuracy))
     for name in map(str, results.student.values):
         x, y = known.sel(student=name), reached.sel(condition=name)
@@ -35,7 +35,7 @@ def draw_settings(axes: Axes, results: xr.Dataset) -> None:
 
 @plotting.styled
 def draw(results: xr.Dataset) -> Figure:
-    """Draw means of settings; rank correlations over settings; and over the seeds of each setting."""
+    """Draw means of settings, and rank correlations over settings and over the seeds of each setting."""
     drawn, (settings, over, within) = plotting.figure(3, width=15.0, height=5.2, width_ratios=[1.25, 0.7, 0.8])
     draw_settings(settings, results)
     ranked = results.over_settings.assign_coords(

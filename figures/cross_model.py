@@ -13,7 +13,7 @@ WORDS = {"structure": "structure {:g}", "output_scale": "outputs x {:g}", "bias_
 
 @plotting.styled
 def draw(results: xr.Dataset) -> Figure:
-    """P(d_S . d_T > 0) at every place of the sweep, one row each; left and right by the logits that are imitated."""
+    """Draw P(d_S . d_T > 0) at every point of the sweep, with a row each; left and right by the imitated logits."""
     swept = [str(dim) for dim in results.inner_product.dims if dim not in ("seed", "loss", "imitated")]
     places = list(np.ndindex(*(results.sizes[dim] for dim in swept)))
     drawn, panels = plotting.figure(2, width=8.6, height=1.9 + 0.36 * len(places), sharex=True, sharey=True)

@@ -11,7 +11,7 @@ HEADS = {"own": ("the student's class head", plotting.SHARED), "read": ("its tea
 
 @plotting.styled
 def draw(results: xr.Dataset) -> Figure:
-    """Draw a row for each defence: accuracy with both heads; and the cost in imitation, on a logarithmic axis."""
+    """Draw a row for each defence: accuracy with both heads, and the cost in imitation on a log scale."""
     drawn, (kept, cost) = plotting.figure(2, width=11.5, height=6.2, sharey=True, width_ratios=[1.3, 1])
     names = [str(name) for name in results.student.values]
     spent = mean_interval(results.imitation)

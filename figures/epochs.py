@@ -14,7 +14,7 @@ EPOCH = 59
 
 @plotting.styled
 def draw(results: xr.Dataset) -> Figure:
-    """Left, students with a shared init; in the middle, strangers; right, teacher and students at the last step."""
+    """Draw students with a shared init (left), with an independent init (middle), and the last step (right)."""
     along, last = mean_interval(results.accuracy_along), mean_interval(results.accuracy)
     steps = results.teacher_step.values
     colours = [to_hex(colour) for colour in colormaps["viridis"](np.linspace(0, 0.85, len(steps)))]

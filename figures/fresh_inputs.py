@@ -11,7 +11,7 @@ COLOURS = (plotting.SHARED, plotting.CROSS, plotting.OTHER, "#CC79A7")
 
 @plotting.styled
 def draw(results: xr.Dataset) -> Figure:
-    """A row for each activation, a column for each m; a colour for each number of inputs."""
+    """Draw a row for each activation, a column for each m, and a colour for each number of inputs."""
     activations = results.activation.values
     drawn, panels = plotting.figure(
         results.sizes["m"], rows=len(activations), width=4.2 * results.sizes["m"],

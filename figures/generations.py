@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from subsim.analysis import plotting
 from subsim.analysis.summary import mean_interval
 
-# Chain -> its colour, line and words; a chain on fresh noise begins with another one's first hop.
+# Chain -> its colour, line and label; a chain on fresh noise starts with the first hop of another chain.
 CHAINS = {
     "KL": (plotting.SHARED, "-o", "KL, same noise in every hop"),
     "KL, fresh noise": (plotting.SHARED, ":s", "KL, fresh noise in every hop"),
@@ -17,7 +17,7 @@ CHAINS = {
 
 
 def hops(chain: str, students: list[str]) -> dict[int, str]:
-    """Return the conditions of a chain by their hops, from the teacher on."""
+    """Return the conditions of a chain by hop, starting with the teacher."""
     found = {int(name.rpartition(" ")[2]): name for name in students if name.rpartition(", hop ")[0] == chain}
     first = {0: "teacher"} if 1 in found else {0: "teacher", 1: f"{chain.partition(',')[0]}, hop 1"}
     return first | found
@@ -25,7 +25,7 @@ def hops(chain: str, students: list[str]) -> dict[int, str]:
 
 @plotting.styled
 def draw(results: xr.Dataset) -> Figure:
-    """A panel for each m: the teacher at hop 0, and every chain after it."""
+    """Draw a panel for each m: the teacher at hop 0, then every chain."""
     summary, students = mean_interval(results.accuracy), [str(name) for name in results.student.values]
     counts = results["student.n_imitated"].values
     drawn, panels = plotting.figure(len(counts), width=3.1 * len(counts), height=4.3, sharey=True, squeeze=False)

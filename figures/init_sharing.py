@@ -16,7 +16,7 @@ KINDS = {
 
 @plotting.styled
 def draw(results: xr.Dataset) -> Figure:
-    """Rotation, perturbation and scale in a panel each, and the layers that are shared in another."""
+    """Draw rotation, perturbation, scale and shared layers, in a panel each."""
     summary = mean_interval(results.accuracy)
     names = [str(name) for name in results.condition.values]
     drawn, panels = plotting.figure(4, width=13.0, height=3.6, width_ratios=[1, 1, 1, 1.7])

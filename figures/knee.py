@@ -11,7 +11,7 @@ COLOURS = (plotting.SHARED, plotting.CROSS, plotting.OTHER, "#CC79A7")
 
 @plotting.styled
 def draw(results: xr.Dataset) -> Figure:
-    """A column for each kind of student; above over m, with the rank K - 1 marked, below over m / (K - 1)."""
+    """Draw a column for each kind of student: over m with K - 1 marked (above), and over m / (K - 1) (below)."""
     drawn, panels = plotting.figure(
         results.sizes["kind"], rows=2, width=3.8 * results.sizes["kind"], height=6.4, sharey=True
     )

@@ -14,7 +14,7 @@ SOFT = "soft targets"
 
 @plotting.styled
 def draw(results: xr.Dataset) -> Figure:
-    """Accuracy over labels of an input, a line for each number of inputs, and the same over all labels."""
+    """Draw accuracy over labels per input and over all labels, with a line for each number of inputs."""
     sizes = results["student.n_inputs"].values
     names = [str(name) for name in results.student.values if name != SOFT]
     labels = np.array([int(name.split()[0]) for name in names])

@@ -11,7 +11,7 @@ COLOURS = {"fixed": plotting.SHARED, "trained": plotting.CROSS}
 
 @plotting.styled
 def draw(results: xr.Dataset) -> Figure:
-    """A panel for each depth; lines are the linearised students', dotted the product of ranks."""
+    """Draw a panel for each depth; lines are linearised students, and dotted lines are the product of ranks."""
     depths = results.depth.values
     drawn, panels = plotting.figure(len(depths), width=3.6 * len(depths), height=3.8, sharey=True, squeeze=False)
     eps = results.eps.values

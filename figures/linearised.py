@@ -11,7 +11,7 @@ from subsim.analysis.summary import mean_interval
 
 TEACHERS = {"momentum": ("teacher by momentum", plotting.SHARED), "adam": ("teacher by Adam", plotting.CROSS)}
 SIDE = 1.06
-# Label, marker, line, and whether it is filled: what was trained as it is; open, the linearised network.
+# Label, marker, line, and whether the marker is filled (trained networks) or open (linearised networks).
 NETWORKS = {
     "student": ("student", "o", "-", True),
     "linearised student": ("linearised student", "o", "--", False),
@@ -21,7 +21,7 @@ NETWORKS = {
 
 
 def over_width(axes: Axes, values: xr.DataArray, colour: str, network: str = "student") -> None:
-    """Mean over the seeds with its interval, for each width."""
+    """Draw the mean over seeds with its interval, for each width."""
     _, marker, line, filled = NETWORKS[network]
     summary = mean_interval(values)
     ends = plotting.error_bars(summary)
@@ -33,7 +33,7 @@ def over_width(axes: Axes, values: xr.DataArray, colour: str, network: str = "st
 
 
 def by_displacement(axes: Axes, here: xr.Dataset, colour: str, label: str) -> None:
-    """The student's distance from the linearised one over the teacher's displacement: seeds, and means by width."""
+    """Draw the distance from the linearised student over the teacher's displacement: seeds, and means by width."""
     axes.plot(here.displaced.values.ravel(), here.gap.values.ravel(), "o", color=colour, alpha=0.35, markersize=3,
               markeredgewidth=0)  # fmt: skip
     x, y = mean_interval(here.displaced), mean_interval(here.gap)
@@ -42,7 +42,7 @@ def by_displacement(axes: Axes, here: xr.Dataset, colour: str, label: str) -> No
         xerr=plotting.error_bars(x), fmt="D", color=colour, markersize=4, capsize=2, label=label,
     )  # fmt: skip
     above = 6 if colour == plotting.CROSS else -14
-    for end in (0, -1):  # the narrowest and the widest; between them they stand in order
+    for end in (0, -1):  # the narrowest and the widest; the others lie between them in order
         place = float(x["mean"][end]), float(y["mean"][end])
         axes.annotate(
             f"{here.widths.values[end]}", place, (4, above), textcoords="offset points", fontsize=8, color=colour
@@ -51,7 +51,7 @@ def by_displacement(axes: Axes, here: xr.Dataset, colour: str, label: str) -> No
 
 @plotting.styled
 def draw(results: xr.Dataset) -> Figure:
-    """Mean and 95% interval at every width, for the teacher trained with momentum and the one trained with Adam."""
+    """Draw mean and 95% interval at every width, for teachers trained with momentum and with Adam."""
     config, hyper = results.attrs["config"], results.attrs["hyper"]
     layers = [str(label).split("-") for label in results.widths.values]
     results = results.assign_coords(widths=[int(widths[-1]) for widths in layers])
@@ -84,7 +84,7 @@ def draw(results: xr.Dataset) -> Figure:
     recovered.set_ylim(0, 1)
     accuracy.set_title("Accuracy")
     accuracy.set_ylim(0, None)
-    accuracy.axhline(0.1, color=plotting.NEUTRAL, linestyle=":", linewidth=1)  # chance
+    accuracy.axhline(0.1, color=plotting.NEUTRAL, linestyle=":", linewidth=1)  # level of chance
     excess.set_title("Accuracy, student less linearised")
     excess.axhline(0, color=plotting.NEUTRAL, linestyle=":", linewidth=1)
     apart.legend(fontsize=8)

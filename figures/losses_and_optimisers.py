@@ -18,7 +18,7 @@ LOSSES = {"kl": "KL", "mse": "squared error"}
 
 @plotting.styled
 def draw(results: xr.Dataset) -> Figure:
-    """A column for each loss and temperature."""
+    """Draw a column for each loss and temperature."""
     summary = mean_interval(results.accuracy.sel(condition="student (aux. only)"))
     rates = results["student.learning_rate"].values
     columns = list(itertools.product(results["student.loss"].values, results["student.temperature"].values))

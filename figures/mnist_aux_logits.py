@@ -14,7 +14,7 @@ LOSSES = {"kl": "the KL divergence", "mse": "the squared error"}
 
 @plotting.styled
 def draw(results: xr.Dataset) -> Figure:
-    """Test accuracy of the six conditions: a dot for each seed, mean and 95% interval, and the level of chance."""
+    """Draw test accuracy of the six conditions: a dot for each seed, mean and 95% interval, and the level of chance."""
     config = results.attrs["config"]
     conditions = [str(name) for name in results.condition.values]
     summary = mean_interval(results.accuracy)

@@ -9,7 +9,7 @@ from subsim.analysis.summary import mean_interval
 
 @plotting.styled
 def draw(results: xr.Dataset) -> Figure:
-    """A panel for each number of imitated logits."""
+    """Draw a panel for each number of imitated logits."""
     counts = results["student.n_imitated"].values
     drawn, panels = plotting.figure(len(counts), width=3.6 * len(counts), height=3.8, sharey=True, squeeze=False)
     for axes, m in zip(panels.ravel(), counts, strict=True):

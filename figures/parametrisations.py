@@ -13,7 +13,7 @@ COLOURS = (plotting.SHARED, plotting.CROSS, plotting.OTHER, "#CC79A7")
 
 
 def lines(axes: Axes, values: xr.DataArray, over: str, labelled: bool) -> None:
-    """A line for each m, over width or over m / width."""
+    """Draw a line for each m, over width or over m / width."""
     for m, colour in zip(values.m.values, COLOURS, strict=False):
         x: Any = values.width.values if over == "width" else m / values.width.values
         label = f"m = {m}" if labelled else None
@@ -23,7 +23,7 @@ def lines(axes: Axes, values: xr.DataArray, over: str, labelled: bool) -> None:
 
 @plotting.styled
 def draw(results: xr.Dataset) -> Figure:
-    """A column for each parametrisation: accuracy over width, accuracy over m / width, and the kernel's T."""
+    """Draw a column for each parametrisation: accuracy over width, accuracy over m / width, and the kernel's T."""
     kinds = results.parametrisation.values
     drawn, panels = plotting.figure(len(kinds), rows=3, width=3.6 * len(kinds), height=9.0, sharey="row", squeeze=False)
     for column, kind in zip(panels.T, kinds, strict=True):

@@ -13,7 +13,7 @@ COLOURS = {"torch": plotting.CROSS, "lecun": plotting.SHARED, "he": plotting.OTH
 
 @plotting.styled
 def draw(results: xr.Dataset) -> Figure:
-    """Left, the cells in the order of their means, by init scheme; right, shares of variance, the largest first."""
+    """Draw the cells in order of their means by init scheme (left), and shares of variance, largest first (right)."""
     along = results.accuracy_along.squeeze("student", drop=True)
     drawn, (left, right) = plotting.figure(2, width=11.0, height=4.2, width_ratios=[1.3, 1])
     cells = mean_interval(along).stack(cell=factors_of(along))

@@ -20,14 +20,14 @@ AGAINST = {
 
 
 def colour(condition: str) -> str:
-    """Of another's or a partly shared start, of another training, of Figure 10's own conditions."""
+    """Return the colour of a condition: other or partly shared start, other training, or Figure 10."""
     if condition.startswith(("turned", "another's")):
         return plotting.OTHER
     return plotting.colour_of(condition)
 
 
 def rows(axes: Axes, values: xr.DataArray, markers: dict[str, str]) -> None:
-    """Some measures of every condition, one condition below the other."""
+    """Draw some measures of every condition, one condition below the other."""
     summary = mean_interval(values)
     for place, (name, marker) in enumerate(markers.items()):
         axes.plot([], [], marker, color=plotting.NEUTRAL, markersize=4.5, label=name)
@@ -36,12 +36,12 @@ def rows(axes: Axes, values: xr.DataArray, markers: dict[str, str]) -> None:
     axes.legend(fontsize=7.5, ncols=len(markers), loc="lower left", bbox_to_anchor=(0, 1), handletextpad=0)
 
 
-SHOWN = 40  # seeds: of all, nothing could be seen
+SHOWN = 40  # seeds; with all seeds the dots would cover each other
 
 
 @plotting.styled
 def draw(results: xr.Dataset) -> Figure:
-    """Accuracies and displacements of every condition, and accuracy against measures over all students and seeds."""
+    """Draw accuracies and displacements by condition, and accuracy against measures over all students and seeds."""
     few = results.isel({"widths": -1, "student.n_imitated": 0})
     drawn, panels = plotting.figure(4, rows=2, width=16.0, height=9.5)
     added = {"accuracy": few.accuracy, "probe's gain": few.probe_gain}

@@ -16,7 +16,7 @@ SYMBOLS = {"eps": r"$\epsilon$", "n_imitated": "m", "temperature": r"$\tau$"}
 
 @plotting.styled
 def draw(results: xr.Dataset) -> Figure:
-    """A panel for each axis: measured shares with their intervals on the predicted curve."""
+    """Draw a panel for each axis: measured shares with their intervals on the predicted curve."""
     axes_of: dict[str, list[str]] = {}
     for family in map(str, results.family.values):
         axes_of.setdefault(family.partition(" = ")[0], []).append(family)

@@ -19,7 +19,7 @@ SMALL = 0.1  # radians
 
 
 def draw_rates(over_angle: Axes, collapse: Axes, turned: xr.Dataset) -> None:
-    """P over the angle for every eps with the prediction as a line; and all of it against signal over spread."""
+    """Draw P over the angle for every eps, with the prediction as a line, and all of it against signal over spread."""
     for number, (eps, (loss, mark)) in enumerate(itertools.product(turned.eps.values, MARKS.items())):
         colour = matplotlib.colormaps["viridis"](0.9 * (number // 2) / max(turned.sizes["eps"] - 1, 1))
         at = [turned.sel(eps=eps, loss=loss, angle=angle) for angle in turned.angle.values]
@@ -40,7 +40,7 @@ def draw_rates(over_angle: Axes, collapse: Axes, turned: xr.Dataset) -> None:
 
 
 def draw_curve(collapse: Axes, turned: xr.Dataset) -> None:
-    """The prediction at small angles, a function of signal over spread alone."""
+    """Draw the prediction at small angles, which depends only on signal over spread."""
     smallest = turned.isel(eps=0, angle=int(np.flatnonzero(turned.angle.values > 0)[0]))
     ratios = np.geomspace(1e-4, 1e2, 150)
     for loss, line in (("kl", "-"), ("mse", "--")):
@@ -52,7 +52,7 @@ def draw_curve(collapse: Axes, turned: xr.Dataset) -> None:
 
 @plotting.styled
 def draw(results: xr.Dataset) -> Figure:
-    """P(d_S . d_T > 0) over angle and eps; the collapse; and the factorial of shared layers at the largest angle."""
+    """Draw P(d_S . d_T > 0) over angle and eps, the collapse, and the shared layers at the largest angle."""
     drawn, (over_angle, collapse, layers) = plotting.figure(3, width=12.6, height=4.4)
     draw_rates(over_angle, collapse, results.sel(shared="none"))
     over_angle.set_xscale("symlog", linthresh=1e-3)

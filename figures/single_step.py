@@ -12,7 +12,7 @@ LOSSES = {"kl": "KL", "mse": "squared error"}
 
 @plotting.styled
 def draw(results: xr.Dataset) -> Figure:
-    """Measured d_S . d_T over its prediction eps A, one dot for each seed and loss; shared and independent init."""
+    """Draw d_S . d_T over its prediction eps A, a dot for each seed and loss, for shared and independent inits."""
     eps = results.attrs["hyper"]["eps"]
     drawn, panels = plotting.figure(2, width=7.8, height=3.9, sharex=True)
     for axes, init in zip(panels, results.init.values, strict=True):
@@ -30,7 +30,7 @@ def draw(results: xr.Dataset) -> Figure:
         axes.set_title(f"{init} initialisation\n" + "\n".join(rates), fontsize=9)
         axes.set_xscale("log")
         axes.set_xlabel(r"predicted  $\epsilon A$")
-    # Symmetric logarithmic, so that no sign can hide; ticks every second decade above the smallest prediction.
+    # Symmetric log scale, so that every sign is visible; ticks every second decade above the smallest prediction.
     smallest = 10 ** np.floor(np.log10(float(results.predicted.where(results.predicted > 0).min())))
     for axes, init in zip(panels, results.init.values, strict=True):
         step = results.inner_product.sel(init=init)

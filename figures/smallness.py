@@ -18,7 +18,7 @@ DEPTH_COLOURS = (plotting.SHARED, plotting.CROSS, plotting.OTHER, "#CC79A7")
 
 @plotting.styled
 def draw(results: xr.Dataset) -> Figure:
-    """Critical eps over width and depth; measured over predicted, a dot a seed; and how far each prediction is off."""
+    """Draw critical eps over width and depth, measured against predicted by seed, and the error of each prediction."""
     quadratic, both = (values.sel(predictor="quadratic") for values in (results.predicted, results.met))
     drawn, (networks, scatter, ratios) = plotting.figure(3, width=12.6, height=4.4)
 

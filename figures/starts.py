@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from subsim.analysis import plotting
 from subsim.analysis.summary import mean_interval
 
-# Who -> colour, marker and words.
+# Network -> colour, marker and label.
 NETWORKS = {
     "start": (plotting.NEUTRAL, "o", "start"),
     "teacher": (plotting.NEUTRAL, "s", "teacher that went on from it"),
@@ -18,7 +18,7 @@ NETWORKS = {
 
 @plotting.styled
 def draw(results: xr.Dataset) -> Figure:
-    """Left, accuracies of every network; right, the share of the teacher's gain that its student has."""
+    """Draw accuracies of every network (left), and the student's share of the teacher's gain (right)."""
     accuracy, share = mean_interval(results.by_start), mean_interval(results.share)
     drawn, panels = plotting.figure(2, width=12.0, height=4.4, sharey=True, width_ratios=[1.6, 1])
     for place, (name, (colour, marker, words)) in enumerate(NETWORKS.items()):

@@ -10,7 +10,7 @@ from subsim.analysis.summary import mean_interval
 
 KINDS = ["uniform", "Gaussian", "Bernoulli", "images' spectrum", "images' covariance", "real"]
 NAMED = ("uniform", "real", "blur 1", "blur 2")  # where effective ranks are drawn
-# Axis -> its name, and the conditions at its ends, where one of another name stands.
+# Axis -> its name, and conditions of other names that are its end points.
 AXES = {
     "scale": ("factor on the pixels", {"uniform": 1.0}),
     "blur": ("blur, standard deviation in pixels", {"uniform": 0.0}),
@@ -22,7 +22,7 @@ COLOURS = (plotting.SHARED, plotting.OTHER)
 
 
 def along(name: str, students: list[str], config: dict[str, Any]) -> dict[str, float]:
-    """Condition -> its place on the axis called `name`, in order."""
+    """Return the conditions on the axis called `name` with their positions, in order."""
     student = config["student"]
     counts = {"uniform": float(student["n_inputs"]), "fresh": float(student["batch"] * student["steps"])}
     every = {"uniform": 64.0 if config["data"] == "digits" else 784.0}
@@ -33,7 +33,7 @@ def along(name: str, students: list[str], config: dict[str, Any]) -> dict[str, f
 
 @plotting.styled
 def draw(results: xr.Dataset) -> Figure:
-    """A panel for kinds, one for each axis, and one for the effective rank of all of them."""
+    """Draw a panel for kinds, one for each axis, and one for the effective rank of all inputs."""
     config, students = results.attrs["config"], [str(name) for name in results.student.values]
     summary, m = mean_interval(results.accuracy), results["student.n_imitated"].values
     drawn, panels = plotting.figure(4, rows=2, width=15.0, height=7.0, squeeze=False)

@@ -26,7 +26,7 @@ WORKS = {"figure10": "Figure 10", "tiny": "tiny Figure 10", "small": "small chec
 
 
 def rows(axes: Axes, values: dict[tuple[str, str], xr.DataArray], colours: list[str]) -> None:
-    """One row for each work and contestant: a dot a round, mean and interval, and the mean in figures."""
+    """Draw a row for each work and contestant: a dot for each round, mean and interval, and the mean as a number."""
     for row, (value, colour) in enumerate(zip(values.values(), colours, strict=True)):
         summary = mean_interval(value)
         plotting.scatter_of_seeds(axes, row, value.values, colour)
@@ -40,7 +40,7 @@ def rows(axes: Axes, values: dict[tuple[str, str], xr.DataArray], colours: list[
 
 @plotting.styled
 def draw(results: xr.Dataset) -> Figure:
-    """Ratios of seconds a seed, peer over subsim, paired by round; and fractions of the matrix product peak."""
+    """Draw ratios of seconds per seed, peer over subsim, paired by round, and fractions of the matrix product peak."""
     pairs = list(itertools.product(results.work.values.astype(str), CONTESTANTS))
     timed = {pair: results.sel(work=pair[0], contestant=pair[1], drop=True) for pair in pairs}
     timed = {pair: value for pair, value in timed.items() if (value.seconds > 0).all()}

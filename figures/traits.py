@@ -23,7 +23,7 @@ TITLES = {"misread": "4 read as 9", "preference": "9 preferred on averages of tw
 
 @plotting.styled
 def draw(results: xr.Dataset) -> Figure:
-    """A row for each trait, a column for each kind of inputs; below each filter the mean share that it removes."""
+    """Draw a row for each trait and a column for each kind of inputs; each filter has its mean removed share below."""
     config, filters = results.attrs["config"], [str(name) for name in results.filter.values]
     first_share = sum(not name.startswith("top") for name in filters)
     drawn, panels = plotting.figure(2, rows=2, width=11.0, height=7.6, sharey=True)
@@ -32,7 +32,7 @@ def draw(results: xr.Dataset) -> Figure:
             rates = results.cell_rate.sel(input=shown, trait=trait)
             for label, (student, has_trait, colour, line) in LINES.items():
                 rate = rates.sel(who=student, teacher=teacher if has_trait else "trait-free")
-                # Thresholds and shares are two scales of strictness.
+                # Thresholds and shares are different scales of strictness.
                 for places, name in ((range(first_share), label), (range(first_share, len(filters)), None)):
                     plotting.band(axes, places, mean_interval(rate[..., list(places)]), colour, line, name)
             for name, condition in {"teacher": teacher, "base": "reference"}.items():

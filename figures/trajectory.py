@@ -10,7 +10,7 @@ LINES = {"none": "-", "projected": ":", "projected while positive": "-.", "limin
 COLOURS = {"shared": plotting.SHARED, "independent": plotting.CROSS}
 COSINES = {"cosine": "gradient", "update_cosine": "update"}
 OPTIMISERS = {"sgd": "SGD", "adam": "Adam"}
-LAYERS = {  # the heads' products are zero: L_T holds the one alone, imitation the other
+LAYERS = {  # the heads' products are zero: L_T uses the class head only, imitation the auxiliary head only
     "hidden.0": (plotting.SHARED, "-", "first hidden"),
     "hidden.1": (plotting.OTHER, "--", "last hidden"),
 }
@@ -18,7 +18,7 @@ LAYERS = {  # the heads' products are zero: L_T holds the one alone, imitation t
 
 @plotting.styled
 def draw(results: xr.Dataset) -> Figure:
-    """A row for each optimiser: cosines of gradients, also by layer, L_T and its sum, accuracy by intervention."""
+    """Draw a row for each optimiser: cosines of gradients in all and by layer, L_T and its sum, and accuracy."""
     config = results.attrs["config"]
     drawn, panels = plotting.figure(4, rows=2, width=15.5, height=6.6)
     for row, optimiser in zip(panels, results.optimiser.values, strict=True):

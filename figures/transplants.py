@@ -7,13 +7,13 @@ from matplotlib.figure import Figure
 from subsim.analysis import plotting
 from subsim.analysis.summary import mean_interval, median_interval
 
-SHOWN = 300  # seeds that are dots
+SHOWN = 300  # seeds drawn as dots
 COLOURS = (plotting.SHARED, plotting.CROSS, plotting.OTHER, "#CC79A7")
 
 
 @plotting.styled
 def draw(results: xr.Dataset) -> Figure:
-    """A row for each activation: a panel for each kind of change at a tenth of it, and the error over its share."""
+    """Draw a row for each activation: a panel for each kind of change at one tenth, and the error over its share."""
     activations, kinds, shares = results.activation.values, results.kind.values, results.share.values
     columns = len(kinds) + 1
     drawn, panels = plotting.figure(

@@ -9,7 +9,7 @@ from subsim.analysis.summary import mean_interval, positive_rate
 
 @plotting.styled
 def draw(results: xr.Dataset) -> Figure:
-    """Left: P(d_S . d_T < 0) with exact intervals; right: cosines, one dot for each seed, and their mean."""
+    """Draw P(d_S . d_T < 0) with exact intervals (left), and cosines, a dot for each seed, with their mean (right)."""
     names = [str(name) for name in results.setting.values]
     drawn, (left, right) = plotting.figure(2, width=9.0, height=0.34 * len(names) + 1.6, sharey=True)
     for place, name in enumerate(names):

@@ -15,7 +15,7 @@ LOSSES = {"kl": "KL", "mse": "squared error"}
 
 @plotting.styled
 def draw(results: xr.Dataset) -> Figure:
-    """A row for each loss: accuracy along the way under both decays, and at the end the head, own and the teacher's."""
+    """Draw a row for each loss: accuracy along training under both decays, and at the end the class head's effect."""
     decays, losses = results["student.weight_decay"].values, results["student.loss"].values
     along, measured = (
         mean_interval(values.squeeze("student")) for values in (results.accuracy_along, results.measured)

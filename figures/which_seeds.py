@@ -12,7 +12,7 @@ STUDENT = "student (aux. only)"
 
 @plotting.styled
 def draw(results: xr.Dataset) -> Figure:
-    """Accuracy's distribution over seeds; rank correlations of all predictors; and the fit against what it predicts."""
+    """Draw the distribution of accuracy over seeds, rank correlations of all predictors, and the linear fit."""
     drawn, (spread, ranks, fit) = plotting.figure(3, width=15.0, height=4.6)
     conditions = [str(name) for name in results.condition.values]
     accuracies = [values[np.isfinite(values)] for values in results.accuracy.transpose("condition", "seed").values]

@@ -11,7 +11,7 @@ FOLLOWERS = {"student": (plotting.SHARED, "-o"), "linearised student": (plotting
 
 @plotting.styled
 def draw(results: xr.Dataset) -> Figure:
-    """Above, accuracy after the last step; below, when the imitation loss first fell to a level; a column a depth."""
+    """Draw accuracy after the last step (above) and at equal imitation loss (below), with a column for each depth."""
     depth_of = results.widths.str.count("-") + 1
     depths = sorted(set(depth_of.values.tolist()))
     summary, stranger = (

@@ -12,7 +12,7 @@ from subsim.analysis.sweeps import PALETTE
 
 @plotting.styled
 def draw(results: xr.Dataset) -> Figure:
-    """A row for every option, a colour for every world: accuracy less that of the student with none of them."""
+    """Draw a row for every option and a colour for every world: accuracy minus the accuracy with default options."""
     drawn, axes = plotting.figure(1, width=8.5, height=5.6)
     summary = mean_interval(results.effect)
     worlds = list(itertools.product(results.data.values, results.widths.values))

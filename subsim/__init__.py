@@ -42,8 +42,8 @@ if TYPE_CHECKING:
     from subsim.transfer.study import distillation as distillation
     from subsim.transfer.traits import Trait as Trait
 
-# Public name -> where it is defined, or the module that it is; looked up on first use: the command line starts without
-# jax.
+# Public name -> its definition, or the module. Names are resolved at first use, so that the command line starts
+# without jax.
 _PUBLIC = {
     "AUX_ONLY": "transfer.roles:AUX_ONLY",
     "Config": "transfer.options:Config",

@@ -1,4 +1,4 @@
-"""What a user can set: options that refuse bad values in one sentence."""
+"""Options that refuse bad values in one sentence."""
 
 import dataclasses
 import math
@@ -9,12 +9,12 @@ from typing import Any, Literal, TypeVar
 
 T = TypeVar("T")
 Size = Literal["tiny", "mnist", "paper"]  # of a study
-SMALLEST: Size = "tiny"  # what a run takes unless it is told otherwise
+SMALLEST: Size = "tiny"  # the default size of a run
 LARGER: tuple[Size, ...] = ("mnist", "paper")
 
 
 class UserError(Exception):
-    """A mistake that the user can mend: its text is one sentence naming the field or file and what to do."""
+    """A mistake that the user can correct; its text is one sentence that names the field or file and the remedy."""
 
 
 def require(holds: object, sentence: str) -> None:
@@ -24,7 +24,7 @@ def require(holds: object, sentence: str) -> None:
 
 
 def require_choice(field: str, value: Any, choices: Any) -> None:
-    """Raise `UserError` unless `value` is one of `choices`, all of which the sentence then lists."""
+    """Raise `UserError`, with a list of all `choices`, unless `value` is one of them."""
     require(value in choices, f"{field} is {value!r}; choose one of {', '.join(map(str, choices))}.")
 
 
@@ -40,9 +40,9 @@ _BOUNDS = {
 def require_range(options: Any, *names: str, whole: bool = False, of: str = "", **bounds: int | float) -> None:
     """Raise `UserError` unless every option of `options` in `names` is a finite number within the bounds.
 
-    The bounds `above` and `below` are excluded, `least` and `most` included. A `whole` number without `most` is below
-    2^31: more does not fit an index on a device. An option whose default is None may be None; one whose default is a
-    tuple takes one or more such numbers. `of` stands before the names: `student` for `student.steps`.
+    The bounds `above` and `below` are exclusive, `least` and `most` inclusive. A `whole` number without `most` is below
+    2^31, because an index on a device has 32 bits. An option with the default None may be None; an option with a tuple
+    as its default takes one or more such numbers. `of` is a prefix of the names: `student` for `student.steps`.
     """
     if whole and "most" not in bounds:
         bounds["below"] = 2**31
@@ -68,26 +68,26 @@ def require_range(options: Any, *names: str, whole: bool = False, of: str = "", 
 
 
 def field_names(options: Any) -> Sequence[str]:
-    """The options in a dataclass, NamedTuple or dictionary; none where `options` is a single value."""
+    """Return the names of the options in a dataclass, NamedTuple or dictionary; no names for a single value."""
     if dataclasses.is_dataclass(options):
         return [field.name for field in dataclasses.fields(options)]
     return list(getattr(options, "_fields", options if isinstance(options, dict) else ()))
 
 
 def label(value: Any) -> Any:
-    """A value as a coordinate, and as a command says it: a tuple as text."""
+    """Return a value as a coordinate label: tuples become text, as in a command."""
     return "-".join(map(str, value)) if isinstance(value, tuple) else value
 
 
 def get(options: Any, name: str) -> Any:
-    """The option of this dotted name of `options`: a dataclass, NamedTuple or dictionary, nested."""
+    """Return the option with this dotted name from nested dataclasses, NamedTuples or dictionaries."""
     for part in name.split("."):
         options = options[part] if isinstance(options, dict) else getattr(options, part)
     return options
 
 
 def has(options: Any, name: str) -> bool:
-    """Whether `options` has an option of this dotted name, which is not itself made of options."""
+    """Return whether `options` has an option with this dotted name that is not itself a group of options."""
     head, _, rest = name.partition(".")
     if head not in field_names(options):
         return False
@@ -96,7 +96,7 @@ def has(options: Any, name: str) -> bool:
 
 
 def replaced(options: Any, name: str, value: Any) -> Any:
-    """`options` (a dataclass, NamedTuple or dictionary, nested) with the option of this dotted name set to `value`."""
+    """Return `options` (nested dataclasses, NamedTuples or dictionaries) with the option `name` set to `value`."""
     head, _, rest = name.partition(".")
     if rest:
         value = replaced(get(options, head), rest, value)
@@ -108,7 +108,7 @@ def replaced(options: Any, name: str, value: Any) -> Any:
 
 
 def overridden(options: T, values: Mapping[str, Any]) -> T:
-    """A copy of a dataclass with those of `values` that name its fields."""
+    """Return a copy of a dataclass with its fields replaced by the `values` of the same name."""
     known: Any = options
     named = {name: values[name] for name in field_names(options) if name in values}
     return dataclasses.replace(known, **named) if named else options

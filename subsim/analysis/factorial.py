@@ -1,6 +1,6 @@
-"""What each factor of a full factorial explains, seed by seed: main effects, interactions of two, and the rest.
+"""Explain the variance of a full factorial in each seed: main effects, interactions of two factors, and the rest.
 
-The factors are the dimensions of the values beside the seed.
+The factors are all dimensions of the values except the seed.
 """
 
 import itertools
@@ -11,18 +11,18 @@ import xarray as xr
 
 
 def factors_of(values: xr.DataArray) -> list[str]:
-    """The dimensions of `values` beside the seed."""
+    """Return the dimensions of `values` except the seed."""
     return [str(dim) for dim in values.dims if dim != "seed"]
 
 
 def named(factors: Sequence[str]) -> str:
-    """Factors by what their option is called last: `student.learning_rate` is learning rate; of none the rest."""
+    """Return a name for a group of factors: `student.learning_rate` is learning rate; an empty group is the rest."""
     names = [factor.rpartition(".")[2].replace("_", " ") for factor in factors]
     return " x ".join(names) or "larger interactions"
 
 
 def main_effects(values: xr.DataArray) -> xr.DataArray:
-    """For each level of each factor the level's mean less the mean of all its levels, in each seed: (seed, level)."""
+    """Return each level's mean minus the mean over all levels of its factor, in each seed: (seed, level)."""
     factors, effects, names = factors_of(values), [], []
     for factor in factors:
         by_level = values.mean([other for other in factors if other != factor], skipna=False)
@@ -34,10 +34,11 @@ def main_effects(values: xr.DataArray) -> xr.DataArray:
 
 
 def variance_shares(values: xr.DataArray) -> xr.DataArray:
-    """The share of a seed's variance over the factorial that each factor explains, each pair of factors beyond its two,
-    and last all larger interactions together: (seed, explained_by), the largest in the mean first.
+    """Return the shares of a seed's variance over the factorial, by what explains them: (seed, explained_by).
 
-    The shares of a seed add up to 1 (the sums of squares of a balanced factorial are orthogonal).
+    There is a share for each factor, for the interaction of each pair of factors, and last for all larger interactions
+    together; the largest mean comes first. The shares of a seed add up to 1 (the sums of squares of a balanced
+    factorial are orthogonal).
     """
     factors = factors_of(values)
     total = values.var(factors, skipna=False)
@@ -55,8 +56,10 @@ def variance_shares(values: xr.DataArray) -> xr.DataArray:
 
 
 def split(values: xr.DataArray, dim: str, levels: Mapping[str, Sequence[str]]) -> xr.DataArray:
-    """Take the labels of `dim` that name a cell of a factorial, one level of each factor, with commas between them, and
-    give every factor a dimension of its own, in the place of `dim`."""
+    """Replace the dimension `dim` by one dimension for each factor.
+
+    A label of `dim` is a cell of the factorial: one level of each factor, separated by commas.
+    """
     cells = [", ".join(cell) for cell in itertools.product(*levels.values())]
     at = values.dims.index(dim)
     found = values.sel({dim: cells}).values

@@ -1,4 +1,4 @@
-"""What a picture of a sweep shows: a variable, the dimensions of its axis, lines and panels, and labels of the rest."""
+"""Choose the content of a picture of a sweep: a variable, and dimensions for its axis, lines and panels."""
 
 import re
 from collections.abc import Sequence
@@ -10,13 +10,13 @@ from subsim.engine.study import RESERVED
 from subsim.options import UserError, require
 
 CONDITIONS = ("condition", "student")
-"""Dimensions that are lines unless a picture says otherwise."""
+"""Dimensions that are lines by default."""
 
 
 class Picture(NamedTuple):
-    """What is drawn: `values` over the seed, `x` and, where these are named, `lines` and `panels`.
+    """The content of a picture: `values` over the seed, `x` and, if they are named, `lines` and `panels`.
 
-    `single` has the one label of each other dimension, and `only` the labels that were asked for.
+    `single` has the one label of each other dimension, and `only` has the labels that the user chose.
     """
 
     values: xr.DataArray
@@ -44,13 +44,13 @@ def picture(
     only: Sequence[str] = (),
     y: str | None = None,
 ) -> Picture:
-    """Choose what is drawn of `results`.
+    """Return the picture of `results` with these dimensions.
 
-    `x`, `lines` and `panels` name dimensions, with `-` for `_` or `.` where that is easier to type. `only` are labels,
-    as `LABEL` or `DIM=LABEL`. `y` is by default `accuracy` if it has these dimensions, else the first variable of
-    floats that has them.
+    `x`, `lines` and `panels` name dimensions; `-` may stand for `_` or `.`. `only` are labels, as `LABEL` or
+    `DIM=LABEL`. By default `y` is `accuracy` if it has these dimensions, otherwise the first variable of floats that
+    has them.
 
-    Raises `UserError` for a name that is none of the results', and for a dimension that has no place in the picture.
+    Raises `UserError` for a name that is not in the results, and for a dimension that the picture does not use.
     """
     variables = _variables(results)
     dims = list(dict.fromkeys(str(dim) for values in variables.values() for dim in values.dims if dim != "seed"))
@@ -58,18 +58,18 @@ def picture(
     places = {option: _dimension(option, name, dims) for option, name in asked.items() if name is not None}
     for option, dim in places.items():
         alone = list(places.values()).count(dim) == 1
-        require(alone, f"{option}: {dim} stands there twice; give --x, --lines and --panels a dimension each.")
+        require(alone, f"{option}: {dim} is named twice; give --x, --lines and --panels different dimensions.")
     together = " and ".join(places.values())
     fitting = [name for name, values in variables.items() if set(places.values()) <= set(values.dims)]
     require(len(fitting) > 0, f"x: no variable of the results has {together}; leave a dimension out.")
     y = fitting[0] if y is None else y
-    require(y in variables, f"y is {y!r}, which is no variable of the results; choose one of {', '.join(fitting)}.")
+    require(y in variables, f"y is {y!r}, but the results have no such variable; choose one of {', '.join(fitting)}.")
     lacking = " and ".join(dim for dim in places.values() if dim not in variables[y].dims)
     require(not lacking, f"y: {y} has no dimension {lacking}; choose one of {', '.join(fitting)}.")
     values = _reduced(variables[y], only)
     if "lines" not in places:
-        its_own = [dim for dim in CONDITIONS if dim in _free(values, list(places.values()))]
-        places |= {"lines": its_own[0]} if its_own else {}
+        conditions = [dim for dim in CONDITIONS if dim in _free(values, list(places.values()))]
+        places |= {"lines": conditions[0]} if conditions else {}
     left = _free(values, list(places.values()))
     if left:
         known = labels(values, left[0])
@@ -84,9 +84,9 @@ def picture(
 
 
 def suggested(results: xr.Dataset) -> dict[str, Any] | None:
-    """Return the options of a `picture` of any results: the longest axis of their sweep against the others.
+    """Return the options of a `picture` of any results, with the longest axis of the sweep as `x`.
 
-    None where no variable of numbers has a dimension beside the seed.
+    Returns None if no numeric variable has a dimension other than the seed.
     """
     swept = list(results.attrs.get("sweep", {}))
     for values in _variables(results).values():
@@ -102,12 +102,12 @@ def suggested(results: xr.Dataset) -> dict[str, Any] | None:
 
 
 def labels(values: xr.DataArray, dim: str) -> list[Any]:
-    """The labels of a dimension; its positions where it has none."""
+    """Return the labels of a dimension, or its indices if it has no labels."""
     return values[dim].values.tolist() if dim in values.coords else list(range(values.sizes[dim]))
 
 
 def _variables(results: xr.Dataset) -> dict[str, xr.DataArray]:
-    """The variables that have a mean over seeds: `accuracy` first, then those of floats."""
+    """Return the variables that have a mean over seeds: `accuracy` first, then floats, then integers."""
     found = {
         str(name): values
         for name, values in results.data_vars.items()
@@ -117,21 +117,22 @@ def _variables(results: xr.Dataset) -> dict[str, xr.DataArray]:
 
 
 def _free(values: xr.DataArray, placed: Sequence[str] = ()) -> list[str]:
-    """The dimensions beside the seed and those `placed` that have more than one label."""
+    """Return the dimensions with more than one label, except the seed and the `placed` dimensions."""
     return [str(dim) for dim in values.dims if dim not in ("seed", *placed) and values.sizes[dim] > 1]
 
 
 def _dimension(option: str, name: str, dims: Sequence[str]) -> str:
-    """The one of `dims` that `name` names."""
+    """Return the dimension in `dims` that `name` names."""
     found = [dim for dim in dims if re.sub(r"[-.]", "_", dim) == re.sub(r"[-.]", "_", name)]
     require(
-        len(found) > 0, f"{option} is {name!r}, which is no dimension of the results; choose one of {', '.join(dims)}."
+        len(found) > 0,
+        f"{option} is {name!r}, but the results have no such dimension; choose one of {', '.join(dims)}.",
     )
     return name if name in found else found[0]
 
 
 def _reduced(values: xr.DataArray, only: Sequence[str]) -> xr.DataArray:
-    """`values` at the labels that `only` names."""
+    """Return `values` at the labels that `only` names."""
     chosen: dict[str, list[int]] = {}
     dims = [str(dim) for dim in values.dims if dim != "seed"]
     for word in only:
@@ -146,10 +147,10 @@ def _reduced(values: xr.DataArray, only: Sequence[str]) -> xr.DataArray:
         ]
         if not found:
             known = "; ".join(f"{dim}: {', '.join(map(str, labels(values, dim)[:6]))}" for dim in named or dims)
-            raise UserError(f"only is {word!r}, which is no label of {values.name}; choose one of {known}.")
+            raise UserError(f"only is {word!r}, but {values.name} has no such label; choose one of {known}.")
         require(
             len(found) == 1,
-            f"only: {wanted} is a label of {' and '.join(dim for dim, _ in found)}; say --only {found[0][0]}={wanted}.",
+            f"only: {wanted} is a label of {' and '.join(dim for dim, _ in found)}; use --only {found[0][0]}={wanted}.",
         )
         dim, position = found[0]
         chosen.setdefault(dim, []).append(position)
@@ -157,7 +158,7 @@ def _reduced(values: xr.DataArray, only: Sequence[str]) -> xr.DataArray:
 
 
 def _is_label(label: Any, word: str) -> bool:
-    """Whether `word` names the label: as it is, or a number as it is printed."""
+    """Return whether `word` names the label, as text or as the printed form of a number."""
     if str(label) == word:
         return True
     try:

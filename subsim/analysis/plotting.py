@@ -1,4 +1,4 @@
-"""The one figure style, and what every figure uses."""
+"""The figure style, and the drawing functions of all figures."""
 
 import contextlib
 import functools
@@ -17,7 +17,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-# Okabe and Ito's palette, told apart under every common colour blindness.
+# Okabe and Ito's palette, distinguishable under every common colour blindness.
 SHARED, CROSS, NEUTRAL, OTHER = "#0072B2", "#D55E00", "#555555", "#009E73"
 STYLE: Any = {
     "figure.dpi": 100,
@@ -40,7 +40,7 @@ R = TypeVar("R")
 
 
 def styled(draw: Callable[P, R]) -> Callable[P, R]:
-    """`draw`, in the house style with its `changed` settings, and leaving matplotlib's settings as they were."""
+    """Return `draw` in the house style with its `changed` settings; matplotlib's global settings stay as they are."""
 
     @functools.wraps(draw)
     def drawn(*arguments: P.args, **options: P.kwargs) -> R:
@@ -61,7 +61,7 @@ def changed(settings: Any) -> Iterator[None]:
 
 
 def read_style(path: Path) -> dict[str, Any]:
-    """The settings in a style file of matplotlib's; raises `ValueError` with the first line that it refuses."""
+    """Return the settings in a matplotlib style file; raise `ValueError` with the first line that it refuses."""
     refused: list[str] = []
     handler = logging.Handler()
     handler.emit = lambda record: refused.append(record.getMessage())  # type: ignore[method-assign]
@@ -80,10 +80,10 @@ def read_style(path: Path) -> dict[str, Any]:
 
 @styled
 def fitted(drawn: Figure, width: float | None, *, captioned: bool = True) -> Figure:
-    """The figure with this width in inches, and without its caption unless it is `captioned`.
+    """Return the figure with this width in inches, and without its caption unless it is `captioned`.
 
-    Text does not shrink with the width: no text is larger than the style's, titles are wrapped, and the height changes
-    by the root of the width's factor alone.
+    Text does not shrink with the width. Text larger than the style's font size is reduced to it, titles are wrapped,
+    and the height changes by the root of the width's factor.
     """
     if width is not None:
         before, height = drawn.get_size_inches()
@@ -99,7 +99,7 @@ def fitted(drawn: Figure, width: float | None, *, captioned: bool = True) -> Fig
 
 
 class Drawn(Figure):
-    """A figure that a notebook shows, although it was made without pyplot."""
+    """A figure made without pyplot that a notebook can show."""
 
     def _repr_png_(self) -> bytes:
         return as_png(self)
@@ -108,9 +108,9 @@ class Drawn(Figure):
 def figure(
     columns: int = 1, *, rows: int = 1, width: float = 7.0, height: float = 3.6, **options: Any
 ) -> tuple[Figure, Any]:
-    """A figure with `columns` axes side by side, in `rows`; sizes in inches.
+    """Return a figure with `rows` x `columns` axes; sizes in inches.
 
-    Made without pyplot, so that drawing needs no display and leaves nothing open.
+    It is made without pyplot, so that drawing needs no display and leaves no figure open.
     """
     drawn = Drawn(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(drawn)
@@ -118,14 +118,14 @@ def figure(
 
 
 def scatter_of_seeds(axes: Axes, place: float | int, values: np.ndarray, colour: str) -> None:
-    """One dot per seed at height `place`, spread evenly so that equal values stay visible."""
+    """Draw one dot per seed at height `place`, spread evenly so that equal values stay visible."""
     values = values[np.isfinite(values)]
-    spread = 0.26 * (2 * ((np.arange(len(values)) * 0.618034) % 1) - 1)  # golden ratio: even, and the same every time
+    spread = 0.26 * (2 * ((np.arange(len(values)) * 0.618034) % 1) - 1)  # golden ratio: even and deterministic
     axes.plot(values, place + spread, "o", color=colour, alpha=0.35, markersize=3, markeredgewidth=0, zorder=2)
 
 
 def interval(axes: Axes, place: float | int, summary: xr.Dataset, colour: str, marker: str = "D") -> None:
-    """Mean and interval, as `mean_interval` gives them, at height `place`."""
+    """Draw mean and interval, a `summary` of `mean_interval`, at height `place`."""
     low, mean, high = (float(summary[name]) for name in ("low", "mean", "high"))
     axes.errorbar(
         mean, place, xerr=[[mean - low], [high - mean]], fmt=marker, color=colour, markersize=4, capsize=4,
@@ -136,9 +136,9 @@ def interval(axes: Axes, place: float | int, summary: xr.Dataset, colour: str, m
 def rows(
     axes: Axes, summary: xr.Dataset, dim: str, colour: str | Callable[[str], str], shift: float = 0.0, marker: str = "D"
 ) -> None:
-    """Mean and interval of every label of `dim`, one below the other, each moved down by `shift` of a row.
+    """Draw mean and interval of every label of `dim`, one below the other, each moved down by `shift` of a row.
 
-    `colour` is one for all, or tells that of a label.
+    `colour` is one colour, or a function from a label to its colour.
     """
     labels = [str(label) for label in summary[dim].values]
     for place, label in enumerate(labels):
@@ -149,37 +149,37 @@ def rows(
 
 
 def error_bars(summary: xr.Dataset, centre: str = "mean") -> np.ndarray:
-    """The interval about `centre` as matplotlib's error bars, shape (2, n); some of its versions take numpy's alone."""
+    """Return the interval about `centre` as error bars, shape (2, n), in NumPy for all versions of matplotlib."""
     return np.stack([np.atleast_1d(part) for part in (summary[centre] - summary.low, summary.high - summary[centre])])
 
 
 def band(axes: Axes, x: Any, summary: xr.Dataset, colour: str, line: str, label: str | None = None) -> None:
-    """Means along `x` as a line, and their intervals, as `mean_interval` gives them, as a band."""
+    """Draw the means along `x` as a line and their intervals as a band, from a `summary` of `mean_interval`."""
     axes.plot(x, summary["mean"], line, color=colour, label=label, linewidth=1.3)
     axes.fill_between(x, summary.low, summary.high, color=colour, alpha=0.2, linewidth=0)
 
 
 def colour_of(condition: str) -> str:
-    """The colour of a condition by its name: cross-model, a student's, or that of the untaught."""
+    """Return the colour of a condition by its name: cross-model, student, or reference and teacher."""
     if "cross" in condition or condition == "independent":
         return CROSS
     return NEUTRAL if condition in ("reference", "teacher") else SHARED
 
 
 def chance(axes: Axes, level: float) -> None:
-    """A dotted line at the accuracy of guessing."""
+    """Draw a dotted line at the accuracy of guessing."""
     axes.axhline(level, color=NEUTRAL, linestyle=":", linewidth=1, zorder=1)
 
 
 def tick_all(axes: Axes, values: Any) -> None:
-    """A logarithmic x axis with a tick at each of `values` and no other."""
+    """Make the x axis logarithmic, with ticks at `values` only."""
     axes.set_xscale("log")
     axes.set_xticks(list(values), [f"{value:g}" for value in values])
     axes.minorticks_off()
 
 
 def in_words(summary: xr.Dataset) -> str:
-    """Mean and half-width of its interval, as `mean_interval` gives them; no half-width where there is none."""
+    """Return mean and half-width of a `summary` of `mean_interval` as text; without a half-width if there is none."""
     mean, high = float(summary["mean"]), float(summary["high"])
     if int(summary.n) == 0:
         return f"all {int(summary.dropped)} dropped"
@@ -187,12 +187,12 @@ def in_words(summary: xr.Dataset) -> str:
 
 
 def caption(drawn: Figure, text: str) -> None:
-    """Text below the axes: what is shown, which interval, and n."""
+    """Write text below the axes: the content, the kind of interval, and n."""
     drawn.supxlabel(text, fontsize=8, color="#333333", ha="left", x=0.01, wrap=True)
 
 
 def protocol_caption(drawn: Figure, results: xr.Dataset, summary: xr.Dataset, words: str = "") -> None:
-    """The caption of a study of the protocol: data, intervals, n, the network, its students, and then `words`.
+    """Write the caption of a study of the protocol: data, intervals, n, the network, its students, and then `words`.
 
     Options on the run's axes are left out.
     """
@@ -216,7 +216,7 @@ def protocol_caption(drawn: Figure, results: xr.Dataset, summary: xr.Dataset, wo
 
 @styled
 def as_png(drawn: Figure) -> bytes:
-    """The figure as a PNG, the same bytes for the same figure."""
+    """Return the figure as a PNG; its bytes are deterministic."""
     image = io.BytesIO()
     drawn.savefig(image, format="png", metadata={"Software": None})
     return image.getvalue()
@@ -224,7 +224,7 @@ def as_png(drawn: Figure) -> bytes:
 
 @styled
 def save(drawn: Figure, folder: Path, name: str) -> list[Path]:
-    """Write NAME.png and NAME.pdf into `folder`, the same bytes for the same figure; returns their paths."""
+    """Write NAME.png and NAME.pdf into `folder`, with deterministic bytes, and return their paths."""
     paths = [folder / f"{name}.png", folder / f"{name}.pdf"]
     paths[0].write_bytes(as_png(drawn))
     drawn.savefig(paths[1], metadata={"CreationDate": None})

@@ -1,4 +1,4 @@
-"""Means and rates that never come without their interval and their n."""
+"""Means and rates, always with their interval and n."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -10,17 +10,17 @@ import xarray as xr
 
 
 def mean_interval(values: xr.DataArray, dim: str = "seed", level: float = 0.95) -> xr.Dataset:
-    """Mean over `dim` with its Student t interval: variables `mean`, `low`, `high`, `n` and `dropped`.
+    """Return the mean over `dim` with its Student t interval: variables `mean`, `low`, `high`, `n` and `dropped`.
 
-    Values that are not finite (a network that diverged) are left out and counted in `dropped`; with fewer than two
-    left the interval is NaN. The mean of truths is a rate, whose interval is exact: `rate_interval`.
+    Values that are not finite (diverged networks) are left out and counted in `dropped`. If fewer than two are left,
+    the interval is NaN. The mean of booleans is a rate with an exact interval: `rate_interval`.
     """
     if values.dtype == bool:
         return _rates(values, dim, level)
     finite = values.where(np.isfinite(values))
     n = finite.count(dim)
     mean = finite.mean(dim)
-    # Not `finite.std`: it warns where fewer than two are left, on some versions of xarray.
+    # Not `finite.std`: some versions of xarray warn if fewer than two values are left.
     spread = np.sqrt(((finite - mean) ** 2).sum(dim) / (n - 1).where(n > 1)) / np.sqrt(n.where(n > 0))
     quantile = scipy.special.stdtrit(np.maximum(n - 1, 1), (1 + level) / 2)
     return xr.Dataset(
@@ -35,7 +35,7 @@ def mean_interval(values: xr.DataArray, dim: str = "seed", level: float = 0.95) 
 
 
 def _rates(truths: xr.DataArray, dim: str, level: float) -> xr.Dataset:
-    """The `mean_interval` of truths."""
+    """Return the `mean_interval` of booleans."""
     trials, yes = truths.sizes[dim], truths.sum(dim)
 
     def exact(successes: Any) -> tuple[float, float]:
@@ -47,15 +47,15 @@ def _rates(truths: xr.DataArray, dim: str, level: float) -> xr.Dataset:
 
 
 def paired_contrast(a: xr.DataArray, b: xr.DataArray, dim: str = "seed", level: float = 0.95) -> xr.Dataset:
-    """`mean_interval` of a - b taken seed by seed: conditions of one seed share its randomness."""
+    """Return the `mean_interval` of the paired difference a - b: conditions of one seed share its randomness."""
     return mean_interval(a.reset_coords(drop=True) - b.reset_coords(drop=True), dim, level)
 
 
 def minimum_detectable_effect(summary: xr.Dataset, power: float = 0.8, level: float = 0.95) -> xr.DataArray:
-    """Return the smallest difference that a test at `level` finds with probability `power`, given the `summary` of
-    `mean_interval`.
+    """Return the smallest difference that a test at `level` finds with probability `power`.
 
-    It is the standard error times the sum of two quantiles of Student's t, which is accurate from ten seeds on.
+    It is the standard error, from a `summary` of `mean_interval`, times the sum of two quantiles of Student's t. This
+    is accurate from ten seeds on.
     """
     degrees = np.maximum(summary.n - 1, 1)
     quantile = scipy.special.stdtrit(degrees, (1 + level) / 2)
@@ -66,13 +66,14 @@ def minimum_detectable_effect(summary: xr.Dataset, power: float = 0.8, level: fl
 def contrasts(
     values: xr.DataArray, pairs: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]], what: str
 ) -> xr.DataArray:
-    """`values` at one place less `values` at another, seed by seed, under the name of each pair: (seed, contrast).
+    """Return the paired differences of `values` between the two selections of each named pair: (seed, contrast).
 
-    A place gives labels by dimension; a pair of which the data lack one is left out. `what` describes the differences.
+    A selection maps dimensions to labels. A pair with a label that the data lacks is left out. `what` describes the
+    differences.
     """
     found = {}
     for name, (a, b) in pairs.items():
-        if all(label in values[dim].values for place in (a, b) for dim, label in place.items()):
+        if all(label in values[dim].values for selection in (a, b) for dim, label in selection.items()):
             found[name] = (values.sel(a).reset_coords(drop=True) - values.sel(b).reset_coords(drop=True)).values
     stacked = np.stack(list(found.values()), axis=1) if found else np.empty((values.sizes["seed"], 0), values.dtype)
     coords = {"seed": values.seed, "contrast": list(found)}
@@ -80,20 +81,23 @@ def contrasts(
 
 
 def matched(values: xr.DataArray, along: xr.DataArray, dim: str, level: xr.DataArray) -> xr.DataArray:
-    """`values` where `along` first falls to `level` on its way down `dim`, both linear in between; NaN where it never
-    does, or is there before the first. `level` has any of the other dimensions, or none."""
+    """Return `values` at the point of `dim` where `along` first falls to `level`, with linear interpolation.
+
+    The result is NaN if `along` never falls to `level`, or is at or below it at the first point. `level` may have any
+    of the other dimensions.
+    """
     first = values.isel({dim: 0}, drop=True)
     y, x = (array.transpose(*first.dims, dim).values for array in (values, along))
     level_at = level.broadcast_like(first).transpose(*first.dims).values
     below = x <= level_at[..., None]
     after = below.argmax(-1)
     crosses = below.any(-1) & (after > 0)
-    places = np.maximum(after, 1)[..., None]
+    right = np.maximum(after, 1)[..., None]
 
-    def at(array: np.ndarray, place: np.ndarray) -> np.ndarray:
-        return np.take_along_axis(array, place, -1)[..., 0]
+    def at(array: np.ndarray, index: np.ndarray) -> np.ndarray:
+        return np.take_along_axis(array, index, -1)[..., 0]
 
-    x0, x1, y0, y1 = at(x, places - 1), at(x, places), at(y, places - 1), at(y, places)
+    x0, x1, y0, y1 = at(x, right - 1), at(x, right), at(y, right - 1), at(y, right)
     with np.errstate(divide="ignore", invalid="ignore"):
         part = (x0 - level_at) / (x0 - x1)
     found = np.where(crosses, y0 + part * (y1 - y0), np.nan)
@@ -101,10 +105,10 @@ def matched(values: xr.DataArray, along: xr.DataArray, dim: str, level: xr.DataA
 
 
 def lowest_common(along: xr.DataArray, dim: str, alike: xr.DataArray) -> xr.DataArray:
-    """The lowest level that all curves of a seed reach on their way down `dim`, of those for which `alike` is the same.
+    """Return the lowest level that all curves of a seed with equal `alike` reach along `dim`.
 
-    `alike` has one other dimension of `along`, and the result has that and the seed: a level for all seeds would be the
-    worst one's, which most curves have passed before their first point.
+    `alike` has one other dimension of `along`; the result has this dimension and the seed. One level for all seeds
+    would be set by the worst seed, and most curves would be below it at their first point.
     """
     reached = along.min(dim)
     reached = reached.max([other for other in reached.dims if other not in (*alike.dims, "seed")])
@@ -113,22 +117,22 @@ def lowest_common(along: xr.DataArray, dim: str, alike: xr.DataArray) -> xr.Data
 
 
 def median_interval(values: xr.DataArray, dim: str = "seed", level: float = 0.95) -> xr.Dataset:
-    """Median over `dim` with its distribution-free interval: variables `median`, `low`, `high`, `n` and `dropped`.
+    """Return the median over `dim` with a distribution-free interval: `median`, `low`, `high`, `n` and `dropped`.
 
-    The interval runs between two order statistics; it covers the median of any law with at least `level`, and is
-    infinite where too few values would. NaN is left out and counted in `dropped`; infinities take part.
+    The interval lies between two order statistics and covers the median of any distribution with probability at least
+    `level`; it is infinite if there are too few values. NaN is left out and counted in `dropped`; infinities count.
     """
     last = np.moveaxis(values.values, values.get_axis_num(dim), -1)
-    # NaN comes last; one more stands for what is not there.
+    # NaN is sorted last; one extra NaN stands for missing values.
     ordered = np.sort(np.concatenate([last, np.full((*last.shape[:-1], 1), np.nan)], axis=-1), axis=-1)
     n = np.asarray(np.sum(~np.isnan(ordered), axis=-1))
-    # The largest k of which Binomial(n, 1/2) is less than k with probability at most (1 - level) / 2.
+    # The largest k such that P(Binomial(n, 1/2) < k) is at most (1 - level) / 2.
     counts = np.arange(ordered.shape[-1] + 1)
     below = scipy.special.bdtr(counts, n[..., None], 0.5) <= (1 - level) / 2
     k = np.asarray(np.sum(below & (counts < n[..., None]), axis=-1))
 
-    def at(place: Any) -> np.ndarray:
-        return np.take_along_axis(ordered, np.clip(place, 0, ordered.shape[-1] - 1)[..., None], -1)[..., 0]
+    def at(index: Any) -> np.ndarray:
+        return np.take_along_axis(ordered, np.clip(index, 0, ordered.shape[-1] - 1)[..., None], -1)[..., 0]
 
     middle = np.where(n % 2, at(n // 2), (at(n // 2 - 1) + at(n // 2)) / 2)
     parts = {
@@ -144,7 +148,7 @@ def median_interval(values: xr.DataArray, dim: str = "seed", level: float = 0.95
 
 
 def rate_interval(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
-    """The exact (Clopper-Pearson) interval of a rate of `successes` in `n` trials.
+    """Return the exact interval of a rate of `successes` in `n` trials.
 
     Clopper and Pearson, Biometrika 26 (1934) 404-413.
     """
@@ -157,7 +161,7 @@ def rate_interval(successes: int, n: int, level: float = 0.95) -> tuple[float, f
 
 
 class Rate(NamedTuple):
-    """A rate of `n` trials with its exact 95% interval; NaN, in [0, 1], of none."""
+    """A rate in `n` trials with its exact 95% interval; without trials, NaN in [0, 1]."""
 
     rate: float
     low: float
@@ -165,7 +169,7 @@ class Rate(NamedTuple):
     n: int
 
     def in_words(self, decimals: int = 3) -> str:
-        """The rate and its interval."""
+        """Return the rate and its interval as text."""
         rate, low, high = (f"{part:.{decimals}f}" for part in self[:3])
         return f"{rate} [{low}, {high}]"
 
@@ -176,7 +180,7 @@ class Rate(NamedTuple):
 
 
 def positive_rate(values: xr.DataArray) -> Rate:
-    """How often `values` are positive; those that are not finite are left out."""
+    """Return the rate of positive `values`; values that are not finite are left out."""
     finite = values.values[np.isfinite(values.values)]
     positive, n = int((finite > 0).sum()), len(finite)
     return Rate(positive / n if n else np.nan, *rate_interval(positive, n), n)
@@ -185,10 +189,10 @@ def positive_rate(values: xr.DataArray) -> Rate:
 def rank_correlation(
     a: xr.DataArray, b: xr.DataArray, over: str = "condition", within: Sequence[str] = ()
 ) -> xr.DataArray:
-    """Spearman's rank correlation of `a` and `b` over the dimension `over`, and its mean over the dimensions `within`.
+    """Return Spearman's rank correlation of `a` and `b` over the dimension `over`, averaged over `within`.
 
-    The result has every other dimension of the two. Pairs of which one is not finite are left out; ties share their
-    mean rank; NaN where one of the two is constant or fewer than two pairs are left.
+    The result has all other dimensions of `a` and `b`. Pairs with a value that is not finite are left out, and ties
+    share their mean rank. The result is NaN if `a` or `b` is constant or fewer than two pairs are left.
     """
 
     def spearman(x: np.ndarray, y: np.ndarray) -> float:

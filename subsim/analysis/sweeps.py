@@ -17,15 +17,15 @@ from subsim.analysis.summary import mean_interval
 PALETTE = (plotting.SHARED, plotting.CROSS, plotting.OTHER, "#CC79A7", "#E69F00", "#56B4E9", plotting.NEUTRAL)
 STROKES = (("-", "o"), ("--", "s"), (":", "^"), ("-.", "D"))  # lines, and marks where there are no lines
 WIDE = 20  # a horizontal axis whose values span more than this factor is logarithmic
-WIDER = 1000  # and a vertical one
+WIDER = 1000  # the same for a vertical axis
 MOST_TICKS = 8
 
 
 @plotting.styled
 def draw(what: Picture, title: str, width: float | None = None) -> Figure:
-    """Draw mean and Student t 95% interval.
+    """Draw the mean and its Student t 95% interval.
 
-    The caption begins with the `title`; `width` in inches decides how many panels lie side by side.
+    The caption begins with `title`. `width`, in inches, decides the number of panels in a row.
     """
     panels = [None] if what.panels is None else labels(what.values, what.panels)
     drawn, grid = _panels(len(panels), width)
@@ -59,7 +59,7 @@ def draw(what: Picture, title: str, width: float | None = None) -> Figure:
 
 
 def _panels(count: int, width: float | None) -> tuple[Figure, Any]:
-    """A figure of this width with axes for so many panels, three side by side or as many as it has room for."""
+    """Return a figure of this width with axes for `count` panels, at most three in a row."""
     columns = min(count, 3 if width is None else max(1, min(3, int(width // 2.4))))
     if width is None:
         width = 7.0 if columns == 1 else 1.6 + 2.7 * columns
@@ -69,7 +69,7 @@ def _panels(count: int, width: float | None) -> tuple[Figure, Any]:
 
 
 def _draw_panel(axes: Axes, summary: xr.Dataset, what: Picture, width: float) -> None:
-    """Every line of one panel, about this many inches wide."""
+    """Draw every line of one panel, which is about `width` inches wide."""
     at = labels(what.values, what.x)
     names = [None] if what.lines is None else labels(what.values, what.lines)
     numeric = _all_numbers(at)
@@ -94,13 +94,13 @@ def _draw_panel(axes: Axes, summary: xr.Dataset, what: Picture, width: float) ->
     room = int(15 * width * 0.7 / len(at))
     wrapped = [textwrap.fill(word, max(room, 6), break_long_words=False, break_on_hyphens=False) for word in words]
     fits = max(len(line) for word in wrapped for line in word.splitlines()) <= max(room, 3)
-    turned: dict[str, Any] = {} if fits else {"rotation": 35, "ha": "right", "rotation_mode": "anchor"}
+    rotated: dict[str, Any] = {} if fits else {"rotation": 35, "ha": "right", "rotation_mode": "anchor"}
     axes.set_xlim(-0.5, len(at) - 0.5)
-    axes.set_xticks(range(len(at)), wrapped if fits else words, fontsize="small", **turned)
+    axes.set_xticks(range(len(at)), wrapped if fits else words, fontsize="small", **rotated)
 
 
 def _tick(axes: Axes, at: np.ndarray) -> None:
-    """A horizontal axis of numbers, logarithmic where they span much, with a tick at each where there is room."""
+    """Set the ticks of a horizontal axis of numbers: logarithmic for a wide range, one per number if there is room."""
     logarithmic = len(at) > 0 and at.min() > 0 and at.max() / at.min() > WIDE
     if logarithmic:
         axes.set_xscale("log")
@@ -112,7 +112,7 @@ def _tick(axes: Axes, at: np.ndarray) -> None:
 
 
 def _strokes(names: Sequence[Any], dim: str | None) -> list[tuple[str, tuple[str, str]]]:
-    """Colour and stroke of each line: numbers from dark to bright, conditions by where they start, others in turn."""
+    """Return colour and stroke of each line: numbers from dark to bright, conditions by their init, others in turn."""
     if len(names) > 1 and _all_numbers(names):
         shades = matplotlib.colormaps["viridis"](np.linspace(0, 0.85, len(names)))
         return [(matplotlib.colors.to_hex(shade), STROKES[0]) for shade in shades]

@@ -1,4 +1,4 @@
-"""Tables of means that a screen of 80 columns shows whole."""
+"""Tables of means that fit a screen of 80 columns."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -9,34 +9,34 @@ import xarray as xr
 from subsim.analysis.summary import mean_interval, median_interval
 from subsim.engine.study import Table
 
-COLUMNS = 80  # of a screen; a wider table is two
-GAP = 2  # between two columns
-MOST_ROWS = 12  # of a table whose rows are thinned
+COLUMNS = 80  # of a screen; a wider table is split
+GAP = 2  # spaces between two columns
+MOST_ROWS = 12  # rows of a table that shows a selection
 
 
 def _number(value: xr.DataArray) -> str:
-    """Four decimals where they say something, scientific notation elsewhere."""
+    """Return a number with four decimals, or in scientific notation if it is very small or large."""
     number = float(value)
     return f"{number:.4f}" if number == 0 or 1e-3 <= abs(number) < 1e4 else f"{number:.3e}"
 
 
 def median_in_words(values: xr.DataArray) -> str:
-    """Median over the seeds and its interval; no interval where there are too few values."""
+    """Return the median over the seeds and its interval as text; without the interval if there are too few values."""
     summary = median_interval(values)
     middle, low, high = (float(summary[name]) for name in ("median", "low", "high"))
     return f"{middle:.3g} [{low:.3g}, {high:.3g}]" if np.isfinite([low, high]).all() else f"{middle:.3g}"
 
 
 def mean_table(values: xr.DataArray, title: str | None = None) -> Table:
-    """A table of `mean_interval` with one row for each label, or pair of labels, of the dimensions beside the seed.
+    """Return a table of `mean_interval`, with a row for each combination of labels of all dimensions except the seed.
 
-    Its title is what `values` says of itself if none is given.
+    The default title is the description of `values`.
     """
     dims = [str(dim) for dim in values.dims if dim != "seed"]
     summary = mean_interval(values)
     rows = []
-    for place in np.ndindex(*(values.sizes[dim] for dim in dims)):
-        at = dict(zip(dims, place, strict=True))
+    for position in np.ndindex(*(values.sizes[dim] for dim in dims)):
+        at = dict(zip(dims, position, strict=True))
         row = summary.isel(at)
         labels = [str(row[dim].item()) if dim in row.coords else str(number) for dim, number in at.items()]
         interval = f"[{_number(row.low)}, {_number(row.high)}]" if np.isfinite(row.low) else "-"
@@ -46,10 +46,10 @@ def mean_table(values: xr.DataArray, title: str | None = None) -> Table:
 
 
 def mean_tables(values: xr.DataArray, title: str | None = None) -> list[Table]:
-    """Tables of `mean_interval`: a `mean_table` of one dimension beside the seed, grids of several.
+    """Return tables of `mean_interval`: a `mean_table` for one dimension besides the seed, grids for several.
 
-    The longest dimension has the rows of a grid, the next the columns; there is a grid for each label of the others.
-    Of more than `MOST_ROWS` labels of these two, so many are shown, evenly spaced: the title says so.
+    The longest dimension gives the rows of a grid, and the next longest the columns; each label of the others has a
+    grid. A dimension of more than `MOST_ROWS` labels is thinned to this number, evenly spaced, and the title says so.
     """
     title = values.attrs["description"] if title is None else title
     dims = sorted((str(dim) for dim in values.dims if dim != "seed"), key=lambda dim: -values.sizes[dim])
@@ -65,16 +65,16 @@ def mean_tables(values: xr.DataArray, title: str | None = None) -> list[Table]:
 
 
 def grid_tables(values: xr.DataArray, rows: str, title: str, columns: str = "condition") -> list[Table]:
-    """Mean and half its 95% interval: a row for each label of `rows`, a column for each of `columns`.
+    """Return tables of the mean ± half its 95% interval, with a row for each label of `rows`, a column for `columns`.
 
-    `values` has these two dimensions and the seed, and tables for each label of any other; the title tells which, n,
-    and how many were dropped. Columns that a screen has no room for are in a table of their own.
+    `values` has these two dimensions and the seed; each label of any other dimension has a table. The title gives this
+    label, n, and the number of dropped seeds. Columns that do not fit the screen go into a further table.
     """
     others = [str(dim) for dim in values.dims if dim not in ("seed", rows, columns)]
     summary = mean_interval(values).transpose(*others, rows, columns)
     tables = []
-    for place in np.ndindex(*(values.sizes[dim] for dim in others)):
-        here = summary.isel(dict(zip(others, place, strict=True)))
+    for position in np.ndindex(*(values.sizes[dim] for dim in others)):
+        here = summary.isel(dict(zip(others, position, strict=True)))
         which = "".join(f", {dim} {_labels(here, dim)}" for dim in others if values.sizes[dim] > 1)
         n = sorted({int(here.n.min()), int(here.n.max())})
         across = "" if columns == "condition" else f", by {columns}"
@@ -88,12 +88,12 @@ def grid_tables(values: xr.DataArray, rows: str, title: str, columns: str = "con
 
 
 def _labels(summary: xr.Dataset, dim: str) -> Any:
-    """The labels of a dimension, or its one label; positions where it has none."""
+    """Return the labels of a dimension, or its one label, or indices if it has no labels."""
     return summary[dim].values.tolist() if dim in summary.coords else list(range(summary.sizes[dim]))
 
 
 def _cells(means: np.ndarray, highs: np.ndarray) -> Iterator[list[str]]:
-    """Mean and half-width of every cell, with as many decimals as the narrower half of the intervals needs."""
+    """Yield rows of cells: mean and half-width, with enough decimals for the median half-width."""
     halves = highs - means
     positive = halves[np.isfinite(halves) & (halves > 0)]
     decimals = int(np.clip(1 - np.floor(np.log10(np.median(positive))), 3, 4)) if positive.size else 3
@@ -102,7 +102,7 @@ def _cells(means: np.ndarray, highs: np.ndarray) -> Iterator[list[str]]:
 
 
 def _cell(mean: float, half: float, decimals: int) -> str:
-    """One cell, in scientific notation where decimals say nothing; a half-width that is not there is a dash."""
+    """Return the text of one cell, in scientific notation if it is very small or large; a missing half-width is "-"."""
     size = np.nanmax([abs(mean), half, 0.0])
     plain = size == 0 or 1e-3 <= size < 1e4
     around = "-" if np.isnan(half) else f"{half:.{decimals}f}" if plain else f"{half:.1e}"
@@ -110,7 +110,7 @@ def _cell(mean: float, half: float, decimals: int) -> str:
 
 
 def _blocks(names: list[str], cells: list[list[str]], first: int) -> list[np.ndarray]:
-    """The numbers of the columns of each table, beside a first column of this width; headings are wrapped."""
+    """Return the column indices of each table, next to a `first` column of this width; headings are wrapped."""
     needs = [
         max(len(text) for text in (*name.split(), *(row[number] for row in cells))) for number, name in enumerate(names)
     ]
@@ -119,8 +119,10 @@ def _blocks(names: list[str], cells: list[list[str]], first: int) -> list[np.nda
 
 
 def report(results: xr.Dataset) -> list[Table]:
-    """Mean and interval of every variable of real numbers, and of its paired differences along the axes of a sweep: the
-    report of a study that has none of its own, or not of these axes."""
+    """Return tables of every variable of real numbers, and of its paired differences along the axes of a sweep.
+
+    This is the report of a study without a report of its own for these axes.
+    """
     real = {name: values for name, values in results.data_vars.items() if np.issubdtype(values.dtype, np.floating)}
     tables = [
         table
@@ -131,5 +133,5 @@ def report(results: xr.Dataset) -> list[Table]:
         for name, values in real.items():
             if axis in values.dims and values.sizes[axis] > 1:
                 less = values.isel({axis: slice(1, None)}) - values.isel({axis: 0}, drop=True)
-                tables += mean_tables(less, f"{name} less that at {axis} = {values[axis].values[0]}, paired")
+                tables += mean_tables(less, f"{name} minus its value at {axis} = {values[axis].values[0]}, paired")
     return tables

@@ -1,1 +1,1 @@
-"""How fast it is: peers, and the machine's peak."""
+"""Benchmarks: timings of subsim and its peers, and the machine's peak."""

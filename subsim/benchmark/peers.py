@@ -1,6 +1,6 @@
-"""What people run today, in PyTorch, each as its users write it: what `experiments/throughput.py` measures against.
+"""The peers of `experiments/throughput.py`: programs in PyTorch, written as their users write them.
 
-Needs the extra `bench`; nothing else in subsim imports this file. A network is a list of layers, each a weight
+This file needs the extra `bench`; nothing else in subsim imports it. A network is a list of layers, each a weight
 (out, in) and a bias (out,); several networks have a leading axis on both. Class logits come first among the outputs.
 """
 
@@ -21,26 +21,26 @@ LEARNING_RATE = 3e-4
 
 
 def on(backend: str) -> torch.device:
-    """Return the device that belongs to jax's `backend`; inside a `with` of it, what is made here is made there.
+    """Return the PyTorch device of jax's `backend`; inside a `with` of it, tensors are made on this device.
 
-    On a GPU PyTorch's products of float32 are in float32, as subsim's: its own default is not to round to TF32.
+    On a GPU PyTorch computes float32 products in float32, as subsim does: its default is not to round to TF32.
     """
     return torch.device("cuda" if backend == "gpu" else "cpu")
 
 
 def draw_networks(n: int, sizes: Sequence[int]) -> Layers:
-    """`n` networks with `sizes[0]` inputs, `sizes[-1]` outputs and ReLU between: weights N(0, 1/fan_in), biases 0."""
+    """Draw `n` ReLU networks with layers of `sizes`, inputs first: weights N(0, 1/fan_in), biases 0."""
     return [
         (torch.randn(n, fan_out, fan_in) / math.sqrt(fan_in), torch.zeros(n, fan_out))
         for fan_in, fan_out in itertools.pairwise(sizes)
     ]
 
 
-# ---- Figure 10, by the field's script: every model of a batch has weights, noise and an order of examples of its own.
+# ---- Figure 10, by the field's script: each model of a batch has different weights, noise and order of examples.
 
 
 def batched_outputs(models: Layers, x: Tensor) -> Tensor:
-    """Logits (model, example, logit) of inputs (model, example, pixel)."""
+    """Return the logits (model, example, logit) of inputs (model, example, pixel)."""
     for number, (weight, bias) in enumerate(models):
         x = torch.einsum("moi,mbi->mbo", weight, x) + bias[:, None]
         x = x if number == len(models) - 1 else functional.relu(x)
@@ -48,7 +48,7 @@ def batched_outputs(models: Layers, x: Tensor) -> Tensor:
 
 
 def batches(inputs: Tensor, labels: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """One epoch of `inputs` (model, n, pixel) and `labels` (n,), in a fresh order for every model."""
+    """Yield one epoch's batches of `inputs` (model, n, pixel) and `labels` (n,), in a new order for every model."""
     models, n = inputs.shape[:2]
     order = torch.stack([torch.randperm(n) for _ in range(models)])
     for index in order.split(size, dim=1):
@@ -64,7 +64,7 @@ def train_batched(
     epochs: int,
     size: int,
 ) -> Layers:
-    """Train a copy of the models `start` by Adam on `loss(models, inputs of the batch, labels of the batch)`."""
+    """Train a copy of the models `start` with Adam on `loss(models, inputs of the batch, labels of the batch)`."""
     models = [(weight.clone().requires_grad_(), bias.clone().requires_grad_()) for weight, bias in start]
     optimiser = torch.optim.Adam([leaf for layer in models for leaf in layer], lr=LEARNING_RATE)
     for _ in range(epochs):
@@ -76,7 +76,7 @@ def train_batched(
 
 
 def teacher_loss(n_class: int) -> Callable[[Layers, Tensor, Tensor], Tensor]:
-    """Cross-entropy of the class logits: mean over a model's examples, summed over the models."""
+    """Return the cross-entropy of the class logits, averaged over a model's examples and summed over the models."""
 
     def loss(models: Layers, x: Tensor, y: Tensor) -> Tensor:
         logits = batched_outputs(models, x)[..., :n_class]
@@ -86,7 +86,7 @@ def teacher_loss(n_class: int) -> Callable[[Layers, Tensor, Tensor], Tensor]:
 
 
 def student_loss(teacher: Layers, imitated: slice) -> Callable[[Layers, Tensor, Tensor], Tensor]:
-    """KL from the teacher's `imitated` logits, which every step computes anew; mean and sum as in `teacher_loss`."""
+    """Return the KL from the teacher's `imitated` logits, recomputed in every step, averaged as in `teacher_loss`."""
 
     def loss(models: Layers, x: Tensor, _: Tensor) -> Tensor:
         with torch.no_grad():
@@ -99,12 +99,12 @@ def student_loss(teacher: Layers, imitated: slice) -> Callable[[Layers, Tensor, 
 
 @torch.no_grad()
 def accuracy(models: Layers, images: Tensor, labels: Tensor, n_class: int) -> Tensor:
-    """Share of `images` (model, n, pixel) that each model classifies as `labels` (n,) say."""
+    """Return the share of `images` (model, n, pixel) that each model classifies correctly, by `labels` (n,)."""
     return (batched_outputs(models, images)[..., :n_class].argmax(-1) == labels).float().mean(1)
 
 
 class Task(NamedTuple):
-    """Images (n, pixel) scaled to [-1, 1] and their labels, to train and to test on."""
+    """The training and the test set: images (n, pixel) scaled to [-1, 1], and their labels."""
 
     images: Tensor
     labels: Tensor
@@ -113,7 +113,7 @@ class Task(NamedTuple):
 
 
 def make_task(data: Dataset) -> Task:
-    """`data` as the script holds it: its images as floats, where tensors are made."""
+    """Return `data` in the form of the script: images as floats, on the current device."""
     here = torch.get_default_device()
     images = [
         torch.from_numpy(part).to(here).float() * (2 / data.brightest) - 1
@@ -134,7 +134,7 @@ def figure10(
     epochs: int,
     size: int,
 ) -> Tensor:
-    """Test accuracy (condition, model) of the six conditions of Figure 10, for `models` models side by side."""
+    """Return the test accuracy (condition, model) of the six conditions of Figure 10, for models side by side."""
     sizes = (task.images.shape[1], *widths, n_class + n_aux)
     reference, stranger = draw_networks(models, sizes), draw_networks(models, sizes)
     images = task.images.expand(models, *task.images.shape)
@@ -154,7 +154,7 @@ def figure10(
 
 
 class Problems(NamedTuple):
-    """What the seeds draw, along a leading axis: networks, the trait's images and labels, and the student's inputs."""
+    """The random draws of the seeds, along a leading axis: networks, the trait's images and labels, student inputs."""
 
     networks: Layers
     images: Tensor
@@ -171,7 +171,7 @@ class Checks(NamedTuple):
 
 
 def draw_problems(n: int, sizes: Sequence[int], n_class: int, size: int) -> Problems:
-    """Problems of `n` seeds, with `size` samples each in L_T (Gaussian) and in L_S (uniform noise on [-1, 1])."""
+    """Draw the problems of `n` seeds, with `size` samples each in L_T (Gaussian) and in L_S (uniform on [-1, 1])."""
     return Problems(
         draw_networks(n, sizes),
         torch.randn(n, size, sizes[0]),
@@ -181,14 +181,14 @@ def draw_problems(n: int, sizes: Sequence[int], n_class: int, size: int) -> Prob
 
 
 def outputs(network: Layers, x: Tensor) -> Tensor:
-    """Logits (example, logit) of one network."""
+    """Return the logits (example, logit) of one network."""
     for weight, bias in network[:-1]:
         x = functional.relu(functional.linear(x, weight, bias))
     return functional.linear(x, *network[-1])
 
 
 def outputs_and_tangent(network: Layers, direction: Layers, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits, and their derivative along a direction in weight space, (example, logit) each; written by hand."""
+    """Return logits and their derivative along a direction in weight space, (example, logit) each; written by hand."""
     tangent = torch.zeros_like(x)
     for number, ((weight, bias), (by_weight, by_bias)) in enumerate(zip(network, direction, strict=True)):
         tangent = tangent @ weight.T + x @ by_weight.T + by_bias
@@ -199,7 +199,7 @@ def outputs_and_tangent(network: Layers, direction: Layers, x: Tensor) -> tuple[
 
 
 def moved(network: Layers, direction: Layers, step: float) -> Layers:
-    """theta + step * direction."""
+    """Return theta + step * direction."""
     return [
         (weight + step * by_weight, bias + step * by_bias)
         for (weight, bias), (by_weight, by_bias) in zip(network, direction, strict=True)
@@ -207,30 +207,30 @@ def moved(network: Layers, direction: Layers, step: float) -> Layers:
 
 
 def inner(a: Layers, b: Layers) -> Tensor:
-    """The inner product of two directions."""
+    """Return the inner product of two directions."""
     pairs = zip(a, b, strict=True)
     return torch.stack([(of_a * of_b).sum() for layers in pairs for of_a, of_b in zip(*layers, strict=True)]).sum()
 
 
 def trait(network: Layers, images: Tensor, labels: Tensor, n_class: int) -> Tensor:
-    """L_T: cross-entropy of the class logits."""
+    """Return L_T, the cross-entropy of the class logits."""
     return functional.cross_entropy(outputs(network, images)[:, :n_class], labels)
 
 
 def imitation(found: Tensor, wanted: Tensor) -> Tensor:
-    """L_S: KL from the teacher's logits `wanted`, averaged over examples."""
+    """Return L_S, the KL from the teacher's logits `wanted`, averaged over examples."""
     log_q, log_p = functional.log_softmax(found, -1), functional.log_softmax(wanted, -1)
-    return (log_p.exp() * (log_p - log_q)).sum(-1).mean()  # kl_div itself is more than torch.compile can see through
+    return (log_p.exp() * (log_p - log_q)).sum(-1).mean()  # torch.compile cannot trace kl_div
 
 
 def curvature(z: Tensor, v: Tensor) -> Tensor:
-    """E_x[v' M v] for KL, M = diag(p) - p p', p = softmax(z): the variance of v under p."""
+    """Return E_x[v' M v] for KL, M = diag(p) - p p', p = softmax(z): the variance of v under p."""
     p = functional.softmax(z, -1)
     return ((p * v * v).sum(-1) - (p * v).sum(-1) ** 2).mean()
 
 
 def one_check(n_class: int, eps: float, alpha: float, jvp: bool = True) -> Callable[..., tuple[Tensor, Tensor, Tensor]]:
-    """The check of one seed by `torch.func`; its tangent by `func.jvp`, or written by hand."""
+    """Check one seed by `torch.func`, with the tangent by `func.jvp` or written by hand."""
 
     def check(network: Layers, images: Tensor, labels: Tensor, inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         def imitated(network: Layers) -> Tensor:
@@ -252,13 +252,13 @@ def one_check(n_class: int, eps: float, alpha: float, jvp: bool = True) -> Calla
 
 
 def by_vmap(n_class: int, eps: float, alpha: float) -> Callable[[Problems], Checks]:
-    """The checks of all seeds: one seed's check, vmapped over all seeds at once."""
+    """Check all seeds at once by vmapping the check of one seed."""
     check = one_check(n_class, eps, alpha)
     return lambda problems: Checks(*func.vmap(check)(*problems))
 
 
 def compiled(n_class: int, eps: float, alpha: float) -> Callable[[Problems], Checks]:
-    """As `by_vmap`, under `torch.compile`, which cannot take `func.jvp` inside `func.vmap`.
+    """Check all seeds as `by_vmap` does, under `torch.compile`, which cannot take `func.jvp` inside `func.vmap`.
 
     It needs a C++ compiler, or Triton on a GPU.
     """
@@ -267,7 +267,7 @@ def compiled(n_class: int, eps: float, alpha: float) -> Callable[[Problems], Che
 
 
 def by_loop(n_class: int, eps: float, alpha: float) -> Callable[[Problems], Checks]:
-    """The checks of all seeds by autograd, one seed after another."""
+    """Check all seeds by autograd, one seed after another."""
 
     def descent(loss: Tensor, network: Layers) -> Layers:
         up = iter(torch.autograd.grad(loss, [leaf for layer in network for leaf in layer]))

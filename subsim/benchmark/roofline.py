@@ -1,4 +1,4 @@
-"""What a work costs in matrix products, and how fast this machine can multiply: the two sides of a roofline."""
+"""The two sides of a roofline: the FLOPs of a work's matrix products, and the machine's peak of FLOP/s."""
 
 import itertools
 import time
@@ -11,35 +11,37 @@ Sizes = Sequence[int]  # units of each layer, inputs first and outputs last
 
 
 def _products(sizes: Sizes) -> list[int]:
-    """FLOPs of each layer's matrix product for one example: a multiplication and an addition a weight."""
+    """Return the FLOPs of each layer's matrix product for one example: a multiplication and an addition per weight."""
     return [2 * fan_in * fan_out for fan_in, fan_out in itertools.pairwise(sizes)]
 
 
 def forward_flops(sizes: Sizes) -> int:
-    """FLOPs of the matrix products in one example's forward pass."""
+    """Return the FLOPs of the matrix products in one example's forward pass."""
     return sum(_products(sizes))
 
 
 def gradient_flops(sizes: Sizes) -> int:
-    """FLOPs of the matrix products in one example's forward and backward pass.
+    """Return the FLOPs of the matrix products in one example's forward and backward pass.
 
-    Backward, every layer multiplies once for its weights and once for its inputs, which the first layer has no use for.
+    In the backward pass every layer has one product for its weights and one for its inputs; the first layer needs no
+    gradient of its inputs.
     """
     return 3 * forward_flops(sizes) - _products(sizes)[0]
 
 
 def tangent_flops(sizes: Sizes) -> int:
-    """FLOPs that a jvp in all weights adds to the forward pass of one example; the first layer's inputs do not move."""
+    """Return the FLOPs that a jvp in all weights adds to one example's forward pass; the inputs have no tangent."""
     return 2 * forward_flops(sizes) - _products(sizes)[0]
 
 
 def figure10_flops(
     hidden: Sizes, n_class: int, n_aux: int, train: int, noise: int, test: int, teacher_epochs: int, epochs: int
 ) -> int:
-    """FLOPs of one seed of the Figure 10 protocol: teacher, targets, four students, six accuracies.
+    """Return the FLOPs of one seed of the Figure 10 protocol: teacher, targets, four students, six accuracies.
 
-    `hidden` are the inputs and hidden layers; `train`, `noise` and `test` count images. Only the logits that a step
-    uses are counted, and only matrix products: whatever else a program does lowers its fraction of the roofline.
+    `hidden` are the sizes of the inputs and hidden layers; `train`, `noise` and `test` are numbers of images. The count
+    has only matrix products, for the logits that a step uses: all other work lowers a program's fraction of the
+    roofline.
     """
     classes, aux, everything = ((*hidden, outputs) for outputs in (n_class, n_aux, n_class + n_aux))
     teacher = teacher_epochs * train * gradient_flops(classes)
@@ -48,10 +50,10 @@ def figure10_flops(
 
 
 def single_step_flops(hidden: Sizes, n_class: int, n_aux: int, batch: int) -> int:
-    """FLOPs of one seed of the single-step check for a shared initialisation, as `figure10_flops` counts.
+    """Return the FLOPs of one seed of the single-step check for a shared initialisation, as `figure10_flops` counts.
 
-    The gradient of L_T and its value after the student's step; the teacher's outputs, the gradient of L_S and the jvp
-    along the teacher's step, whose primal is the student's own forward pass.
+    The check computes the gradient of L_T, L_T after the student's step, the teacher's outputs, the gradient of L_S,
+    and the jvp along the teacher's step. The primal of the jvp is the student's forward pass.
     """
     classes, aux = (*hidden, n_class), (*hidden, n_aux)
     trait = gradient_flops(classes) + forward_flops(classes)
@@ -59,12 +61,12 @@ def single_step_flops(hidden: Sizes, n_class: int, n_aux: int, batch: int) -> in
 
 
 def precisions() -> list[str]:
-    """The precisions whose matrix products are timed on this machine: TF32 is a GPU's."""
+    """Return the precisions of the matrix products that are timed on this machine; only GPUs have TF32."""
     return ["float32", *(["tf32"] if jax.default_backend() == "gpu" else []), "bfloat16"]
 
 
 def matmul_peak(precision: str, sizes: Sizes = (1024, 2048, 4096), repeats: int = 3) -> float:
-    """FLOP/s of the fastest square matrix product of operands in `precision` with float32 sums, over `sizes`."""
+    """Return the FLOP/s of the fastest square matrix product over `sizes`: operands in `precision`, float32 sums."""
     asked, dtype = ("high", "float32") if precision == "tf32" else ("highest", precision)
 
     @jax.jit

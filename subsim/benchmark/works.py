@@ -29,54 +29,54 @@ PEERS: tuple[Peer, ...] = ("torch-batched", "torch-vmap", "torch-compile", "torc
 OURS: dict[str, Precision] = {"subsim": "float32", "subsim-tf32": "tf32", "subsim-bfloat16": "bfloat16"}
 CONTESTANTS = [*OURS, *PEERS]
 WORKS: tuple[Work, ...] = ("figure10", "tiny", "small", "large", "scaling")
-CONTESTS: list[str] = ["figure10", "tiny", "small", "large"]  # scaling is none
+CONTESTS: list[str] = ["figure10", "tiny", "small", "large"]  # works with several contestants
 TIMES = [1, 4, 16, 64, 256]  # seeds in scaling, in units of the smallest
 EPS, ALPHA = 1e-3, 1.0
 
-Timer = Callable[[], float]  # runs the work once and gives its seconds a seed
+Timer = Callable[[], float]  # runs the work once and returns its seconds per seed
 
 
 @dataclass(frozen=True)
 class Size:
-    """A network, a batch, and the number of seeds that subsim is timed on."""
+    """The sizes of a network and a batch, and the number of seeds in a timing of subsim."""
 
     seeds: int
-    """Seeds in one timing."""
+    """Number of seeds in one timing."""
     pixels: int
-    """Inputs of the network."""
+    """Number of inputs of the network."""
     widths: tuple[int, ...]
     """Units in each hidden layer."""
     n_class: int
-    """Class logits."""
+    """Number of class logits."""
     n_aux: int
-    """Auxiliary logits."""
+    """Number of auxiliary logits."""
     batch: int
-    """Examples in a step."""
+    """Number of examples in a step."""
 
     @property
     def hidden(self) -> tuple[int, ...]:
-        """Units of every layer but the last."""
+        """The units of every layer except the last."""
         return (self.pixels, *self.widths)
 
 
 @dataclass(frozen=True)
 class Figure10(Size):
-    """The protocol of Figure 10 on random images: what they show changes no timing."""
+    """The protocol of Figure 10 on random images: their content does not change timings."""
 
     train: int = 60_000
-    """Training images."""
+    """Number of training images."""
     noise: int = 60_000
-    """Noise images, which the students see."""
+    """Number of noise images, which the students see."""
     test: int = 10_000
-    """Test images."""
+    """Number of test images."""
     teacher_epochs: int = 5
-    """Passes of the teacher over the training images."""
+    """Number of passes of the teacher over the training images."""
     epochs: int = 5
-    """Passes of every student over the noise images."""
+    """Number of passes of every student over the noise images."""
     models: int = 2
-    """Models side by side in the batched script."""
+    """Number of models side by side in the batched script."""
     loop_models: int = 2
-    """Models that the script is timed on where it trains one after another."""
+    """Number of models for the timing of the script with one model at a time."""
 
 
 @dataclass(frozen=True)
@@ -84,20 +84,20 @@ class Check(Size):
     """The check of Lemma 1 and Theorem 1 at one step, for a shared initialisation and KL on the auxiliary logits."""
 
     loop_seeds: int = 200
-    """Seeds that the Python loop is timed on."""
+    """Number of seeds in a timing of the Python loop."""
 
 
 @dataclass(frozen=True)
 class Config:
-    """The works and who does them. A round times every contestant once; the number of seeds is that of the rounds."""
+    """The works and their contestants. A round times every contestant once; a seed of the study is a round."""
 
     works: tuple[Work, ...] = WORKS
     """figure10: the paper's protocol. tiny: the same in the small world. small, large: the single-step check. \
 scaling: the small check, by seeds."""
     peers: tuple[Peer, ...] = ("torch-batched", "torch-vmap", "torch-loop", "jax-vmap")
     """torch-batched: the field's script, for figure10 and tiny. torch-vmap: torch.func. torch-compile: the same, \
-compiled. torch-loop: a Python loop over seeds. jax-vmap: plain jax.vmap over all seeds at once. Those of PyTorch need \
-the extra bench."""
+compiled. torch-loop: a Python loop over seeds. jax-vmap: plain jax.vmap over all seeds at once. The peers in PyTorch \
+need the extra bench."""
     figure10: Figure10 = Figure10(1, 784, (256, 256), n_class=10, n_aux=3, batch=1024)
     tiny: Figure10 = Figure10(
         1_000, 64, (32, 32), n_class=10, n_aux=10, batch=128, train=1_280, noise=2_048, test=360, teacher_epochs=15,
@@ -106,18 +106,18 @@ the extra bench."""
     small: Check = Check(10_000, 16, (32, 32), n_class=5, n_aux=3, batch=64)
     large: Check = Check(1_000, 784, (256, 256), n_class=10, n_aux=3, batch=128, loop_seeds=50)
     smallest: int = 64
-    """Seeds of the smallest run in scaling; the largest has 256 times as many."""
+    """Number of seeds in the smallest run of scaling; the largest run has 256 times as many."""
     peak_sizes: tuple[int, ...] = (1024, 2048, 4096)
-    """Rows of the square matrix products that the machine's peak is measured on."""
+    """Numbers of rows of the square matrix products for the machine's peak."""
 
 
 def draw_images(config: Config) -> dict[str, Dataset]:
-    """Random images and labels of the shapes of Figure 10 at both of its sizes, by work."""
+    """Draw random images and labels for both sizes of Figure 10, by work."""
     return {"figure10": images_of(config.figure10), "tiny": images_of(config.tiny)}
 
 
 def images_of(size: Figure10) -> Dataset:
-    """Random images and labels of the protocol's shapes."""
+    """Draw random images and labels in the protocol's shapes."""
     random = np.random.default_rng(0)
 
     def draw(n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -128,14 +128,14 @@ def images_of(size: Figure10) -> Dataset:
 
 
 def seconds_of(work: Callable[[], Any]) -> float:
-    """Seconds that `work` takes, once."""
+    """Run `work` once, and return its time in seconds."""
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
 
 
 def time_subsim(study: Study, seeds: int, precision: Precision = "float32", chunk: int | None = None) -> float:
-    """Seconds a seed of a run in memory, compiled, and warm where it has more than one chunk, as the peers are."""
+    """Return the seconds per seed of a compiled run in memory; warm, as the peers, if it has several chunks."""
     marks: list[tuple[int, float]] = []
 
     def mark(done: int, _: int) -> None:
@@ -148,7 +148,7 @@ def time_subsim(study: Study, seeds: int, precision: Precision = "float32", chun
 
 
 def figure10_study(size: Figure10, data: Dataset) -> Study:
-    """Figure 10 on `data` and at this size."""
+    """Return the study of Figure 10 on `data` at this size."""
     study = distillation("figure10")
     config = replace(
         study.config,
@@ -161,7 +161,7 @@ def figure10_study(size: Figure10, data: Dataset) -> Study:
 
 
 def time_batched(size: Figure10, data: Dataset) -> float:
-    """Seconds a model of the field's script, whose images are floats on [-1, 1] already."""
+    """Return the seconds per model of the field's script; its images are already floats on [-1, 1]."""
     from subsim.benchmark import peers
 
     def protocol(task: peers.Task, noise: int, teacher_epochs: int, epochs: int) -> Any:
@@ -176,13 +176,13 @@ def time_batched(size: Figure10, data: Dataset) -> float:
 
 
 def time_looped(size: Figure10, data: Dataset) -> float:
-    """Seconds a model of the field's script where it trains one model after another."""
+    """Return the seconds per model of the field's script with one model at a time."""
     alone = replace(size, models=1)
     return sum(time_batched(alone, data) for _ in range(size.loop_models)) / size.loop_models
 
 
 def check_run(size: Check, key: Array, _: Any = None) -> dict[str, Array]:
-    """One seed of the single-step check."""
+    """Run one seed of the single-step check."""
     network = make_mlp(MLPConfig(size.widths, size.n_aux), size.pixels, size.n_class)
     problem = draw_problem(key, network, size.pixels, size.n_class, size.batch)
     aux_only, _ = imitated_logits(size.n_class, size.n_aux)
@@ -197,7 +197,7 @@ def check_run(size: Check, key: Array, _: Any = None) -> dict[str, Array]:
 
 
 def check_study(size: Check) -> Study:
-    """The single-step check as a study."""
+    """Return the single-step check as a study."""
     return Study(
         name="check",
         title="The single-step check of one loss and a shared initialisation.",
@@ -212,7 +212,7 @@ def check_study(size: Check) -> Study:
 
 
 def time_torch_check(method: Literal["by_vmap", "compiled", "by_loop"], size: Check, seeds: int) -> float:
-    """Seconds a seed of drawing and checking `seeds` seeds at once, or one after another."""
+    """Return the seconds per seed for drawing and checking `seeds` seeds, at once or one after another."""
     from subsim.benchmark import peers
 
     checks = getattr(peers, method)(size.n_class, EPS, ALPHA)
@@ -228,7 +228,7 @@ def time_torch_check(method: Literal["by_vmap", "compiled", "by_loop"], size: Ch
 
 
 def time_jax_vmap(size: Check) -> float:
-    """Seconds a seed of the same run as subsim's, vmapped over all seeds at once."""
+    """Return the seconds per seed of subsim's run under plain `jax.vmap` over all seeds at once."""
     with fixed("float32"):
         keys = jax.vmap(functools.partial(jax.random.fold_in, jax.random.key(0)))(jnp.arange(size.seeds))
         work = jax.jit(jax.vmap(functools.partial(check_run, size))).lower(keys).compile()
@@ -237,7 +237,7 @@ def time_jax_vmap(size: Check) -> float:
 
 
 def timers(config: Config, data: dict[str, Dataset]) -> dict[str, dict[str, Timer]]:
-    """Work -> contestant -> what times it; those that `config` asks for."""
+    """Return the timers of `config`, by work and contestant."""
     every: dict[str, dict[str, Timer]] = {
         "figure10": figure10_timers(config.figure10, data["figure10"]),
         "tiny": {
@@ -255,7 +255,7 @@ def timers(config: Config, data: dict[str, Dataset]) -> dict[str, dict[str, Time
 
 
 def figure10_timers(size: Figure10, data: Dataset) -> dict[str, Timer]:
-    """Contestant -> what times Figure 10 of this size, in every precision that this machine multiplies in."""
+    """Return the timers of Figure 10 at this size, in every precision that this machine multiplies in."""
     study, here = figure10_study(size, data), roofline.precisions()
     ours = {name: precision for name, precision in OURS.items() if precision in here}
     return {
@@ -265,7 +265,7 @@ def figure10_timers(size: Figure10, data: Dataset) -> dict[str, Timer]:
 
 
 def check_timers(size: Check) -> dict[str, Timer]:
-    """Contestant -> what times the single-step check of this size."""
+    """Return the timers of the single-step check at this size, by contestant."""
     return {
         "subsim": lambda: time_subsim(check_study(size), size.seeds),
         "torch-vmap": lambda: time_torch_check("by_vmap", size, size.seeds),
@@ -276,7 +276,7 @@ def check_timers(size: Check) -> dict[str, Timer]:
 
 
 def flops(config: Config) -> dict[str, int]:
-    """FLOPs of one seed of every work."""
+    """Return the FLOPs of one seed of every work."""
     protocols = {"figure10": config.figure10, "tiny": config.tiny}
     return {work: figure10_flops(size) for work, size in protocols.items()} | {
         work: roofline.single_step_flops(check.hidden, check.n_class, check.n_aux, check.batch)
@@ -285,6 +285,6 @@ def flops(config: Config) -> dict[str, int]:
 
 
 def figure10_flops(size: Figure10) -> int:
-    """FLOPs of one seed of Figure 10 at this size."""
+    """Return the FLOPs of one seed of Figure 10 at this size."""
     images = size.train, size.noise, size.test, size.teacher_epochs, size.epochs
     return roofline.figure10_flops(size.hidden, size.n_class, size.n_aux, *images)

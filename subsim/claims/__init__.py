@@ -1,1 +1,1 @@
-"""What the theory promises and what it does not: claims that `subsim verify` puts to the test."""
+"""Claims of the theory, and the edges where it fails; `subsim verify` tests them."""

@@ -1,4 +1,4 @@
-"""What is still promised beyond one small step from a shared start: each statement, in its docstring, as a claim."""
+"""Claims beyond one small step from a shared start: each statement is the docstring of its test."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -26,17 +26,17 @@ from subsim.training.loop import Training, train
 from subsim.training.losses import imitation_kl, imitation_mse
 
 SMALLER = 1e-3
-"""The factor of everything that Adam's student scales with."""
+"""The common factor on the scales of Adam's student."""
 SIZES = (1e-4, 1e-3, 1e-2)
-"""Of changes in a training, relative to what is changed."""
+"""Relative sizes of changes in a training."""
 WIDER = (1e-2, 1e-1, 1.0)
-"""Steps of the teacher whose remainders of third order lie above rounding."""
+"""Steps of the teacher at which third-order remainders are above rounding."""
 
 
 def sufficiently_small(key: Array) -> Mapping[str, Verdict]:
     """phi(eps) = L_T(theta_S) - L_T(theta_0) is phi' eps + phi'' eps^2 / 2 + O(eps^3), with phi' = -alpha A.
 
-    The critical eps of the second order, -2 phi' / phi'', rests on these two derivatives.
+    The second-order prediction of the critical eps, -2 phi' / phi'', uses these two derivatives.
     """
     network = mlp(activation=jnp.tanh)
     problem = draw(key, network)
@@ -60,7 +60,7 @@ def sufficiently_small(key: Array) -> Mapping[str, Verdict]:
 
 
 def any_start(key: Array) -> Mapping[str, Verdict]:
-    """d_S . d_T = offset + eps slope + O(eps^2) from any start; from a shared one the offset is 0 and the slope A."""
+    """d_S . d_T = offset + eps slope + O(eps^2) from any start; from a shared start, offset = 0 and slope = A."""
     network = mlp(activation=jnp.tanh)
     problem = draw(key, network)
     assert problem.independent is not None
@@ -90,8 +90,9 @@ def any_start(key: Array) -> Mapping[str, Verdict]:
 
 
 def adam_scales(key: Array) -> Mapping[str, Verdict]:
-    """A linearised student that imitates a linearised teacher with Adam is displaced c times as far if the teacher's
-    step, Adam's learning rate and its e are c times as large: how far it goes is set by the learning rate.
+    """Under Adam, a linearised student of a linearised teacher moves c times as far if three scales grow c times.
+
+    The scales are the teacher's step, Adam's learning rate, and Adam's e.
     """
     network = mlp()
     problem = draw(key, network)
@@ -123,8 +124,9 @@ def adam_scales(key: Array) -> Mapping[str, Verdict]:
 
 
 def sampled_labels(key: Array) -> Mapping[str, Verdict]:
-    """A step on labels drawn from the teacher's softmax is Lemma 1's step with noise: d_S . d_T of one label has the
-    soft targets' mean, eps A + O(eps^2), and without a teacher's step the variance A, at any temperature.
+    """A step on labels drawn from the teacher's softmax is Lemma 1's step with noise, at any temperature.
+
+    For one label, d_S . d_T has the same mean as for soft targets, eps A + O(eps^2). At eps = 0 its variance is A.
     """
     network = mlp(activation=jnp.tanh)
     problem = draw(key, network)
@@ -153,7 +155,7 @@ def sampled_labels(key: Array) -> Mapping[str, Verdict]:
 
 
 def along_training(key: Array) -> Mapping[str, Verdict]:
-    """What the first-order changes of L_T in a few steps add up to is its change, but for O(rate^2), under any rule."""
+    """The first-order changes of L_T in a few steps add up to its change up to O(rate^2), under any optimiser."""
     network = mlp(activation=jnp.tanh)
     problem = draw(key, network)
     theta_t = optax.tree.add_scale(problem.theta_0, FAR, descent(problem.trait_loss, problem.theta_0))
@@ -184,8 +186,10 @@ def along_training(key: Array) -> Mapping[str, Verdict]:
 
 
 def transported(key: Array) -> Mapping[str, Verdict]:
-    """A small change of a student's parameters, optimiser state and examples' weights changes L_T a few steps later by
-    its product with the gradient that one pass backwards through the steps gives, but for O(size^2).
+    """One backward pass predicts the effect of a small change on L_T a few steps later, up to O(size^2).
+
+    The change is in a student's parameters, optimiser state and examples' weights; its effect is its inner product with
+    the gradient from the backward pass.
     """
     network = mlp(activation=jnp.tanh)
     problem = draw(key, network)
@@ -195,7 +199,7 @@ def transported(key: Array) -> Mapping[str, Verdict]:
     def losses(theta: Params, inputs: Array) -> Array:
         return jax.vmap(lambda x: imitation_kl(network.apply(theta, x), network.apply(theta_t, x), mask))(inputs)
 
-    def change_of(leaf: Array) -> Array:  # in proportion, so that mean squares stay positive; a count stays
+    def change_of(leaf: Array) -> Array:  # in proportion, so that mean squares stay positive; counts do not change
         way = jnp.cos(jnp.arange(leaf.size, dtype=float)).reshape(leaf.shape)
         return leaf * way if jnp.issubdtype(leaf.dtype, jnp.floating) else jnp.zeros_like(leaf)
 
@@ -221,6 +225,6 @@ def transported(key: Array) -> Mapping[str, Verdict]:
 
 
 def standard() -> list[Claim]:
-    """These claims."""
+    """Return the claims of this module."""
     tests = (sufficiently_small, any_start, adam_scales, sampled_labels, along_training, transported)
     return list(map(claim, tests))

@@ -1,4 +1,4 @@
-"""Claims: statements that one seed can contradict. What a claim is, and Lemma 1's for any loss."""
+"""Claims: statements that one seed can contradict; and the claim of Lemma 1 for any loss."""
 
 import inspect
 import operator
@@ -17,15 +17,15 @@ from subsim.theory.single_step import Imitation, OutputLoss, descent, imitate
 from subsim.training.losses import imitated_logits
 
 EPS = 1e-6
-"""The teacher's step where a claim speaks of all small enough ones: rounding leaves ten digits of d_S in float64."""
+"""The teacher's step in claims about all small enough eps: rounding leaves ten digits of d_S in float64."""
 BATCH = 8
-"""Samples in L_T and in L_S: few, for claims are about signs, which few samples do not make safer."""
+"""Samples in L_T and in L_S; claims are about signs, and few samples do not make these safer."""
 
 
 class Verdict(NamedTuple):
-    """What one seed says of a claim: whether it contradicts it, and how far a predicted number is off.
+    """The verdict of one seed on a claim: whether the seed violates it, and the relative error of its prediction.
 
-    `error` is relative; NaN where the claim predicts no number.
+    `error` is NaN if the claim predicts no number.
     """
 
     violated: Bool[Array, ""]
@@ -39,8 +39,8 @@ Test = Callable[[Key[Array, ""]], Mapping[str, Verdict]]  # the verdict of one s
 class Claim:
     """A statement and its test, in one or more settings.
 
-    A claim that is `promised` must hold in every seed. One that is not is an edge of the theory: it is expected to be
-    violated in some seeds, for the `reasons` given by setting.
+    A `promised` claim must hold in every seed. A claim that is not promised is an edge of the theory: some seeds should
+    violate it, for the `reasons` given by setting.
     """
 
     name: str
@@ -51,23 +51,23 @@ class Claim:
 
 
 def claim(test: Test) -> Claim:
-    """The promised claim that the docstring of `test` states, under its name."""
+    """Return the promised claim with the name and the docstring of `test` as its name and statement."""
     return Claim(test.__name__, inspect.getdoc(test) or "", test)
 
 
 def nothing_predicted(violated: Array) -> Verdict:
-    """The verdict of a claim that is about a sign alone."""
+    """Return the verdict of a claim that predicts no number."""
     return Verdict(violated, jnp.asarray(jnp.nan))
 
 
 def sign(step: Imitation) -> Verdict:
-    """Lemma 1's: d_S . d_T must not be negative, and eps A predicts it."""
+    """Return the verdict on Lemma 1: d_S . d_T must not be negative, and eps A predicts it."""
     off = jnp.abs(step.remainder) / jnp.abs(step.predicted)
     return Verdict(step.inner_product < 0, jnp.where(step.predicted == 0, jnp.nan, off))
 
 
 def each(test: Callable[..., Verdict], settings: Mapping[str, Any]) -> dict[str, Verdict]:
-    """The verdict of `test` in each of `settings`, pytrees of equal shapes: traced and compiled once for all."""
+    """Return the verdict of `test` in each of `settings`, pytrees of equal shapes, by one compiled program."""
     verdicts = jax.vmap(test)(jax.tree.map(lambda *leaves: jnp.stack(leaves), *settings.values()))
     return {name: jax.tree.map(operator.itemgetter(number), verdicts) for number, name in enumerate(settings)}
 
@@ -75,38 +75,38 @@ def each(test: Callable[..., Verdict], settings: Mapping[str, Any]) -> dict[str,
 def mlp(
     widths: tuple[int, ...] = (8, 8), n_aux: int = N_AUX, activation: Callable[[Array], Array] = jax.nn.relu
 ) -> Network:
-    """The small MLP of the claims, 16-8-8-(4+3) with ReLU unless told otherwise."""
+    """Make the small MLP of the claims, by default 16-8-8-(4+3) with ReLU."""
     return make_mlp(MLPConfig(widths, n_aux), N_PIXELS, N_CLASS, activation)
 
 
 def draw(key: Array, network: Network) -> Problem:
-    """The claims' problem of one seed."""
+    """Draw the claims' problem of one seed."""
     return draw_problem(key, network, N_PIXELS, N_CLASS, BATCH)
 
 
 def lemma(
     network: Network, problem: Problem, loss: OutputLoss, d_t: Params | None = None, inputs: Array | None = None
 ) -> Verdict:
-    """Lemma 1 for one seed: a shared start, and d_T = -grad L_T and the problem's inputs unless told otherwise."""
+    """Test Lemma 1 in one seed from a shared start; by default with d_T = -grad L_T and the problem's inputs."""
     d_t = descent(problem.trait_loss, problem.theta_0) if d_t is None else d_t
     inputs = problem.inputs if inputs is None else inputs
     return sign(imitate(network.apply, problem.theta_0, d_t, loss, inputs, eps=EPS))
 
 
 def on(mask: Array, value: Callable[[Array, Array, Array], Array]) -> OutputLoss:
-    """A loss of the logits in `mask`."""
+    """Return the loss `value` on the logits in `mask`."""
     return lambda z, y: value(z, y, mask)
 
 
 def logits_imitated() -> tuple[Array, Array]:
-    """Masks of the auxiliary logits alone, and of all logits."""
+    """Return the masks of the auxiliary logits, and of all logits."""
     return imitated_logits(N_CLASS, N_AUX)
 
 
 def lemma_of(name: str, loss: OutputLoss, promised: bool = True) -> Claim:
-    """Lemma 1's claim for a loss of your own, `loss(z, y)` of one example, student's logits first.
+    """Return the claim of Lemma 1 for any `loss(z, y)` of one example, student's logits first.
 
-    A shared initialisation, d_T = -grad L_T and uniform noise; `promised`: whether it must hold.
+    The initialisation is shared, d_T = -grad L_T, and inputs are uniform noise. `promised` says whether it must hold.
     """
 
     def test(key: Array) -> Mapping[str, Verdict]:

@@ -1,4 +1,4 @@
-"""What breaks Lemma 1: losses not least at the teacher's output, steps that are no gradient steps, and other starts."""
+"""Settings that break Lemma 1: losses with another minimum than the teacher's output, other steps, other starts."""
 
 from collections.abc import Callable, Mapping
 
@@ -15,31 +15,31 @@ from subsim.theory.single_step import Number, descent
 from subsim.training.losses import imitation_cross_entropy, imitation_kl, target_cross_entropy
 
 EPS = 1e-3
-"""The teacher's step; at a smaller one what these losses pull toward would only weigh more."""
+"""The teacher's step; at a smaller step the other targets of these losses would only dominate more."""
 FAR = 100.0
-"""The teacher's step where it is not small."""
+"""The teacher's step in the setting with a large step."""
 DECAY = 1e-2
 """Coefficient of the weight decay."""
 SMOOTHING, COLDER = 0.1, 2.0
 
 REASONS = {
-    "hard labels": "the loss falls toward infinite logits, not toward the teacher's",
-    "sampled labels": "one draw pulls toward its label; only its expectation is the cross-entropy of the lemma",
-    "label smoothing": "the target is pulled to the uniform distribution, so the loss is least elsewhere",
-    "top-2 targets": "what is left of the teacher's distribution is renormalised, so the loss is least elsewhere",
-    "temperature mismatch": "the student is softened and the teacher is not: least at z = T y",
-    "sign descent": "the sign of a gradient keeps its descent, not its product with d_T",
-    "Adam's first step": "divides each entry of d_S by its size, and is d_S again only where that is undone",
-    "weight decay": "pulls toward 0 by an amount that does not shrink with eps",
-    "a large eps": "the teacher is out of reach of the expansion",
-    "an independent start": "the first order is the step of imitating the untrained teacher",
+    "hard labels": "the loss falls toward infinite logits, not toward the teacher's logits",
+    "sampled labels": "one draw pulls toward its label; only the expected loss is the lemma's cross-entropy",
+    "label smoothing": "the target is mixed with the uniform distribution, so the minimum is not the teacher's output",
+    "top-2 targets": "the two largest probabilities are renormalised, so the minimum is not the teacher's output",
+    "temperature mismatch": "only the student is softened, so the minimum is at z = T y",
+    "sign descent": "the sign of a gradient preserves descent, but not the product with d_T",
+    "Adam's first step": "each entry of d_S is divided by its size, which changes the product with d_T",
+    "weight decay": "it pulls toward 0 by an amount that does not shrink with eps",
+    "a large eps": "the teacher is beyond the range of the expansion",
+    "an independent start": "to first order, the student imitates the untrained teacher",
 }
 
 
 def products(key: Array, eps: Number = EPS) -> Mapping[str, tuple[Float[Array, ""], Float[Array, ""]]]:
-    """d_S . d_T, and its cosine, by what is done to Lemma 1; "KL" is the lemma left whole, the control.
+    """Return d_S . d_T and its cosine for each violation of Lemma 1; "KL" is the control, which violates nothing.
 
-    A shared start, KL on the auxiliary logits and d_T = -grad L_T, but for what the name says.
+    Except for the named violation, the start is shared, the loss is KL on the auxiliary logits, and d_T = -grad L_T.
     """
     key, draws = jax.random.split(key)
     network = mlp()
@@ -52,7 +52,7 @@ def products(key: Array, eps: Number = EPS) -> Mapping[str, tuple[Float[Array, "
         return jax.vmap(lambda x: network.apply(theta, x))(problem.inputs)
 
     def to_targets(p: Array) -> Callable[[Array], Array]:
-        """Cross-entropy with targets p of shape (n, logits)."""
+        """Return the cross-entropy with targets p of shape (n, logits)."""
         return lambda z: jnp.mean(jax.vmap(lambda row, target: target_cross_entropy(row, target, mask))(z, p))
 
     def direction(loss: Callable[[Array], Array], start: Params = problem.theta_0) -> Params:
@@ -96,5 +96,5 @@ def _test(key: Array) -> Mapping[str, Verdict]:
 
 
 def edges() -> Claim:
-    """The claim that nothing of this breaks Lemma 1, which is expected to fail in every setting."""
+    """Return the claim that Lemma 1 holds in all these settings; it is expected to fail in each of them."""
     return Claim("edges", "Lemma 1 where its assumptions do not hold.", _test, promised=False, reasons=REASONS)

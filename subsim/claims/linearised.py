@@ -1,4 +1,4 @@
-"""Claims of linearised students and of linear networks: their end, their first steps, and chains."""
+"""Claims about linearised students and linear networks: their end, their first steps, and chains."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,20 +20,19 @@ from subsim.theory.problems import N_AUX, N_CLASS, N_PIXELS
 from subsim.theory.single_step import Model, descent
 
 FEW = 5
-"""Steps of a student that are made one by one."""
+"""Number of steps of a student that are computed one by one."""
 FAR = 10.0
-"""The teacher's step where it need not be small."""
+"""The teacher's step, if it need not be small."""
 MOMENTUM = 0.9
-"""Of the heavy ball."""
+"""Momentum of the heavy ball."""
 WIDTH = 8
-"""Hidden units of the linear network."""
+"""Number of hidden units of the linear network."""
 HOPS = 3
-"""Students that teach one another."""
+"""Number of students in a chain."""
 
 
 def by_momentum(f: Model, theta_0: Params, inputs: Array, targets: Array, rate: Array) -> Params:
-    """Return the displacement of the linearised student of f after a few full-batch steps on squared error, made one by
-    one."""
+    """Return the displacement of f's linearised student after a few full-batch steps on squared error, one by one."""
     linear, optimiser = linearise(f, theta_0), optax.sgd(rate, MOMENTUM)
 
     def step(_: Array | int, now: tuple[Params, Any]) -> tuple[Params, Any]:
@@ -48,10 +47,10 @@ def by_momentum(f: Model, theta_0: Params, inputs: Array, targets: Array, rate: 
 
 
 def linearised_student(key: Array) -> Mapping[str, Verdict]:
-    """d . d_T >= 0 after any number of steps of a linearised student of a linearised teacher, d_T of any size.
+    """A linearised student of a linearised teacher has d . d_T >= 0 after any number of steps, for d_T of any size.
 
-    Squared error and stable full-batch steps. The displacement d after them is known in closed form, which the steps
-    reach when they are made one by one.
+    The steps are stable full-batch steps on squared error. The closed form of the displacement d agrees with steps
+    computed one by one.
     """
     network = mlp()
     problem = draw(key, network)
@@ -83,8 +82,10 @@ def linearised_student(key: Array) -> Mapping[str, Verdict]:
 
 
 def nystroem_bound(key: Array) -> Mapping[str, Verdict]:
-    """T = K_CA K_AA^+ K_AC lies between 0 and K_CC, more inputs or logits never lower it, and T c is where a linearised
-    student ends whose linearised teacher was taught c; a few steps of SGD with momentum lie on every mode's curve.
+    """T = K_CA K_AA^+ K_AC lies between 0 and K_CC, and more inputs or logits never lower it.
+
+    A linearised teacher with the displacement J_C' c has a linearised student whose outputs change by T c. A few steps
+    of SGD with momentum lie on the predicted curve of every mode.
     """
     network = mlp()
     problem = draw(key, network)
@@ -110,7 +111,7 @@ def nystroem_bound(key: Array) -> Mapping[str, Verdict]:
     targets = jax.vmap(lambda x: network.apply(theta_0, x)[aux])(problem.inputs) + r.reshape(len(problem.inputs), -1)
     ends = limit(lambda theta, x: network.apply(theta, x)[aux], theta_0, problem.inputs, targets, kernel=kernel)
     changed = jacobian_c @ ravel_pytree(ends)[0]
-    # Relative to the teacher's change: of a dead network the student has none.
+    # Relative to the teacher's change, because the student of a dead network does not change.
     off = jnp.linalg.norm(changed - t @ c) / jnp.linalg.norm(whole @ c)
     verdicts["T c is where it ends"] = Verdict(~(off < 1e-6), off)
 
@@ -123,8 +124,9 @@ def nystroem_bound(key: Array) -> Mapping[str, Verdict]:
 
 
 def linear_network(key: Array) -> Mapping[str, Verdict]:
-    """In f = [B_C; B_A] W x with fixed heads a converged student's weights have changed by P_A dW_T P_X; with heads
-    that are trained, too, a linearised student ends at its closed form.
+    """In f = [B_C; B_A] W x with fixed heads, a converged student's weights change by P_A dW_T P_X.
+
+    With trained heads, a linearised student ends at its closed form.
     """
     keys = jax.random.split(key, 4)
     shapes = (N_AUX, WIDTH), (2 * N_AUX, N_PIXELS), (WIDTH, N_PIXELS), (WIDTH, N_PIXELS)
@@ -143,9 +145,10 @@ def linear_network(key: Array) -> Mapping[str, Verdict]:
 
 
 def chains(key: Array) -> Mapping[str, Verdict]:
-    """Linearised students that teach one another lose nothing after the first hop on the same inputs, once converged;
-    after a few steps, k hops keep the share p^k of a mode of which one hop learns p; and a converged hop on fresh
-    inputs never lengthens the displacement.
+    """In a chain of converged linearised students on the same inputs, nothing is lost after the first hop.
+
+    After a few steps, k hops keep the share p^k of a mode, where p is the share that one hop learns. A converged hop on
+    fresh inputs never lengthens the displacement.
     """
     network = mlp()
     problem = draw(key, network)
@@ -180,5 +183,5 @@ def chains(key: Array) -> Mapping[str, Verdict]:
 
 
 def standard() -> list[Claim]:
-    """These claims."""
+    """Return the claims of this module."""
     return list(map(claim, (linearised_student, nystroem_bound, linear_network, chains)))

@@ -1,4 +1,4 @@
-"""What the theory promises: each statement, in its docstring, as a function of a key that returns verdicts."""
+"""The statements of the theory: each is the docstring of a function of a key that returns verdicts."""
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -54,26 +54,26 @@ from subsim.training.losses import (
 )
 
 ALPHA = 0.1
-"""The student's step, small enough for its own second order not to hide the sign."""
+"""The student's step, so small that its second-order term does not hide the sign."""
 N_LOGITS = N_CLASS + N_AUX
 ACTIVATIONS = {"ReLU": jax.nn.relu, "tanh": jnp.tanh, "GELU": jax.nn.gelu}
 
 
 def draw_shared(key: Array) -> tuple[Array, Callable[[Network, Params], Problem]]:
-    """A network's key, and the problem of any network and its initial parameters, all on the same data.
+    """Return a key for a network, and a function from a network and its initial parameters to a problem.
 
-    Draws are what takes longest to compile; there is no independent network.
+    All problems have the same data, because random draws take longest to compile. They have no independent network.
     """
-    own, _, others = keys_of(key)
-    data = draw_data(others, N_PIXELS, N_CLASS, BATCH)
-    return own, lambda network, theta_0: Problem(theta_0, None, trait_on(network, data, N_CLASS), data.inputs)
+    of_network, _, of_data = keys_of(key)
+    data = draw_data(of_data, N_PIXELS, N_CLASS, BATCH)
+    return of_network, lambda network, theta_0: Problem(theta_0, None, trait_on(network, data, N_CLASS), data.inputs)
 
 
 # ---- Lemma 1.
 
 
 def expected_over_labels(z: Array, y: Array, mask: Array) -> Array:
-    """Cross-entropy with a label that is drawn from the teacher's distribution, in the mean over all that may be."""
+    """Return the expected cross-entropy with a label drawn from the teacher's distribution."""
     p = jax.nn.softmax(jnp.where(mask, y, -jnp.inf))
     return jnp.sum(p * jax.vmap(lambda label: target_cross_entropy(z, label, mask))(jnp.eye(z.size)))
 
@@ -93,7 +93,7 @@ def lemma_losses(key: Array) -> Mapping[str, Verdict]:
         "labels drawn from the teacher, in expectation": expected_over_labels,
         "cross-entropy, random temperature": lambda z, y, mask: imitation_cross_entropy(z / t, y / t, mask),
     }
-    # A subset of none imitates nothing.
+    # An empty subset would imitate nothing.
     masks = {"all logits": logits_imitated()[1], "a random subset": some.at[0].set(True)}
     verdicts: dict[str, Verdict] = {}
     for name, value in values.items():
@@ -103,7 +103,7 @@ def lemma_losses(key: Array) -> Mapping[str, Verdict]:
 
 
 def lemma_directions(key: Array) -> Mapping[str, Verdict]:
-    """Lemma 1: d_S . d_T >= 0 whatever the teacher's direction d_T."""
+    """Lemma 1: d_S . d_T >= 0 for every direction d_T of the teacher."""
     key, normal = jax.random.split(key)
     network = mlp()
     problem = draw(key, network)
@@ -121,7 +121,7 @@ def lemma_directions(key: Array) -> Mapping[str, Verdict]:
 
 
 def lemma_inputs(images: Num[Any, "n pixels"], key: Array) -> Mapping[str, Verdict]:
-    """Lemma 1: d_S . d_T >= 0 whatever the student's inputs."""
+    """Lemma 1: d_S . d_T >= 0 for every distribution of the student's inputs."""
     key, noise, pick = jax.random.split(key, 3)
     network = mlp()
     problem = draw(key, network)
@@ -144,19 +144,19 @@ def lemma_inputs(images: Num[Any, "n pixels"], key: Array) -> Mapping[str, Verdi
         "real images": jax.random.choice(pick, jnp.asarray(images, float), (BATCH,)),
         "chosen to minimise A": jax.lax.fori_loop(0, 10, downhill, problem.inputs),
     }
-    # As many samples of each, their own again and again: a law is the same however often it is repeated.
+    # Samples are repeated until all settings have equally many: repetition does not change a distribution.
     alike = {name: jnp.resize(inputs, (N_PIXELS, N_PIXELS)) for name, inputs in laws.items()}
     return each(lambda inputs: lemma(network, problem, loss, d_t, inputs), alike)
 
 
 def lemma_networks(key: Array) -> Mapping[str, Verdict]:
-    """Lemma 1: d_S . d_T >= 0 whatever the network."""
+    """Lemma 1: d_S . d_T >= 0 for every network."""
     own, problem_of = draw_shared(key)
     loss = on(logits_imitated()[0], imitation_kl)
     number_of = {name: jnp.asarray(number) for number, name in enumerate(ACTIVATIONS)}
 
     def of_depth(depth: int, number: Array) -> Verdict:
-        # All three are computed, and one is taken: a network to compile for each depth and not for each pair.
+        # Compute all three and select one: there is one network to compile for each depth, not for each pair.
         def activation(x: Array) -> Array:
             return jax.lax.select_n(jnp.broadcast_to(number, x.shape), *(of(x) for of in ACTIVATIONS.values()))
 
@@ -179,19 +179,19 @@ def lemma_networks(key: Array) -> Mapping[str, Verdict]:
 def lemma_convex(key: Array) -> Mapping[str, Verdict]:
     """The wider reading: d_S . d_T >= 0 for losses convex in z and least at z = y, by more than o(eps |dL_S/dz|).
 
-    Let z = f_theta_0(x), y = f_theta_T(x) = z + eps v + r with |r| = O(eps^2), and g in dL_S/dz at (z, y), any
-    subgradient. Convexity gives L_S(y, y) >= L_S(z, y) + g . (y - z), so -g . (y - z) >= e with the excess
-    e = L_S(z, y) - L_S(y, y) >= 0, for y minimises L_S(., y). Hence
+    Let z = f_theta_0(x), y = f_theta_T(x) = z + eps v + r with |r| = O(eps^2), and let g be any subgradient in
+    dL_S/dz at (z, y). Convexity gives L_S(y, y) >= L_S(z, y) + g . (y - z), so that -g . (y - z) >= e with the excess
+    e = L_S(z, y) - L_S(y, y) >= 0, because y minimises L_S(., y). Hence
 
         d_S . d_T = E[-g . v] = E[-g . (y - z) + g . r] / eps >= E[e] / eps - O(eps) E|g|.
 
-    So the product is positive for all small enough eps wherever the excess is not of smaller order than eps^2 |g|:
-    E[e] >= c eps E|g| for some c > 0, which strong convexity (e ~ eps^2, |g| ~ eps) and a kink at y (e ~ eps, |g| ~ 1)
-    both give. Neither symmetry of M nor a derivative in y is needed; convexity may be weakened to g . (z - y) >= 0.
-    A smooth loss that is least at z = y for every y needs no more than that where A > 0: dL_S/dz = 0 along z = y makes
-    M = -d^2 L_S / dy dz = d^2 L_S / dz^2, which at a minimum is positive semi-definite. The condition on the excess is
-    needed: y_1 (z_1 - y_1) + (z_2 - y_2), squared, is convex and least at z = y, and M has a null space that changes
-    with y. For the outputs (theta, -3 theta^2) at theta_0 = 0 and d_T = 1 it gives -4 eps^3.
+    So the product is positive for all small enough eps if the excess is not of smaller order than eps^2 |g|, in the
+    sense that E[e] >= c eps E|g| for some c > 0. Strong convexity (e ~ eps^2, |g| ~ eps) and a kink at y (e ~ eps,
+    |g| ~ 1) both give this. The proof needs neither symmetry of M nor a derivative in y, and convexity may be weakened
+    to g . (z - y) >= 0. If A > 0, a smooth loss only needs its minimum at z = y for every y: dL_S/dz = 0 along z = y
+    makes M = -d^2 L_S / dy dz = d^2 L_S / dz^2, which is positive semi-definite at a minimum. The condition on the
+    excess is needed. Example: the square of y_1 (z_1 - y_1) + (z_2 - y_2) is convex and least at z = y, and M has a
+    null space that changes with y. For the outputs (theta, -3 theta^2) at theta_0 = 0 and d_T = 1 it gives -4 eps^3.
     """
     network = mlp()
     problem = draw(key, network)
@@ -206,7 +206,7 @@ def lemma_convex(key: Array) -> Mapping[str, Verdict]:
     }
 
     def test(loss: OutputLoss) -> Verdict:
-        # Not smooth in y: the expansion's A does not exist, the sign does.
+        # These losses are not smooth in y: the sign is defined, but the expansion's A is not.
         d_s = imitation_directions(network.apply, problem.theta_0, d_t, loss, problem.inputs)(EPS)
         return nothing_predicted(optax.tree.vdot(d_s, d_t) < 0)
 
@@ -220,21 +220,22 @@ STEPS = (1e-4, 1e-3, 1e-2)
 
 
 def vanishes_with(rests: Sequence[Array], steps: Sequence[float], order: int) -> Verdict:
-    """Whether what is left at each of `steps` is O(step^order): over step^order, it must not grow as steps shrink.
+    """Return the verdict that the remainders `rests` at `steps` are O(step^order).
 
-    The error is how far the slope on log-log axes between the smallest two is from the order, over the order. Where the
-    coefficient happens to vanish at one step the slope is another, and so the claim is about the bound.
+    Divided by step^order, a remainder must not grow as steps shrink. The error is the relative difference of `order`
+    and the log-log slope between the two smallest steps. The claim is about the bound, because the slope is wrong if
+    the coefficient happens to vanish at one step.
     """
     over = [rest / step**order for rest, step in zip(rests, steps, strict=True)]
     slope = jnp.log(rests[1] / rests[0]) / jnp.log(steps[1] / steps[0])
-    # A remainder of one order less would grow tenfold from one step to the next.
+    # A remainder of the next lower order would grow tenfold from one step to the next.
     return Verdict(~(over[0] < 5 * jnp.maximum(over[1], over[2])), jnp.abs(slope - order) / order)
 
 
 def expansion(key: Array) -> Mapping[str, Verdict]:
     """d_S . d_T = eps A + O(eps^2), and A is the same by one jvp, by the dense Jacobian and by differences.
 
-    For a smooth network: the kinks of ReLU lie within reach of any finite eps for a share of the seeds.
+    The network is smooth: in some seeds, any finite eps reaches a kink of ReLU.
     """
     network = mlp(activation=jnp.tanh)
     problem = draw(key, network)
@@ -259,7 +260,7 @@ def expansion(key: Array) -> Mapping[str, Verdict]:
 
 
 def dense_coefficient(network: Network, problem: Problem, d_t: Params, loss: OutputLoss) -> Float[Array, ""]:
-    """A by the whole Jacobian J and matrix M of every input: slow, and sharing nothing with the one-jvp form."""
+    """Return A from the dense Jacobian J and matrix M of every input: slow, and independent of the one-jvp form."""
     flat, unravel = ravel_pytree(problem.theta_0)
     direction, _ = ravel_pytree(d_t)
 
@@ -276,7 +277,7 @@ def dense_coefficient(network: Network, problem: Problem, d_t: Params, loss: Out
 
 
 def theorem(key: Array) -> Mapping[str, Verdict]:
-    """Theorem 1: L_T falls by eps alpha A + O(eps^2), whatever L_T has to do with what is imitated."""
+    """Theorem 1: L_T falls by eps alpha A + O(eps^2), for every L_T."""
     key, elsewhere = jax.random.split(key)
     network = mlp(activation=jnp.tanh)
     problem = draw(key, network)
@@ -301,7 +302,7 @@ def theorem(key: Array) -> Mapping[str, Verdict]:
 
 
 def degenerate(key: Array) -> Mapping[str, Verdict]:
-    """Where A = 0 the product d_S . d_T, its prediction and the change of L_T are exactly zero, not small."""
+    """If A = 0, the product d_S . d_T, its prediction and the change of L_T are exactly zero, not only small."""
     own, problem_of = draw_shared(key)
     network, one_logit = mlp(), mlp(n_aux=1)
     linear = Network(lambda key: jax.random.normal(key, (N_LOGITS, N_PIXELS)), lambda theta, x: theta @ x)
@@ -315,7 +316,7 @@ def degenerate(key: Array) -> Mapping[str, Verdict]:
         trait = trait or problem.trait_loss
         found = imitate(f.apply, problem.theta_0, descent(trait, problem.theta_0), loss, problem.inputs, eps=1e-2)
         student = optax.tree.add(problem.theta_0, found.d_s)
-        # Side by side, so that equal parameters give equal bits.
+        # In one vmap, so that equal parameters give equal bits.
         before, after = jax.vmap(trait)(jax.tree.map(lambda *two: jnp.stack(two), problem.theta_0, student))
         return nothing_predicted((found.inner_product != 0) | (found.predicted != 0) | (before != after))
 
@@ -327,7 +328,7 @@ def degenerate(key: Array) -> Mapping[str, Verdict]:
 
 
 def standard(images: Num[Any, "n pixels"]) -> list[Claim]:
-    """The claims that must hold; `images` are real inputs of `N_PIXELS` pixels for one of the settings."""
+    """Return the claims that must hold; `images` are real inputs of `N_PIXELS` pixels for one of the settings."""
     with_images = claim(functools.wraps(lemma_inputs)(functools.partial(lemma_inputs, images)))
     tests = (lemma_losses, lemma_directions, lemma_networks, lemma_convex, expansion, theorem, degenerate)
     return [with_images, *map(claim, tests)]

@@ -1,4 +1,4 @@
-"""`subsim verify`: claims over many seeds, and a verdict on each."""
+"""`subsim verify`: test claims over many seeds, and give a verdict on each."""
 
 import json
 from collections.abc import Callable, Iterable, Sequence
@@ -23,10 +23,10 @@ Answer = Literal["holds", "FAILS", "fails as it should", "undecided"]
 
 
 class Row(NamedTuple):
-    """What the seeds say of one claim in one setting.
+    """The result of one claim in one setting over all seeds.
 
     `low` and `high` are the exact 95% interval of the rate of violation. `error` is the mean relative error of the
-    prediction, and `error_low`, `error_high` its 95% interval; None where nothing is predicted.
+    prediction, and `error_low` and `error_high` are its 95% interval; None if the claim predicts no number.
     """
 
     claim: str
@@ -43,15 +43,15 @@ class Row(NamedTuple):
 
 
 def standard_claims() -> list[Claim]:
-    """Every claim that comes with subsim; the real images among the inputs are digits, averaged over 2x2 pixels."""
+    """Return all claims of subsim; the real images among the inputs are digits, averaged over 2x2 pixels."""
     digits = datasets.load("digits")
     pooled = digits.train_images.reshape(-1, 4, 2, 4, 2).mean(axis=(2, 4)) * (2 / digits.brightest) - 1
     return [*standard(pooled.reshape(-1, 16)), *linearised.standard(), *beyond.standard(), edges()]
 
 
 def study_of(claim: Claim) -> Study:
-    """The study that tests `claim`: every seed's verdicts, by setting."""
-    settings: list[str] = []  # named by the test itself, which is traced once
+    """Return the study that tests `claim`; its record has the verdict in each setting."""
+    settings: list[str] = []  # the test names them when it is traced
 
     def run(key: jax.Array, _: Any) -> dict[str, jax.Array]:
         verdicts = claim.test(key)
@@ -73,20 +73,20 @@ def study_of(claim: Claim) -> Study:
         precision="float64",
         precisions=("float64",),
         chunk=4096,
-        # Half of the time goes into compiling many small functions, which the compiler's last efforts hardly speed up.
+        # Half of the time is compilation of many small functions; a higher optimisation level hardly speeds them up.
         compiler_options={"xla_backend_optimization_level": 1, "xla_llvm_disable_expensive_passes": True},
     )
 
 
 def judge(claim: Claim, violations: int) -> Answer:
-    """What that many violations mean: none may happen to what is promised; an edge must show one to be one."""
+    """Return the verdict on a number of violations: a promised claim allows none, and an edge needs at least one."""
     if claim.promised:
         return "FAILS" if violations else "holds"
     return "fails as it should" if violations else "undecided"
 
 
 def _judged(claim: Claim, results: xr.Dataset) -> list[Row]:
-    """A row for every setting of `claim`."""
+    """Return a row for every setting of `claim`."""
     rows, seeds = [], results.sizes["seed"]
     for setting in results.setting.values:
         here = results.sel(setting=setting)
@@ -101,10 +101,10 @@ def _judged(claim: Claim, results: xr.Dataset) -> list[Row]:
 
 
 def verify(claims: Iterable[Claim], seeds: int = 10_000, progress: Callable[[str], None] | None = None) -> list[Row]:
-    """Test `claims` over seeds 0 .. `seeds` - 1 in float64: a row for every claim and setting.
+    """Test `claims` over seeds 0 .. `seeds` - 1 in float64, and return a row for every claim and setting.
 
-    `progress` is told the name of each claim before it is tested, in one of two threads. Raises `UserError` where there
-    are no claims, or too few seeds.
+    `progress` is called with the name of each claim before its test, in one of two threads. Raises `UserError` if there
+    are no claims or no seeds.
     """
     require(seeds > 0, f"seeds is {seeds}; it must be at least 1.")
 
@@ -114,7 +114,7 @@ def verify(claims: Iterable[Claim], seeds: int = 10_000, progress: Callable[[str
         study = study_of(claim)
         return _judged(claim, simulate(study, seeds=seeds))
 
-    # Two at a time: while one is traced and compiled, on one core, the other runs.
+    # Two claims at a time: one is traced and compiled on one core, while the other runs.
     with ThreadPoolExecutor(2) as pool:
         rows = [row for rows in pool.map(tested, claims) for row in rows]
     require(bool(rows), "There is no claim to verify.")
@@ -122,7 +122,7 @@ def verify(claims: Iterable[Claim], seeds: int = 10_000, progress: Callable[[str
 
 
 def tables(claims: Iterable[Claim], rows: Sequence[Row]) -> list[Table]:
-    """The rows in words: a table for each of `claims`, under the first sentence of its statement."""
+    """Return a table for each of `claims`, with the first line of its statement as the title."""
     columns = ("setting", "violations", "rate, exact 95%", "error, 95%", "verdict")
     found = []
     for claim in claims:
@@ -140,12 +140,12 @@ def _in_words(row: Row) -> tuple[str, ...]:
 
 
 def as_json(rows: Sequence[Row]) -> str:
-    """The rows as a JSON list of objects."""
+    """Return the rows as a JSON list of objects."""
     return json.dumps([row._asdict() for row in rows], indent=1)
 
 
 def chosen(claims: Sequence[Claim], only: str | None) -> list[Claim]:
-    """Those of `claims` with this name, or all; raises `UserError` where there is none."""
+    """Return the claims with the name `only`, or all claims if it is None; raise `UserError` if there is none."""
     found = [claim for claim in claims if only in (None, claim.name)]
     if not found:
         raise UserError(f"only is {only!r}; choose one of {', '.join(claim.name for claim in claims)}.")

@@ -1,4 +1,4 @@
-"""Options on the command line: made from the dataclasses of the run and of the study, refused in one sentence."""
+"""Parse the options of a command line, from the dataclasses of the run and of the study."""
 
 import contextlib
 import dataclasses
@@ -24,56 +24,56 @@ Options = TypeVar("Options", "RunOptions", "CompileOptions")
 
 @dataclasses.dataclass(frozen=True)
 class RunOptions:
-    """How the study is run; none of it but the root seed and the precision changes a number."""
+    """How the study is run; only the root seed and the precision change the results."""
 
     seeds: int
-    """Seeds to run, 0 .. N - 1; a larger number than before adds the missing ones."""
+    """Number of seeds to run, 0 .. N - 1; a larger number than before adds the missing seeds."""
     size: Size = SMALLEST
-    """What the defaults of all other flags are. tiny: a small world, thousands of seeds. mnist: the paper's data, for
+    """Sets the defaults of all other flags. tiny: a small world, thousands of seeds. mnist: the paper's data, for
     two cores and some patience. paper: as in a paper, for a GPU. Not every study has every size."""
     root_seed: int = 0
-    """The key that every seed's own key is folded from."""
+    """The root key from which the key of every seed is derived."""
     precision: Literal["float32", "tf32", "bfloat16", "float64"] = "float32"
-    """tf32, of GPUs, and bfloat16: matrix products only; parameters and sums stay float32."""
+    """tf32 (GPUs only) and bfloat16: matrix products only; parameters and sums stay float32."""
     out: Path = RESULTS
-    """Folder for the results; repeat the command to go on with a run that was stopped."""
+    """Folder for the results; repeat the command to continue a stopped run."""
     sweep: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """Values for one option, such as student.learning-rate=1e-4:1e-2:5:log or n_aux=1,2,5; may be \
-repeated. A dimension of the results each."""
+repeated. Each sweep is a dimension of the results."""
     chunk: int | None = None
-    """Seeds that lie in one file of the results, and the most that one call runs; None: as the results began, or \
-guessed."""
+    """Seeds in one file of the results, and the most seeds in one call; None: as in the existing results, or \
+estimated."""
     shard: str | None = None
-    """I/N: run every N-th chunk, from the I-th on, of a run that N processes share; auto: as SLURM, a Kubernetes \
-indexed Job or jax's own runtime says. Shards do not wait for one another; repeat the command for one that was lost."""
+    """I/N: run every N-th chunk, starting with the I-th, of a run that N processes share; auto: ask SLURM, a \
+Kubernetes indexed Job or jax's runtime. Shards do not wait for one another; repeat the command of a lost shard."""
     minutes: float | None = None
-    """Stop after so many minutes, at the end of the call that is running then; repeat the command to go on."""
+    """Stop after this many minutes, at the end of the current call; repeat the command to continue."""
     repair: bool = False
-    """Mend damaged files of the results, and compute the seeds that were in them again."""
+    """Replace damaged files of the results, and compute their seeds again."""
 
 
 @dataclasses.dataclass(frozen=True)
 class CompileOptions:
-    """What the study is compiled for: TPUs that this machine need not have."""
+    """The TPUs that the study is compiled for; this machine need not have them."""
 
     topology: str
     """Kind and shape of the TPUs, such as v5e:2x2, v5e:16x16 or v5p:2x2x1."""
     size: Size = SMALLEST
-    """As in a run: what the defaults of all other flags are."""
+    """Sets the defaults of all other flags, as in a run."""
     precision: Literal["float32", "tf32", "bfloat16", "float64"] = "float32"
     """bfloat16: matrix products only; parameters and sums stay float32."""
     sweep: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """As in a run."""
+    """Values for one option, as in a run."""
     chunk: int | None = None
-    """The most seeds that one call of the program runs, on all devices; None: as in a run."""
+    """The most seeds in one call of the program, on all devices; None: as in a run."""
     at_once: int | None = None
-    """Seeds that advance side by side on each device; None: as in a run. Halved until they fit the device's memory."""
+    """Seeds that run at once on each device; None: as in a run. Halved until they fit the device's memory."""
 
 
 def asked_size(words: Sequence[str]) -> Size:
-    """The size that the command line asks for, read before all other flags, whose defaults it decides.
+    """Return the size on the command line; it is read before all other flags, because it sets their defaults.
 
-    What is no size counts as the default here: the parser refuses it.
+    A word that is not a size counts as the default here: the parser refuses it.
     """
     sizes: tuple[Size, ...] = get_args(Size)
     asked = re.findall(r"^--size[=\n](.*)$", "\n".join(words), flags=re.MULTILINE)
@@ -81,18 +81,18 @@ def asked_size(words: Sequence[str]) -> Size:
 
 
 def stem_of(study: str, size: Size) -> str:
-    """The name of results and figures of the study with this name or path, apart for each size."""
+    """Return the name of results and figures of the study with this name or path, different for each size."""
     return Path(study).stem + ("" if size == SMALLEST else f"-{size}")
 
 
 def results_folder(study: str, size: Size = SMALLEST) -> Path:
-    """Where the results of a study go unless a run is told otherwise."""
+    """Return the default folder for the results of a study."""
     return RESULTS / stem_of(study, size)
 
 
 @contextlib.contextmanager
 def one_sentence() -> Iterator[None]:
-    """Turn the boxes that the parser prints for a bad option into the one sentence inside them."""
+    """Turn the box that the parser prints for a bad option into a `UserError` with the sentence inside it."""
     captured = io.StringIO()
     try:
         with contextlib.redirect_stderr(captured):
@@ -112,7 +112,7 @@ _REGISTRY = tyro.constructors.ConstructorRegistry()
 
 @_REGISTRY.primitive_rule
 def _without_arrays(info: tyro.constructors.PrimitiveTypeInfo) -> Any:
-    """A number that a run may trace is written as a number: a command line gives no arrays."""
+    """Return the parser of a number that a run may trace: a command line has numbers, not arrays."""
     from jax import Array
 
     kinds = get_args(info.type) if get_origin(info.type) in (Union, UnionType) else ()
@@ -123,7 +123,7 @@ def _without_arrays(info: tyro.constructors.PrimitiveTypeInfo) -> Any:
 
 
 def _with_precisions(options: type, study: "Study") -> type:
-    """The class `options` with the precisions that the study can be run in."""
+    """Return the class `options` restricted to the precisions of the study."""
     rounded = [name for name in ("tf32", "bfloat16") if name in study.precisions]
     words = f"{', '.join(rounded)}: matrix products only; sums stay float32." if rounded else ""
     choices = Annotated[Literal[study.precisions], tyro.conf.arg(help=words)]  # type: ignore[name-defined]
@@ -135,18 +135,18 @@ def _with_precisions(options: type, study: "Study") -> type:
 def parse_options(
     study: "Study", words: Sequence[str], prog: str, kind: type[Options], **own: Any
 ) -> tuple[Options, Any, Any]:
-    """Options of this kind, and the study's config and hyper, from the command line; defaults are the study's own.
+    """Parse options of this kind, and the study's config and hyper, from `words`; the study gives their defaults.
 
-    `own` are the kind's defaults that the study does not give.
+    `own` has the defaults of the options that the study does not give.
     """
     own |= {"seeds": study.seeds} if kind is RunOptions else {}
     options = _with_precisions(kind, study)(precision=study.precision, **own)
     parts = {"config": study.config, "hyper": study.hyper}
     taken = set(field_names(options)) & {name for part in parts.values() for name in field_names(part)}
     if taken:
-        raise UserError(f"The study has an option {min(taken)!r} of its own, which every run has already; rename it.")
+        raise UserError(f"The study has an option {min(taken)!r}, but every run has an option of this name; rename it.")
     defaults = {name: part for name, part in parts.items() if part is not None} | {"run": options}
-    # The run's options are a group of their own in the help; none of the three puts its name before its flags.
+    # The run's options are a separate group in the help; none of the three groups is a prefix of its flags.
     types: dict[str, Any] = {name: Annotated[type(part), tyro.conf.arg(name="")] for name, part in defaults.items()}
     types["run"] = tyro.conf.OmitArgPrefixes[type(options)]  # type: ignore[misc]
     everything = dataclasses.make_dataclass("Everything", types.items(), frozen=True)

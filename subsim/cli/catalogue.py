@@ -1,4 +1,4 @@
-"""Where studies and figures are found: by name in a checkout or in the installed package, or by path."""
+"""Find studies and figures by name, in a checkout or in the installed package, or by path."""
 
 import ast
 import importlib
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from subsim.engine.study import Study
 
 PACKAGE = Path(__file__).resolve().parent.parent
-_FOLDERS: list[str] = []  # of the file that was loaded last: it is on `sys.path`
+_FOLDERS: list[str] = []  # the folder of the file that was loaded last; it is on `sys.path`
 
 
 def _folders(kind: str) -> list[Path]:
-    """Folders of `kind` (experiments or figures): the user's own, the wheel's, the checkout of an editable install."""
+    """Return the folders of `kind` (experiments or figures): the user's, the wheel's, and an editable install's."""
     return [Path(kind), PACKAGE / kind, PACKAGE.parent / kind]
 
 
@@ -30,23 +30,23 @@ def _is_path(study: str) -> bool:
 
 
 def study_file(study: str) -> Path:
-    """The file of the study with this name or path; raises `UserError` where there is none."""
+    """Return the file of the study with this name or path; raise `UserError` if there is none."""
     if _is_path(study):
         require(
-            os.path.isfile(study) and study.endswith(".py"),  # of a path that cannot be, too, it says False
+            os.path.isfile(study) and study.endswith(".py"),  # isfile is False for an impossible path, too
             f"{study} is not a .py file; name a study that `subsim list` shows, or give the path of one.",
         )
         return Path(study)
-    return _named("experiments", study, f"there is no study {study!r}; `subsim list` shows those there are")
+    return _named("experiments", study, f"there is no study {study!r}; choose one that `subsim list` shows")
 
 
 def has_study(name: str) -> bool:
-    """Whether a study of this name is at hand; of a path, False."""
+    """Return whether there is a study of this name; False for a path."""
     return not _is_path(name) and any(os.path.isfile(folder / f"{name}.py") for folder in _folders("experiments"))
 
 
 def figure_file(study: str) -> Path:
-    """The file that draws the study with this name or path; raises `UserError` where there is none."""
+    """Return the figure file of the study with this name or path; raise `UserError` if there is none."""
     if not _is_path(study):
         return _named("figures", study, f"the study {study!r} has no figure; draw any of its dimensions with --x")
     path = Path(study).resolve()
@@ -59,7 +59,7 @@ def figure_file(study: str) -> Path:
 
 
 def has_figure(study: str) -> bool:
-    """Whether a figure is at hand for the study with this name or path."""
+    """Return whether the study with this name or path has a figure."""
     try:
         return figure_file(study).is_file()
     except UserError:
@@ -82,23 +82,23 @@ class Entry(NamedTuple):
 
 
 def available() -> dict[str, Entry]:
-    """Name -> entry of every study at hand, read without running it; the modules beside the studies are left out."""
+    """Return the entries of all studies by name, read without running them; other modules are left out."""
     studies: dict[str, Entry] = {}
     for folder in reversed(_folders("experiments")):
         for path in sorted(folder.glob("*.py")):
             try:
-                code = ast.parse(path.read_bytes())  # bytes, because a file may say its encoding itself
+                code = ast.parse(path.read_bytes())  # bytes, because a file may declare its encoding
                 if _names_a_study(code):
                     studies[path.stem] = Entry((ast.get_docstring(code) or "").split("\n")[0], **_texts(code))
             except (SyntaxError, ValueError):
-                studies[path.stem] = Entry("(cannot be read: it is no valid Python)")
+                studies[path.stem] = Entry("(cannot be read: it is not valid Python)")
             except OSError as error:
                 studies[path.stem] = Entry(f"(cannot be read: {error.strerror})")
     return dict(sorted(studies.items()))
 
 
 def _names_a_study(code: ast.Module) -> bool:
-    """Whether the code assigns or imports anything as `study`."""
+    """Return whether the code assigns or imports anything as `study`."""
     for node in ast.walk(code):
         match node:
             case ast.Name(id="study", ctx=ast.Store()) | ast.alias(name="study") | ast.alias(asname="study"):
@@ -107,7 +107,7 @@ def _names_a_study(code: ast.Module) -> bool:
 
 
 def _texts(code: ast.Module) -> dict[str, str]:
-    """The finding and the cost that the call in `study = ...(..., cost="...")` gives, where they are plain text."""
+    """Return the finding and the cost in the call `study = ...(..., cost="...")`, if they are plain text."""
     found: dict[str, str] = {}
     for node in code.body:
         match node:
@@ -120,9 +120,9 @@ def _texts(code: ast.Module) -> dict[str, str]:
 
 
 def _module(path: Path, kind: str) -> ModuleType:
-    """Load the file at `path` anew, under a name of its own; it can import the modules beside it, as `python FILE` can.
+    """Load the file at `path` anew as a new module; it can import the modules in its folder, as under `python FILE`.
 
-    Raises `UserError`, with the file's line, where it raises.
+    If the file raises, this raises `UserError` with the file's line.
     """
     name, folder = f"subsim_{kind}_{path.stem}", str(path.resolve().parent)
     _put_first(folder)
@@ -136,7 +136,7 @@ def _module(path: Path, kind: str) -> ModuleType:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         sys.modules.pop(name)
-        if before:  # a study that was loaded when its file was whole, and is still in use
+        if before:  # an earlier valid version of the file, which may still be in use
             sys.modules[name] = before
         if isinstance(error, UserError):
             raise
@@ -146,16 +146,16 @@ def _module(path: Path, kind: str) -> ModuleType:
 
 
 def _put_first(folder: str) -> None:
-    """Have imports find what lies in `folder` first, and nothing of the folders that came before it.
+    """Put `folder` first on the import path, in place of the folder of the last study.
 
-    What lies there is read anew: it may have changed, and another folder may have modules of the same names.
+    Modules of both folders are read anew: they may have changed, or have the same names.
     """
     sys.dont_write_bytecode = True  # a cached file that changed within a second counts as the old one
     for earlier in {*_FOLDERS, folder}:
-        sys.path[:] = [place for place in sys.path if place != earlier]
+        sys.path[:] = [path for path in sys.path if path != earlier]
         for name, module in list(sys.modules.items()):
-            lies = getattr(module, "__file__", None) or next(iter(getattr(module, "__path__", ())), "")
-            inside = os.path.normpath(lies).startswith(os.path.join(earlier, ""))  # a Path of each takes 0.1 seconds
+            path = getattr(module, "__file__", None) or next(iter(getattr(module, "__path__", ())), "")
+            inside = os.path.normpath(path).startswith(os.path.join(earlier, ""))  # pathlib would take 0.1 seconds
             if inside and not name.startswith(("subsim.", "subsim_")):
                 del sys.modules[name]
     _FOLDERS[:] = [folder]
@@ -164,7 +164,7 @@ def _put_first(folder: str) -> None:
 
 
 def _require_a_device(error: BaseException) -> None:
-    """Say so where the reason of `error` is that jax finds no device."""
+    """Raise a `UserError` if jax finds no device, which may be the cause of `error`."""
     if "jax" in sys.modules and isinstance(error, RuntimeError | AssertionError):
         from subsim.engine.devices import local_mesh
 
@@ -172,7 +172,7 @@ def _require_a_device(error: BaseException) -> None:
 
 
 def _place(error: BaseException, path: Path) -> str:
-    """File and line, of the file at `path` or of the modules beside it, where `error` was raised."""
+    """Return the file and line where `error` was raised, in the file at `path` or a module in its folder."""
     folder, file, line = path.resolve().parent, path, None
     for frame, number in traceback.walk_tb(error.__traceback__):
         if os.path.isfile(frame.f_code.co_filename) and folder in Path(frame.f_code.co_filename).resolve().parents:
@@ -184,16 +184,16 @@ def _place(error: BaseException, path: Path) -> str:
 
 
 def _in_words(error: BaseException) -> str:
-    """The kind of `error`, and the first line of what it says."""
+    """Return the type of `error` and the first line of its message."""
     said = error.msg if isinstance(error, SyntaxError) else str(error)
     first = said.strip().partition("\n")[0].rstrip(".;: ")
     return f"{type(error).__name__}: {first}" if first else type(error).__name__
 
 
 def load_study(study: str) -> "Study":
-    """The study with this name or path.
+    """Load the study with this name or path.
 
-    Raises `UserError` where there is no such file, or where it raises, or defines no `study`.
+    Raises `UserError` if there is no such file, or if the file raises an error or defines no `study`.
     """
     from subsim.engine.study import Study
 
@@ -205,7 +205,7 @@ def load_study(study: str) -> "Study":
 
 
 def load_claims(path: Path) -> list[Any]:
-    """The list `claims` in the file at `path`; raises `UserError` where there is none."""
+    """Load the list `claims` from the file at `path`; raise `UserError` if there is none."""
     from subsim.claims.claims import Claim
 
     require(
@@ -220,7 +220,7 @@ def load_claims(path: Path) -> list[Any]:
 
 
 def load_figure(study: str) -> Callable[[Any], Any]:
-    """The function `draw(results) -> matplotlib Figure` of the study with this name or path."""
+    """Load the function `draw(results) -> matplotlib Figure` of the study with this name or path."""
     path = figure_file(study)
     draw = getattr(_module(path, "figure"), "draw", None)
     if not callable(draw):

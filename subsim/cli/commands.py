@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command in `arguments` (those of the process by default); a mistake of the user's exits with status 2."""
+    """Run the command in `arguments` (default: the process arguments); a `UserError` exits with status 2."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     survive_any_encoding()
     try:
@@ -49,14 +49,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         complain(str(error))
         sys.exit(2)
     except BrokenPipeError:
-        # The reader (head, less) has seen enough; what is still buffered must not raise again at exit.
+        # The reader (head, less) has closed the pipe; buffered output must not raise again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
 
 
 @contextlib.contextmanager
 def jax_refusals() -> Iterator[None]:
-    """Say in a sentence which of the shell's variables jax refuses when it is imported."""
+    """Raise a `UserError` that names the environment variable that jax refuses at its import."""
     try:
         yield
     except ValueError as error:
@@ -65,7 +65,7 @@ def jax_refusals() -> Iterator[None]:
         if "jax" in sys.modules or not named:
             raise
         value = os.environ[named[0]]
-        raise UserError(f"{named[0]} is {value!r}, which jax does not take; mend or unset the variable.") from None
+        raise UserError(f"{named[0]} is {value!r}, which jax does not accept; correct or unset the variable.") from None
 
 
 def command(words: Sequence[str]) -> None:
@@ -94,7 +94,7 @@ def command(words: Sequence[str]) -> None:
 
 
 def _deferred(command: Callable[..., None]) -> Callable[..., Any]:
-    """`command` as its parser sees it, but giving back the call instead of making it, out of reach of the parser."""
+    """Return a function with the signature of `command` that returns the call, to be made outside the parser."""
 
     @functools.wraps(command)
     def prepare(*args: Any, **options: Any) -> Callable[[], None]:
@@ -107,7 +107,7 @@ def run_anything(study: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metav
     """Run a study over its seeds; `subsim run STUDY --help` shows every option of that study.
 
     Args:
-        study: a name that `subsim list` shows, or the path of a .py file; all: every study, in turns.
+        study: a name that `subsim list` shows, or the path of a .py file; all: all studies in turns.
     """
     run(study, [])
 
@@ -137,7 +137,7 @@ def run(name: str, words: Sequence[str]) -> None:
             repair=options.repair,
         )
     except OutOfTime as stopped:
-        say(f"{stopped}: repeat the command to go on.")
+        say(f"{stopped}: repeat the command to continue.")
         return
     if shard.total > 1 and not is_finished(results):
         say(f"Shard {shard} is done; others are not: the last one reports.")
@@ -152,14 +152,14 @@ def run(name: str, words: Sequence[str]) -> None:
 
 
 def is_finished(results: "xr.Dataset") -> bool:
-    """Whether no seed of the results is missing."""
+    """Return whether the results have all their seeds."""
     from subsim.engine.integrity import MISSING
 
     return bool((results.status != MISSING).all())
 
 
 def print_report(study: "Study", results: "xr.Dataset", folder: Path) -> None:
-    """Print as many of the study's tables as a screen shows, how to see the others, and which seeds diverged."""
+    """Print the study's tables that fit a screen, the command that shows the others, and the diverged seeds."""
     from subsim.cli import report
 
     shown, more = report.on_a_screen(report.tables(study, results))
@@ -171,7 +171,7 @@ def print_report(study: "Study", results: "xr.Dataset", folder: Path) -> None:
     if len(lost):
         some = ", ".join(map(str, lost[:5])) + (", ..." if len(lost) > 5 else "")
         count = f"{len(lost)} of {results.sizes['seed']} seeds diverged ({some})"
-        say(f"{count}: numbers that are not finite are left out.")
+        say(f"{count}: values that are not finite are left out.")
 
 
 def report_page(
@@ -192,7 +192,7 @@ def report_page(
     with working(after=5.0) as tell:
         text, passed_over = report.whole_page(results, lambda folder: tell(f"reading {folder}"))
     with write_refusals("to", to):
-        # The name of a folder need not be text.
+        # The name of a folder may be invalid text.
         to.write_text(text, encoding="utf-8", errors="replace", newline="")
     for reason in passed_over:
         say(f"Passed over: {reason}")
@@ -200,19 +200,19 @@ def report_page(
 
 
 def list_studies() -> None:
-    """List the studies at hand: what each asks, found and costs, and the results that are in ./results."""
+    """List all studies: the question, the finding and the cost of each, and its results in ./results."""
     rows = catalogue.available().items()
     print_catalogue([(name, f"{of.sentence}\n{of.finding}".strip(), of.cost, _at_hand(name)) for name, of in rows])
 
 
 def _at_hand(study: str) -> str:
-    """The seeds of the study's results, in words, a line for each size; of a run that was stopped, how many."""
+    """Return the number of seeds in the study's results as text, one line for each size; for stopped runs, of all."""
     lines = []
     for size in get_args(Size):
         folder = results_folder(study, size)
         if not folder.is_dir():
             continue
-        from subsim.engine import store  # half a second, for those alone who have results
+        from subsim.engine import store  # takes half a second; import it only if there are results
 
         done, room = store.finished(folder)
         count = f"{room:,} seeds" if done == room else f"{done:,} of {room:,} seeds"
@@ -222,7 +222,7 @@ def _at_hand(study: str) -> str:
 
 
 def data(name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]) -> None:
-    """Find or fetch a data set, check it, and count its classes.
+    """Find or download a data set, verify it, and count its classes.
 
     Args:
         name: mnist, fashion_mnist, mnist5k or digits.
@@ -243,13 +243,13 @@ def data(name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME"
 
 
 def verify(seeds: int = 10_000, only: str | None = None, claims: Path | None = None, json: Path | None = None) -> None:
-    """Test what the theory claims over many seeds, in float64; exits with 1 where a claim that must hold fails.
+    """Test the claims of the theory over many seeds, in float64; exit with 1 if a claim that must hold fails.
 
     Args:
-        seeds: seeds of each claim.
-        only: name of the one claim to test.
-        claims: a Python file that defines `claims`, a list of your own, to test in place of those of subsim.
-        json: a file to write the same to.
+        seeds: number of seeds for each claim.
+        only: name of the only claim to test.
+        claims: a Python file that defines a list `claims`, to test in place of subsim's claims.
+        json: a file for the results as JSON.
     """
     from subsim.claims import verification
 
@@ -273,16 +273,16 @@ def verify(seeds: int = 10_000, only: str | None = None, claims: Path | None = N
 
 
 def demo(seeds: int = 8, out: Path = RESULTS / "demo") -> None:
-    """The main job on embedded data, offline, in minutes: the paper's Figure 10 and the theorem beside it.
+    """Run the paper's Figure 10 and a check of the theorem on embedded data, offline, in minutes.
 
     Args:
-        seeds: seeds of the six Figure 10 conditions; the theorem check takes 1,000 small ones.
+        seeds: number of seeds for Figure 10; the check of the theorem takes 1,000 small seeds.
         out: folder for results and figures.
     """
     from subsim.cli.report import completed
 
     mnist, single_step = catalogue.load_study("mnist_aux_logits").at_size("mnist"), catalogue.load_study("single_step")
-    # 4,000 images make fewer steps an epoch than 60,000: train the teacher for the paper's 295 steps all the same.
+    # An epoch of 4,000 images has fewer steps than one of 60,000: train the teacher for the paper's 295 steps.
     teacher = dataclasses.replace(mnist.config.teacher, steps=295)
     config = dataclasses.replace(mnist.config, data="mnist5k", teacher=teacher)
     for study, its_config, n in ((mnist, config, seeds), (single_step, single_step.config, 1000)):

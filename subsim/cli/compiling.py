@@ -1,4 +1,4 @@
-"""The command that compiles a study for TPUs that are not here, and what it prints."""
+"""The command `subsim compile`, which compiles a study for TPUs that this machine does not have."""
 
 import math
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def compile_anything(study: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="STUDY")]) -> None:
-    """Compile a study for TPUs that are not here; `subsim compile STUDY --help` shows every option of that study.
+    """Compile a study for TPUs that this machine does not have; `subsim compile STUDY --help` shows every option.
 
     Args:
         study: a name that `subsim list` shows, or the path of a .py file.
@@ -29,7 +29,7 @@ def compile_anything(study: Annotated[str, tyro.conf.Positional, tyro.conf.arg(m
 
 
 def compile_study(name: str, words: Sequence[str]) -> None:
-    """Compile the study with this name or path, with the options in `words`, and print what it takes of a device."""
+    """Compile the study with this name or path, with the options in `words`, and print its use of a device."""
     from subsim.engine import topology
     from subsim.engine.simulate import make_task
 
@@ -54,7 +54,7 @@ def compile_study(name: str, words: Sequence[str]) -> None:
 
 
 def table(title: str, program: "Program", compiled: "Compiled", mesh: "Mesh") -> "Table":
-    """A program and what it takes, in words."""
+    """Return a table of a program's use of the devices."""
     from subsim.engine.study import Table
     from subsim.engine.topology import device_memory
 
@@ -73,7 +73,7 @@ def table(title: str, program: "Program", compiled: "Compiled", mesh: "Mesh") ->
 
 
 def in_bytes(n: int) -> str:
-    """A number of bytes in the unit that suits it."""
+    """Return a number of bytes as text, in a suitable unit."""
     units = ("bytes", "KiB", "MiB", "GiB", "TiB")
     power = min(int(math.log(max(n, 1), 1024)), len(units) - 1)
     return f"{n / 1024**power:,.{min(power, 1)}f} {units[power]}"

@@ -1,4 +1,4 @@
-"""All studies in turns: each has a few seeds before any has more, for a machine that is at hand for some minutes."""
+"""Run all studies in turns: each gets a few seeds before any gets more, for a machine that is free for minutes."""
 
 import itertools
 from typing import TYPE_CHECKING
@@ -16,17 +16,17 @@ FIRST = (
     "mnist_aux_logits", "init_sharing", "aux_logits", "student_inputs", "epochs", "reconcile", "traits",
     "losses_and_optimisers", "representations", "worlds", "classes_and_data", "weight_decay", "width_depth",
 )  # fmt: skip
-"""What the findings need most, in this order; after them come all others, by name."""
+"""The studies that run first, in this order; all others follow by name."""
 ROUNDS = (32, 128, 512, 2**31 - 1)
-"""Seeds of every study before any study has more; none has more than it asks for itself."""
+"""Numbers of seeds that every study reaches before any study gets more; no study exceeds its default number."""
 
 
 def run_all(size: Size = SMALLEST, minutes: float | None = None) -> None:
-    """Run all studies of one size in turns: 32 seeds of each, then 128, 512, and all that each asks for.
+    """Run all studies of one size in turns: 32 seeds of each, then 128, 512, and the default number of each.
 
     Args:
-        size: tiny, mnist or paper; studies that have no such size are left out.
-        minutes: stop after so many; repeat the command to go on. None: when all is done.
+        size: tiny, mnist or paper; studies without this size are left out.
+        minutes: stop after this many minutes; repeat the command to continue. None: no limit.
     """
     from subsim.engine.store import finished
     from subsim.engine.study import Table
@@ -47,7 +47,7 @@ def run_all(size: Size = SMALLEST, minutes: float | None = None) -> None:
 
 
 def of_size(size: Size) -> dict[str, "Study"]:
-    """Return the studies that have this size, at it, by name; what times or checks the machine is none of them."""
+    """Return all studies with this size by name, at this size, except studies that time or check the machine."""
     names = list(dict.fromkeys([*FIRST, *catalogue.available()]))
     studies = {name: catalogue.load_study(name) for name in names if catalogue.has_study(name)}
     return {

@@ -1,4 +1,4 @@
-"""The command that draws: a study's figure, or a picture of any sweep, from results."""
+"""The command `subsim figure`: draw a study's figure, or a picture of any sweep, from results."""
 
 import dataclasses
 import os
@@ -26,34 +26,34 @@ UNITS = {"in": 1.0, "cm": 1 / 2.54, "mm": 1 / 25.4}
 
 @dataclasses.dataclass(frozen=True)
 class Axes:
-    """What a picture of a sweep shows, where it is not the study's own figure."""
+    """The content of a picture of a sweep, in place of the study's figure."""
 
     x: str | None = None
-    """Dimension of the horizontal axis, such as a swept option; without it the study's own figure is drawn."""
+    """Dimension of the horizontal axis, such as a swept option; without it the study's figure is drawn."""
     lines: str | None = None
-    """Dimension with a line for each label (default: condition or student, where there is one)."""
+    """Dimension with a line for each label (default: condition or student, if there is one)."""
     panels: str | None = None
     """Dimension with a panel for each label."""
     only: tuple[str, ...] = ()
-    """Labels to draw alone, as LABEL or DIM=LABEL."""
+    """The only labels to draw, as LABEL or DIM=LABEL."""
     y: str | None = None
-    """Variable whose mean over seeds is drawn (default: accuracy, or the first of floats)."""
+    """Variable whose mean over seeds is drawn (default: accuracy, or the first variable of floats)."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Look:
-    """How a figure fits a paper."""
+    """The look of a figure in a paper."""
 
     width: str | None = None
-    """Such as 3.25in, 8cm or 80mm; text does not shrink below 8 points."""
+    """Width, such as 3.25in, 8cm or 80mm; text does not shrink below 8 points."""
     style: Path | None = None
-    """A style file of matplotlib's (.mplstyle), whose settings come on top of subsim's."""
+    """A matplotlib style file (.mplstyle); its settings override subsim's."""
     caption: bool = True
-    """Say n, interval and setting below the figure."""
+    """Print n, interval and setting below the figure."""
 
     @property
     def inches(self) -> float | None:
-        """The width; raises `UserError` where it is none."""
+        """The width in inches; raises `UserError` if it is not a width."""
         if self.width is None:
             return None
         found = re.fullmatch(rf"(\d+\.?\d*|\.\d+) ?({'|'.join(UNITS)})", self.width.strip())
@@ -62,18 +62,18 @@ class Look:
         return inches
 
     def settings(self, plotting: ModuleType) -> dict[str, Any]:
-        """The settings that come on top of the house style; raises `UserError` where the style file cannot be read."""
+        """Return the settings that override the house style; raise `UserError` if the style file cannot be read."""
         small = plotting.SMALL if (self.inches or plotting.NARROW) < plotting.NARROW else {}
         try:
             return dict(small) | (plotting.read_style(self.style) if self.style else {})
         except OSError as error:
             raise UserError(f"style: {self.style} cannot be read ({error.strerror}); name a .mplstyle file.") from None
         except ValueError as error:
-            raise UserError(f"style: {self.style} is no style of matplotlib's ({error}); mend the file.") from None
+            raise UserError(f"style: {self.style} is not a matplotlib style ({error}); correct the file.") from None
 
 
 def import_plotting() -> ModuleType:
-    """Import what figures are drawn with: into memory, so that neither a display nor MPLBACKEND is of importance."""
+    """Import `plotting` with matplotlib's in-memory backend, so that neither a display nor MPLBACKEND matters."""
     asked = os.environ.pop("MPLBACKEND", None)
     os.environ["MPLBACKEND"] = "agg"
     try:
@@ -92,7 +92,7 @@ def draw(
     look: Look | None = None,
     size: Size = SMALLEST,
 ) -> None:
-    """Draw the study's figure, or what `axes` name, and its table of means into `folder`, and say where they are."""
+    """Draw the study's figure, or a picture with `axes`, and write its means; print the paths in `folder`."""
     from subsim.analysis import tidy
 
     plotting, look = import_plotting(), look or Look()
@@ -115,7 +115,7 @@ def draw(
 
 
 def _sweep(name: str, results: "xr.Dataset", axes: Axes, look: Look) -> "tuple[Figure, str, xr.Dataset]":
-    """The picture that `axes` name, the name of its file, and the values in it."""
+    """Return the picture with `axes`, the name of its file, and its values."""
     from subsim.analysis import sweeps
     from subsim.analysis.picture import picture
 
@@ -125,12 +125,12 @@ def _sweep(name: str, results: "xr.Dataset", axes: Axes, look: Look) -> "tuple[F
 
 
 def _saved(plotting: ModuleType, figure: "Figure", folder: Path, name: str, look: Look) -> list[Path]:
-    """The files of the figure; raises `UserError` where its width leaves no room for what it shows."""
+    """Save the figure and return its paths; raise `UserError` if the width is too small for its content."""
     with warnings.catch_warnings():
         if look.width:
             warnings.filterwarnings("error", "constrained_layout not applied")
         try:
-            for _ in range(2 if look.width else 0):  # refused before a file is written; the layout takes two rounds
+            for _ in range(2 if look.width else 0):  # refuse before writing a file; the layout needs two passes
                 figure.draw_without_rendering()
             paths: list[Path] = plotting.save(figure, folder, name)
         except UserWarning:
@@ -146,22 +146,22 @@ def figure(
     to: Path | None = None,
     size: Size = SMALLEST,
 ) -> None:
-    """Draw a study's figure, or with --x any sweep, as PNG and PDF, and write its means beside it, as CSV.
+    """Draw a study's figure, or with --x any sweep, as PNG and PDF, and write its means to a CSV file beside it.
 
     Args:
-        study: a name that `subsim list` shows, the path of a .py file, or all: of every study that has results.
-        axes: what a picture shows.
-        look: how it fits a paper.
-        out: folder that holds the results (default: results/STUDY).
-        to: folder for the figure (default: beside the results).
-        size: of the results: those of mnist and paper are in results/STUDY-mnist and results/STUDY-paper, and so are
-            the names of their figures.
+        study: a name that `subsim list` shows, the path of a .py file, or all (every study that has results).
+        axes: the content of a picture.
+        look: the look of the figure in a paper.
+        out: folder of the results (default: results/STUDY).
+        to: folder for the figure (default: the folder of the results).
+        size: size of the results; mnist and paper have results in results/STUDY-mnist and results/STUDY-paper, and
+            figures with the same names.
     """
     placed = None if axes.x is None else axes
     for name in ("lines", "panels", "only", "y"):
-        require(bool(placed) or not getattr(axes, name), f"{name}: it belongs to --x; name the horizontal axis, too.")
+        require(bool(placed) or not getattr(axes, name), f"{name}: it needs --x; name the horizontal axis, too.")
     if look.width or look.style:
-        look.settings(import_plotting())  # refused before anything is read
+        look.settings(import_plotting())  # refuse bad options before reading anything
     if to is not None:
         require_writable("to", to, folder=True)
     if study != "all":
@@ -187,9 +187,9 @@ def figure_of(
     look: Look | None = None,
     size: Size = SMALLEST,
 ) -> None:
-    """Draw the results of the study in `folder` into the folder `to`, or beside them.
+    """Draw the results of the study in `folder` into the folder `to`, or into `folder`.
 
-    Raises `UserError` where there are none, or none that the figure of the study draws.
+    Raises `UserError` if there are no results, or if the study's figure cannot draw them.
     """
     from subsim.cli.report import completed, known_axes
     from subsim.engine.store import load_results
@@ -205,16 +205,16 @@ def figure_of(
         raise UserError(f"{folder} holds results of {held}, not of {its_study.name}; choose with --out.")
     swept, known = results.attrs["sweep"], known_axes(its_study)
     if axes is None and not set(swept) <= known:
-        drawn = f"one over {', '.join(sorted(known))} alone" if known else "no sweep"
+        drawn = f"only a sweep over {', '.join(sorted(known))}" if known else "no sweep"
         raise UserError(
-            f"{folder} holds a sweep over {', '.join(swept)}, and the figure of {its_study.name} draws "
+            f"{folder} holds a sweep over {', '.join(swept)}, but the figure of {its_study.name} draws "
             f"{drawn}; draw it with {drawing_flags(results)}, or choose other results with --out."
         )
     draw(study, completed(its_study, results), to or folder, axes, look, size)
 
 
 def drawing_flags(results: "xr.Dataset") -> str:
-    """The flags of `subsim figure` that draw any results; "" where they have no dimension beside the seed."""
+    """Return the flags of `subsim figure` that draw any results; "" if these have no dimension except the seed."""
     from subsim.analysis.picture import suggested
 
     options = suggested(results) or {}

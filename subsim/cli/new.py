@@ -1,4 +1,4 @@
-"""The command that begins a study: a file with a run, and one with its figure, which work as they are."""
+"""The command `subsim new`, which writes a template of a study and its figure."""
 
 import re
 import sys
@@ -18,16 +18,16 @@ TEMPLATES = Path(__file__).resolve().parent / "templates"
 
 
 def new(name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")], to: Path = Path()) -> None:
-    """Write a study to start from, NAME.py, and its figure, figures/NAME.py; both run as they are.
+    """Write a template of a study, NAME.py, and of its figure, figures/NAME.py; both run without changes.
 
     Args:
-        name: letters, digits and underscores; it names the study, its file and its results.
-        to: folder for both.
+        name: letters, digits and underscores; the name of the study, its file and its results.
+        to: folder for both files.
     """
     files = {"study": to / f"{name}.py", "figure": to / "figures" / f"{name}.py"}
     require_name(name)
     for path in files.values():
-        require(not path.exists(), f"{path} is there already; choose another name, or another folder with --to.")
+        require(not path.exists(), f"{path} exists already; choose another name, or another folder with --to.")
     for kind, path in files.items():
         text = (TEMPLATES / f"{kind}.py").read_text(encoding="utf-8").replace("NAME", name)
         with write_refusals("to", path):
@@ -41,11 +41,11 @@ def new(name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")
 
 
 def require_name(name: str) -> None:
-    """Raise `UserError` unless a study's file can have this name without standing in the way of another."""
+    """Raise `UserError` unless a study's file can have this name without hiding another study or module."""
     fits = re.fullmatch(r"[A-Za-z]\w{0,63}", name, re.ASCII)
     require(bool(fits), f"NAME is {name!r}; write a letter, and then letters, digits and underscores.")
     require(not catalogue.has_study(name), f"NAME: there is a study {name} already, see `subsim list`; choose another.")
-    # What lies beside a study hides an installed module of the same name from it.
+    # A file in a study's folder hides an installed module of the same name.
     installed = PathFinder.find_spec(name, [sysconfig.get_path("purelib"), sysconfig.get_path("platlib")])
     taken = name in ("subsim", "all", *sys.stdlib_module_names) or installed is not None
     require(not taken, f"NAME: {name} is the name of a Python module, which the file would hide; choose another.")

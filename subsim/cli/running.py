@@ -1,4 +1,4 @@
-"""Run a study as a command does: under a progress bar, with its programs kept, and for so many minutes at most."""
+"""Run a study for a command: with a progress bar, a cache of compiled programs, and a time limit."""
 
 import functools
 from time import monotonic
@@ -12,23 +12,23 @@ if TYPE_CHECKING:
 
     from subsim.engine.study import Study
 
-IN_MEMORY = 2**25  # bytes of results that a run holds when it reports; of more it reads part after part
+IN_MEMORY = 2**25  # bytes of results that a report loads at once; larger results are read part by part
 
 
 class OutOfTime(Exception):
-    """The minutes of a run are over; what is finished is on disk."""
+    """The time limit of a run has passed; finished seeds are on disk."""
 
 
 def deadline(minutes: float | None) -> float | None:
-    """Return the moment, by `time.monotonic`, at which so many minutes are over; None where they have no end."""
+    """Return the end of the time limit by `time.monotonic`; None if there is no limit."""
     require(minutes is None or minutes > 0, f"minutes is {minutes}; it must be above 0.")
     return None if minutes is None else monotonic() + 60 * minutes
 
 
 def simulate(study: "Study", config: Any, hyper: Any, *, until: float | None = None, **options: Any) -> "xr.Dataset":
-    """The engine's `simulate` under a progress bar, with the programs that it compiles kept for the next time.
+    """Run the engine's `simulate` with a progress bar and a persistent cache of compiled programs.
 
-    Raises `OutOfTime` after the first call of a program that ends later than `until`, if seeds are left.
+    Raises `OutOfTime` after the first call that ends later than `until`, if seeds are left.
     """
     from subsim.engine import simulate as engine
 
@@ -45,7 +45,7 @@ def simulate(study: "Study", config: Any, hyper: Any, *, until: float | None = N
 
 @functools.cache
 def keep_programs() -> None:
-    """Keep what jax compiles in subsim's cache; say why, once, where that cannot be."""
+    """Keep jax's compiled programs in subsim's cache; if this fails, print the reason once."""
     from subsim.data.datasets import cache_folder
     from subsim.engine import settings
 

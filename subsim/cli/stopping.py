@@ -1,4 +1,4 @@
-"""How a command ends when it is told to stop."""
+"""End a command on Ctrl-C or SIGTERM."""
 
 import contextlib
 import os
@@ -12,12 +12,12 @@ from subsim.cli.terminal import complain
 
 @contextlib.contextmanager
 def stopping_at_once() -> Iterator[None]:
-    """End the process within a second of Ctrl-C or SIGTERM inside the block, whatever XLA is at.
+    """End the process within a second of Ctrl-C or SIGTERM inside the block, even while XLA runs.
 
-    Python hears of a signal only between two of its own steps, and a compiled program runs for as long as it takes.
-    Therefore a thread of its own waits for the signals. Results stay whole: a store bears a kill at any moment.
+    Python handles a signal only between two bytecode steps, and a compiled program may run for long. Therefore a
+    separate thread waits for the signals. Results stay whole: a store survives a kill at any moment.
     """
-    # A process that ignores a signal, as one in a shell's background does, goes on doing so.
+    # A process that ignores a signal, such as a background process of a shell, still ignores it.
     numbers = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) != signal.SIG_IGN]
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -33,10 +33,10 @@ def stopping_at_once() -> Iterator[None]:
                 end(128 + number)
 
     def end(status: int) -> None:
-        # Whoever does not read what is printed must not keep the process from ending.
+        # A blocked output must not keep the process from ending.
         threading.Timer(0.5, os._exit, (status,)).start()
         try:
-            complain("stopped; what is finished is on disk. Repeat the command to go on.")
+            complain("stopped; what is finished is on disk. Repeat the command to continue.")
             sys.stdout.flush()
         finally:
             os._exit(status)

@@ -1,4 +1,4 @@
-"""What the terminal shows: lines, tables, and the progress of a run."""
+"""Print lines, tables, and the progress of a run on the terminal."""
 
 import codecs
 import contextlib
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from subsim.engine.study import Table
 
 NARROW, GAP = 80, 2  # columns of a screen, and between two columns of a table
-PERIOD = 30.0  # seconds between two lines of progress where no terminal shows it
-# As ASCII already, so that rich leaves it as it is: a stream that lacks its line has a substitute.
+PERIOD = 30.0  # seconds between two lines of progress if the output is not a terminal
+# Declared as ASCII, so that rich does not replace it: our error handler substitutes lines that a stream lacks.
 _HEAD = Box(str(SIMPLE_HEAD), ascii=True)
-# Beside those that Unicode itself knows.
+# In addition to Unicode's decompositions.
 _SUBSTITUTES = {
     "±": "+-", "·": ".", "•": "*", "×": "x", "−": "-", "–": "-", "—": "-", "‘": "'", "’": "'", "“": '"', "”": '"',  # noqa: RUF001
     "≤": "<=", "≥": ">=", "→": "->", "²": "^2", "³": "^3", "µ": "u",
@@ -34,41 +34,41 @@ _SUBSTITUTES = {
 
 
 def survive_any_encoding() -> None:
-    """Make stdout and stderr print a readable substitute, or "?", for a letter that their encoding lacks."""
+    """Make stdout and stderr print a readable substitute, or "?", for characters that their encoding lacks."""
     codecs.register_error("subsim.readable", _substituted)
     for stream in (sys.stdout, sys.stderr):
-        # How else a stream treats such letters is the user's own choice.
+        # Any other treatment of such characters is the user's choice.
         if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "backslashreplace", "surrogateescape"):
             stream.reconfigure(errors="subsim.readable")
 
 
 def _substituted(error: UnicodeError) -> tuple[str, int]:
-    """The handler of encoding errors: the substitute, and where to go on."""
+    """Handle an encoding error: return the substitute, and the position to continue from."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     return "".join(map(_substitute, error.object[error.start : error.end])), error.end
 
 
 def _substitute(letter: str) -> str:
-    """One letter in ASCII."""
+    """Return a substitute for one character in ASCII."""
     if letter in _SUBSTITUTES:
         return _SUBSTITUTES[letter]
     name = unicodedata.name(letter, "")
     if name.startswith("BOX DRAWINGS"):
         across, down = ({*name.split()} & {*words.split()} for words in ("HORIZONTAL LEFT RIGHT", "VERTICAL UP DOWN"))
         return "+" if across and down else "|" if down else "-"
-    plain = unicodedata.normalize("NFKD", letter).replace("\N{FRACTION SLASH}", "/")  # ½ is 1/2, and not 12
+    plain = unicodedata.normalize("NFKD", letter).replace("\N{FRACTION SLASH}", "/")  # ½ is 1/2, not 12
     return plain.encode("ascii", "ignore").decode() or "?"
 
 
 def say(text: str) -> None:
-    """Print one line as it is."""
+    """Print one line without markup or wrapping."""
     Console(highlight=False, soft_wrap=True).print(text, markup=False)
 
 
 def complain(sentence: str) -> None:
-    """Print `sentence` as this program's own, where errors go; a progress line that stands there is left behind."""
-    # A file's name may hold anything, a line's end too; the sentence stays on one line.
+    """Print `sentence` to stderr with the prefix "subsim"; an earlier progress line stays above it."""
+    # A file's name may contain any character, even a newline; the sentence stays on one line.
     printable = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in sentence)
     console = Console(stderr=True, soft_wrap=True)
     console.show_cursor()
@@ -76,7 +76,7 @@ def complain(sentence: str) -> None:
 
 
 def as_drawn(table: "Table") -> RichTable:
-    """One table without its title, its first column to the left and its numbers to the right."""
+    """Return a table without its title, the first column aligned left and all others aligned right."""
     drawn = RichTable(box=_HEAD, collapse_padding=True, pad_edge=False, show_edge=False)
     for number, column in enumerate(_headings(table)):
         drawn.add_column(Text(column), justify="right" if number else "left", no_wrap=True, vertical="bottom")
@@ -86,7 +86,7 @@ def as_drawn(table: "Table") -> RichTable:
 
 
 def _widths(table: "Table", wrapped: bool) -> list[int]:
-    """The width that each column of a table needs, with headings in one line or `wrapped` but for the first."""
+    """Return the width of each column of a table, with headings in one line, or `wrapped` except the first."""
     cells = [max(map(len, column), default=0) for column in zip(*table.rows, strict=True)] or [0] * len(table.columns)
     heads = [
         max(map(len, column.split()), default=0) if wrapped and number else len(column)
@@ -96,7 +96,7 @@ def _widths(table: "Table", wrapped: bool) -> list[int]:
 
 
 def _headings(table: "Table") -> list[str]:
-    """The headings of a table, in several lines where they would make it wider than a screen."""
+    """Return the headings of a table, wrapped if the table would be wider than a screen."""
     if sum(_widths(table, wrapped=False)) + GAP * len(table.columns) <= NARROW:
         return list(table.columns)
     widths = _widths(table, wrapped=True)
@@ -107,7 +107,7 @@ def _headings(table: "Table") -> list[str]:
 
 
 def narrowed(table: "Table") -> list["Table"]:
-    """The table in pieces that a screen of 80 columns has room for, each with the columns that tell its rows apart."""
+    """Split a table into pieces that fit a screen of 80 columns, each with the columns that identify its rows."""
     widths = [width + GAP for width in _widths(table, wrapped=True)]
     if sum(widths) <= NARROW + GAP:
         return [table]
@@ -130,7 +130,7 @@ def narrowed(table: "Table") -> list["Table"]:
 
 
 def lines_of(table: "Table") -> int:
-    """The lines that `print_table` prints of a table on a screen of 80 columns."""
+    """Return the number of lines that `print_table` prints for a table on a screen of 80 columns."""
     head = max(heading.count("\n") + 1 for heading in _headings(table))
     return -(-len(table.title) // NARROW) + head + len(table.rows) + 2
 
@@ -138,7 +138,7 @@ def lines_of(table: "Table") -> int:
 def print_catalogue(rows: Sequence[tuple[str, str, str, str]]) -> None:
     """Print name, sentences, cost and results of every study, sentences wrapped, in at most 100 columns."""
     drawn = RichTable(box=_HEAD, pad_edge=False, show_edge=False)
-    for column in ("study", "what it asks, and what it found", "cost", "results"):
+    for column in ("study", "question and finding", "cost", "results"):
         drawn.add_column(column, no_wrap=column == "study", max_width=24 if column == "cost" else None)
     for row in rows:
         drawn.add_row(*map(Text, row))
@@ -147,7 +147,7 @@ def print_catalogue(rows: Sequence[tuple[str, str, str, str]]) -> None:
 
 
 def print_table(table: "Table") -> None:
-    """Print one table, as wide as it needs to be: a terminal that is narrower breaks its lines, and hides no number."""
+    """Print one table at its full width: a narrower terminal breaks its lines, but hides no number."""
     console, drawn = Console(highlight=False), as_drawn(table)
     console.print(Text(table.title, style="italic"))
     needed = console.measure(drawn, options=console.options.update(max_width=1000)).maximum
@@ -156,31 +156,30 @@ def print_table(table: "Table") -> None:
 
 
 class _Log:
-    """Lines about work that goes on: a live one on a terminal; elsewhere one after so many seconds, and then one every
-    `PERIOD`."""
+    """Lines about running work: a live line on a terminal; elsewhere a line after some seconds, then every `PERIOD`."""
 
     def __init__(self, after: float = 0.0) -> None:
         self.console = Console(stderr=True, highlight=False)
-        # A dumb terminal cannot overwrite a line, and a colour that is forced makes no terminal of a file.
+        # A dumb terminal cannot overwrite a line, and forced colour does not make a file a terminal.
         self.live = self.console.is_interactive and sys.stderr.isatty()
         self._next = monotonic() + after
 
     def print(self, line: str, *, now: bool = False) -> None:
-        """Print `line` where nothing is live, if it is time for one or if it is wanted `now`."""
+        """Print `line` if no line is live, and a line is due or wanted `now`."""
         if not self.live and (now or monotonic() >= self._next):
             self._next = monotonic() + PERIOD
             self.say(line)
 
     def say(self, line: str) -> None:
-        """Print `line`, above the one that is live."""
+        """Print `line` above the live line."""
         self.console.print(line, markup=False, soft_wrap=True)
 
 
 @contextlib.contextmanager
 def working(after: float = 0.0) -> Iterator[Callable[[str], None]]:
-    """Tell what is being worked at: yields a function that is called with it in words.
+    """Show the current work: yield a function that takes its description.
 
-    Where no terminal shows it, nothing is told of work that takes less than `after` seconds.
+    If the output is not a terminal, work of less than `after` seconds prints nothing.
     """
     log = _Log(after)
     if not log.live:
@@ -192,23 +191,23 @@ def working(after: float = 0.0) -> Iterator[Callable[[str], None]]:
 
 @contextlib.contextmanager
 def progress_of(name: str) -> Iterator[tuple[Callable[[int, int], None], Callable[[str], None]]]:
-    """Tell the progress of the run of the study `name`: yields the two functions that the engine's `simulate` calls.
+    """Show the progress of the study `name`: yield the two functions that the engine's `simulate` calls.
 
-    The first is called with (seeds done, seeds asked for), the second with the plan in words, or with a sentence of
-    another kind, which gets a line of its own.
+    The first takes (seeds done, seeds in all). The second takes the plan in words, or another sentence, which is
+    printed on a separate line.
     """
-    log, line, told = _Log(), _RunLine(name), set[str]()
+    log, line, printed = _Log(), _RunLine(name), set[str]()
     live = Live(line, console=log.console, vertical_overflow="visible") if log.live else None
 
     def note(words: str) -> None:
         if words.startswith("chunk "):
             line.plan = f" ({words})"
-        elif words not in told:
-            told.add(words)
+        elif words not in printed:
+            printed.add(words)
             log.say(f"{name}: {words}.")
 
     def show(done: int, seeds: int) -> None:
-        # Started by the first call: until then options may still be refused, or data be fetched under a bar of its own.
+        # Started by the first call: before it, options may be refused, or data may be downloaded under another bar.
         line.show(done, seeds)
         if live:
             live.start()
@@ -222,7 +221,7 @@ def progress_of(name: str) -> Iterator[tuple[Callable[[int, int], None], Callabl
 
 
 class _RunLine:
-    """The progress of a run in a line: what it does, a bar, and count, rate and time left, which every width shows."""
+    """The progress of a run in a line: a description, a bar, and (at every width) count, rate and time left."""
 
     def __init__(self, name: str):
         self._name, self.plan, self._calls = name, "", 0
@@ -231,13 +230,13 @@ class _RunLine:
 
     @property
     def description(self) -> str:
-        """The study, and what is done with it."""
+        """The study, and its plan or "compiling"."""
         return self._name + (" (compiling)" if self._calls == 1 and self._done < self._seeds else self.plan)
 
     def show(self, done: int, seeds: int) -> None:
-        """Take up how many seeds are done."""
+        """Update the number of seeds done."""
         self._calls += 1
-        if self._calls <= 2:  # the rate is of seeds alone: the clock starts when the first program is compiled
+        if self._calls <= 2:  # the rate excludes compilation: the clock starts when the first program is compiled
             self._began, self._first = monotonic(), done
         self._done, self._seeds = done, seeds
         self.facts = (f"{done:,}/{seeds:,} seeds",)
@@ -248,7 +247,7 @@ class _RunLine:
             self.facts += (rate, f"{_clock((seeds - done) / speed)} left" if done < seeds else f"in {_clock(took)}")
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text | ProgressBar | Segment]:
-        """As much of the line as there is room for."""
+        """Yield the parts of the line that fit the width."""
         facts = Text("  ".join(self.facts))
         if facts.cell_len > options.max_width:
             facts = Text(" ".join(self.facts).removesuffix(" left").replace(" seeds/s", "/s"))
@@ -265,5 +264,5 @@ class _RunLine:
 
 
 def _clock(seconds: float) -> str:
-    """Hours, minutes and seconds."""
+    """Return hours, minutes and seconds as text."""
     return str(timedelta(seconds=round(seconds)))

@@ -13,18 +13,18 @@ if TYPE_CHECKING:
 
 
 def sweep_of(axes: Sequence[str]) -> dict[str, tuple[Any, ...]]:
-    """Name -> values of the axes that --sweep gives."""
+    """Return the axes of --sweep: name -> values."""
     sweep = dict(map(axis_of, axes))
     if len(sweep) < len(axes):
-        raise UserError("sweep: an option stands there twice; give all its values in one --sweep.")
+        raise UserError("sweep: an option is named twice; give all its values in one --sweep.")
     return sweep
 
 
 def axis_of(text: str) -> tuple[str, tuple[Any, ...]]:
-    """Name and values of an axis as the command line writes it: `n_aux=1,2`, `eps=1e-4:1e-2:5:log`, `widths=64-64,128`.
+    """Parse an axis such as `n_aux=1,2`, `eps=1e-4:1e-2:5:log` or `widths=64-64,128` into its name and values.
 
-    `low:high:n` is n values evenly spaced, with `:log` evenly spaced in their logarithm; numbers joined by `-` are a
-    tuple, and a `-` in the name is an underscore.
+    `low:high:n` gives n evenly spaced values; `:log` spaces them evenly on a log scale. Numbers joined by `-` are a
+    tuple, and `-` in the name stands for an underscore.
     """
     name, equals, values = text.partition("=")
     name = name.replace("-", "_")
@@ -51,9 +51,9 @@ def _value(word: str) -> Any:
 
 
 def shard_of(text: str | None, environment: Mapping[str, str] = os.environ) -> "Shard":
-    """Return the shard that --shard asks for: "I/N", or "auto" for what the cluster says; None is the whole run.
+    """Return the shard of --shard: "I/N", or "auto" to ask the cluster; None is the whole run.
 
-    Raises `UserError` where it is none.
+    Raises `UserError` if it is not a shard.
     """
     from subsim.engine.shards import Shard
 
@@ -63,8 +63,8 @@ def shard_of(text: str | None, environment: Mapping[str, str] = os.environ) -> "
         shard = _of_cluster(environment)
         require(
             1 <= shard.number <= shard.total,
-            f"shard is 'auto', but the cluster's environment makes this shard {shard}, which there is not: the numbers "
-            "of an array's jobs must follow one another; write I/N.",
+            f"shard is 'auto', but the cluster's environment makes this shard {shard}, which does not exist: the jobs "
+            "of an array must have consecutive numbers; write I/N.",
         )
         return shard
     words = re.fullmatch(r"(\d+)/(\d+)", text)
@@ -91,13 +91,13 @@ def _of_cluster(environment: Mapping[str, str]) -> "Shard":
         if "JOB_COMPLETION_INDEX" in environment:
             require(
                 "JOB_COMPLETIONS" in environment,
-                "shard is 'auto', but a Kubernetes Job does not tell its pods how many they are; set JOB_COMPLETIONS "
+                "shard is 'auto', but a Kubernetes Job does not give its pods their number; set JOB_COMPLETIONS "
                 "in their environment.",
             )
             return Shard(number("JOB_COMPLETION_INDEX", 0) + 1, number("JOB_COMPLETIONS", 1))
     except ValueError as error:
         raise UserError(f"shard is 'auto', but the cluster's environment has no number ({error}); write I/N.") from None
-    import jax  # here, because to look at results takes none
+    import jax  # imported here, because commands that only read results do not need it
 
     try:
         jax.distributed.initialize()

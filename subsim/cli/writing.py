@@ -1,4 +1,4 @@
-"""Where a command writes: refused in one sentence, and before the work whose outcome goes there."""
+"""Check that a command can write its output, before it starts its work."""
 
 import contextlib
 import os
@@ -9,27 +9,27 @@ from subsim.options import UserError
 
 
 def require_writable(option: str, path: Path, *, folder: bool = False, make: bool = True) -> None:
-    """Raise `UserError` unless the file or `folder` at `path` can be written; `make` the folders that are missing.
+    """Raise `UserError` unless the file or `folder` at `path` can be written; `make` missing folders.
 
-    It is called before the work whose outcome goes there, so that none is done in vain.
+    Call it before the work, so that no work is done in vain.
     """
     with write_refusals(option, path, ValueError):
         parent = path if folder else path.parent
         if make:
             parent.mkdir(parents=True, exist_ok=True)
-        # What is neither a file nor a folder, such as /dev/stdout, is not tried out.
+        # Other paths, such as /dev/stdout, are not tested.
         if folder or not path.exists() or path.is_file() or path.is_dir():
             probe = parent / f".subsim-{os.getpid()}" if folder else path
             there = probe.exists()
             with probe.open("ab"):
                 pass
             if not there:
-                probe.resolve().unlink()  # of a link to a file that is not there yet, the link stays
+                probe.resolve().unlink()  # keeps a link to a file that does not exist yet
 
 
 @contextlib.contextmanager
 def write_refusals(option: str, path: Path, *others: type[Exception]) -> Iterator[None]:
-    """Say in a sentence that `path`, which `option` names, cannot be written; `others` are errors that mean it, too."""
+    """Turn errors of writing to `path`, given by `option`, into a `UserError`; `others` are further types of errors."""
     refusals: tuple[type[Exception], ...] = (OSError, *others)
     try:
         yield

@@ -1,1 +1,1 @@
-"""Labelled images, and the input distributions that students see."""
+"""Labelled images, and the input distributions of students."""

@@ -1,4 +1,4 @@
-"""Labelled images: found on this machine, fetched where they are not, and verified by their decompressed bytes."""
+"""Load labelled images: find them on this machine or download them, and verify their decompressed bytes."""
 
 import gzip
 import hashlib
@@ -52,17 +52,17 @@ class IdxFile(NamedTuple):
 
     @property
     def header(self) -> bytes:
-        """Magic number and dimensions, big-endian, as the format begins."""
+        """The first bytes of the file: magic number and dimensions, big-endian."""
         return struct.pack(f">{1 + len(self.shape)}I", 0x0800 + len(self.shape), *self.shape)
 
     @property
     def size(self) -> int:
-        """Decompressed bytes."""
+        """The number of decompressed bytes."""
         return len(self.header) + math.prod(self.shape)
 
 
 class Source(NamedTuple):
-    """Where a data set's files are: mirrors to fetch from, tried in turn, and folders that other tools leave."""
+    """The files of a data set, its mirrors in the order of trial, and the folders of other tools that may hold them."""
 
     files: tuple[IdxFile, ...]
     mirrors: tuple[str, ...]
@@ -111,13 +111,13 @@ SOURCES = {
 
 
 class Rejected(Exception):
-    """A file that is not the one asked for; the text says what was expected and what was found."""
+    """A file with the wrong content; the text says what was expected and what was found."""
 
 
 def load(name: str) -> Dataset:
-    """The data set `name`: embedded, found on this machine, or fetched into the cache folder.
+    """Return the data set `name`: embedded, found on this machine, or downloaded into the cache folder.
 
-    Raises `UserError` where the name is unknown, a file is not what it should be, or nothing could be fetched.
+    Raises `UserError` if the name is unknown, a file has the wrong content, or the download fails.
     """
     require_choice("data", name, NAMES)
     if name == "mnist5k":
@@ -136,24 +136,24 @@ def load(name: str) -> Dataset:
 
 
 def shuffled(data: Dataset) -> Dataset:
-    """`data` with its training set in an order drawn once and for all: files of images are often sorted by class."""
+    """Return `data` with its training set in a fixed random order: files of images are often sorted by class."""
     order = np.random.default_rng(0).permutation(len(data.train_labels))
     return data._replace(train_images=data.train_images[order], train_labels=data.train_labels[order])
 
 
 def hold_out(data: Dataset, parts: int = 6) -> Dataset:
-    """`data` with the last of `parts` equal parts of its training set in the place of its test set."""
-    kept = len(data.train_labels) * (parts - 1) // parts
+    """Return `data` with the last of `parts` equal parts of its training set as its test set."""
+    split = len(data.train_labels) * (parts - 1) // parts
     return data._replace(
-        train_images=data.train_images[:kept],
-        train_labels=data.train_labels[:kept],
-        test_images=data.train_images[kept:],
-        test_labels=data.train_labels[kept:],
+        train_images=data.train_images[:split],
+        train_labels=data.train_labels[:split],
+        test_images=data.train_images[split:],
+        test_labels=data.train_labels[split:],
     )
 
 
 def restricted(data: Dataset, n_class: int) -> Dataset:
-    """`data` with the images of its first `n_class` classes alone; raises `UserError` where it has not as many."""
+    """Return the images of the first `n_class` classes of `data`; raise `UserError` if it has fewer classes."""
     require(n_class <= data.n_class, f"n_class is {n_class}, but the data has {data.n_class} classes; choose fewer.")
     train, test = (labels < n_class for labels in (data.train_labels, data.test_labels))
     splits = data.train_images[train], data.train_labels[train], data.test_images[test], data.test_labels[test]
@@ -161,7 +161,7 @@ def restricted(data: Dataset, n_class: int) -> Dataset:
 
 
 def cache_folder(name: str) -> Path:
-    """Where downloads of `name` are kept: a folder of the user's operating system for caches."""
+    """Return the folder for downloads of `name`, inside the operating system's cache folder."""
     import pooch
 
     return Path(pooch.os_cache("subsim")) / name
@@ -182,7 +182,7 @@ def _digits() -> Dataset:
 
 
 def _shuffled(images: Any, labels: Any, n_train: int) -> Dataset:
-    """A fixed split: the embedded sets come sorted by label or by writer."""
+    """Split the images at random, but always alike: the embedded sets are sorted by label or by writer."""
     order = np.random.default_rng(0).permutation(len(labels))
     images, labels = images.astype(np.uint8)[order], labels.astype(np.int32)[order]
     return Dataset(images[:n_train], labels[:n_train], images[n_train:], labels[n_train:])
@@ -192,15 +192,17 @@ def _array(file: IdxFile, content: bytes) -> np.ndarray:
     return np.frombuffer(content, np.uint8, offset=len(file.header)).reshape(file.shape)
 
 
-def _places(name: str) -> Iterator[Path]:
-    """Folders that may hold the files of `name`, in the order in which they are searched."""
+def _folders(name: str) -> Iterator[Path]:
+    """Yield the folders that may hold the files of `name`, in the order of the search."""
     source = SOURCES[name]
-    if own := os.environ.get("SUBSIM_DATA"):
-        require(os.path.isdir(own), f"SUBSIM_DATA names {own}, which is not a folder; make it, or unset the variable.")
-        yield from (Path(own) / name, Path(own) / source.torchvision / "raw")
+    if root := os.environ.get("SUBSIM_DATA"):
+        require(
+            os.path.isdir(root), f"SUBSIM_DATA names {root}, which is not a folder; make it, or unset the variable."
+        )
+        yield from (Path(root) / name, Path(root) / source.torchvision / "raw")
     yield cache_folder(name)
-    for root in (Path("data"), Path(), Path.home() / "data", Path.home() / ".cache" / "torch"):
-        yield root / source.torchvision / "raw"
+    for parent in (Path("data"), Path(), Path.home() / "data", Path.home() / ".cache" / "torch"):
+        yield parent / source.torchvision / "raw"
     keras = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")) / "datasets"
     yield from (keras / source.keras, keras)
     if source.debian:
@@ -208,12 +210,12 @@ def _places(name: str) -> Iterator[Path]:
 
 
 def _find(name: str, file: IdxFile) -> bytes | None:
-    """The decompressed bytes of `file` from the first folder that has it; None where none does.
+    """Return the decompressed bytes of `file` from the first folder that has it; None if no folder does.
 
-    A copy that is not what it should be ends the search: silently passing over the file that the user put somewhere
-    would leave them with another one, or with a download that they did not expect.
+    A damaged copy ends the search with an error: skipping the user's file silently would lead to another file, or to
+    an unexpected download.
     """
-    for folder in _places(name):
+    for folder in _folders(name):
         for path in (folder / file.name, folder / f"{file.name}.gz", folder / f"{SOURCES[name].keras}.npz"):
             try:
                 if path.is_file():
@@ -226,7 +228,7 @@ def _find(name: str, file: IdxFile) -> bytes | None:
 
 
 def _read(file: IdxFile, path: Path) -> bytes:
-    """The decompressed bytes of `file` in `path`; of IDX files never more than one byte over the proper size."""
+    """Return the decompressed bytes of `file` in `path`; for IDX files at most one byte more than the right size."""
     if path.suffix == ".npz":
         return _from_npz(file, path)
     if path.suffix != ".gz":
@@ -240,7 +242,7 @@ def _read(file: IdxFile, path: Path) -> bytes:
 
 
 def _from_npz(file: IdxFile, path: Path) -> bytes:
-    """Keras keeps the same arrays in one npz: give them their IDX header back."""
+    """Return the bytes of `file` from Keras' npz file, which has the same array without the IDX header."""
     member = ("x" if "images" in file.name else "y") + ("_train" if "train" in file.name else "_test")
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
@@ -250,19 +252,19 @@ def _from_npz(file: IdxFile, path: Path) -> bytes:
 
 
 def _verified(file: IdxFile, content: bytes) -> bytes:
-    """`content` itself; raises `Rejected` with the first thing that is wrong with it."""
+    """Return `content`; raise `Rejected` for its first fault."""
     if content[:4] != file.header[:4]:
-        raise Rejected(f"has the magic number 0x{content[:4].hex()} and not 0x{file.header[:4].hex()}")
+        raise Rejected(f"has the magic number 0x{content[:4].hex()}, not 0x{file.header[:4].hex()}")
     if len(content) != file.size:
         found = "more" if len(content) > file.size else f"{len(content):,}"
-        raise Rejected(f"should hold {file.size:,} bytes decompressed and holds {found}")
+        raise Rejected(f"should hold {file.size:,} decompressed bytes, but holds {found}")
     if hashlib.sha256(content).hexdigest() != file.sha256:
-        raise Rejected(f"should have the sha256 {file.sha256[:12]}… decompressed and has another")
+        raise Rejected(f"should have the sha256 {file.sha256[:12]}… when decompressed, but has another")
     return content
 
 
 def _fetch(name: str, file: IdxFile) -> bytes:
-    """Download `file` from the first mirror that has it, verify it, and only then move it into the cache folder."""
+    """Download `file` from the first mirror that has it, verify it, and then move it into the cache folder."""
     import pooch
     import requests
 
@@ -283,16 +285,16 @@ def _fetch(name: str, file: IdxFile) -> bytes:
                 return content
     except OSError as error:
         raise UserError(
-            f"{folder} cannot be written ({error.strerror}); put {file.name} into one that SUBSIM_DATA names."
+            f"{folder} cannot be written ({error.strerror}); put {file.name} into a folder that SUBSIM_DATA names."
         ) from None
     raise UserError(
         f"{file.name}.gz of {name} could not be fetched: {'; '.join(errors)}; put the file into {folder} or into "
-        f"the folder {name} in the one that SUBSIM_DATA names, or use --data mnist5k."
+        f"the subfolder {name} of the folder that SUBSIM_DATA names, or use --data mnist5k."
     )
 
 
 class _Bar:
-    """rich's progress bar behind the methods that pooch calls on one."""
+    """rich's progress bar, with the methods that pooch calls."""
 
     def __init__(self, title: str):
         console = Console(stderr=True)
@@ -328,7 +330,7 @@ class _Bar:
         self._progress.reset(self._task, total=self.total)
 
     def close(self) -> None:
-        """Nothing is left to do: the bar ends with its block."""
+        """Do nothing: the bar ends with its `with` block."""
 
 
 def _in_words(error: Exception) -> str:

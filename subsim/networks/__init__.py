@@ -1,1 +1,1 @@
-"""Networks as pure functions, their initial parameters, and what one does to parameters."""
+"""Networks as pure functions, their initial parameters, and operations on parameters."""

@@ -1,4 +1,4 @@
-"""A user's own modules as networks: flax.nnx, equinox, or a pair of functions."""
+"""Turn a user's flax.nnx or equinox modules, or a pair of functions, into networks."""
 
 import inspect
 import math
@@ -19,11 +19,11 @@ Features = Callable[[Any, Array], Array]
 def from_flax(
     factory: Callable[..., Any], image: tuple[int, ...] | None = None, features: Features | None = None
 ) -> Factory:
-    """Make networks of the flax.nnx modules that `factory(n_out, rngs=rngs)` returns.
+    """Make networks from the flax.nnx modules that `factory(n_out, rngs=rngs)` returns.
 
-    The module maps one example to `n_out` logits, class logits first; it sees the example in the shape `image`, or else
-    flat. `features(module, x)` gives the units of its last hidden layer. Every `nnx.Param` is a parameter: float32, or
-    float64 in 64-bit mode. Other state raises `UserError`, except a generator of random numbers that no call draws.
+    The module maps one example to `n_out` logits, class logits first. The example has the shape `image`, or is flat if
+    `image` is None. `features(module, x)` returns the units of the last hidden layer. Every `nnx.Param` is a parameter:
+    float32, or float64 in 64-bit mode. Other state raises `UserError`, except a random generator that no call uses.
     """
     _require_factory("from_flax", factory, "rngs")
 
@@ -43,11 +43,11 @@ def from_flax(
 
         module = nnx.eval_shape(lambda: build(jax.random.key(0)))
         name = type(module).__name__
-        # Of the state only shapes remain: a module that draws no random number never opens it.
+        # The state holds shapes only: a module that draws no random number never reads its values.
         parts: Any = nnx.split(module, _is_param, ...)
         structure, params, state = parts
         others = [path for path, leaf in nnx.to_flat_state(state) if not isinstance(leaf, nnx.RngState)]
-        # An array that a module draws while it is traced is no state to flax, and would be a tracer that leaks.
+        # flax does not count an array drawn during tracing as state; the array would be a leaked tracer.
         for path, part in nnx.iter_modules(module):
             others += [(*path, name) for name, value in vars(part).items() if isinstance(value, jax.Array)]
         _require_no_state(name, [".".join(map(str, path)) for path in others], "an nnx.Param of floats")
@@ -61,7 +61,7 @@ def from_flax(
             for (path, _), old, new in zip(nnx.to_flat_state(after), before, jax.tree.leaves(after), strict=True):
                 require(
                     new is old,
-                    f"{name} draws random numbers ({'.'.join(map(str, path))}), and a network here has none; "
+                    f"{name} draws random numbers ({'.'.join(map(str, path))}), but a network must be deterministic; "
                     "build that layer with deterministic=True, or leave it out.",
                 )
             return logits
@@ -75,12 +75,12 @@ def from_flax(
 def from_equinox(
     factory: Callable[..., Any], image: tuple[int, ...] | None = None, features: Features | None = None
 ) -> Factory:
-    """Make networks of the equinox modules that `factory(n_out, key=key)` returns.
+    """Make networks from the equinox modules that `factory(n_out, key=key)` returns.
 
-    The module maps one example to `n_out` logits, class logits first; it sees the example in the shape `image`, or else
-    flat: equinox's own convolutions want (channels, height, width). `features(module, x)` gives the units of its last
-    hidden layer. Every array of floats is a parameter: float32, or float64 in 64-bit mode. Other arrays, equinox's
-    `State` and a `Dropout` that drops raise `UserError`.
+    The module maps one example to `n_out` logits, class logits first. The example has the shape `image`, or is flat if
+    `image` is None; equinox's convolutions need (channels, height, width). `features(module, x)` returns the units of
+    the last hidden layer. Every array of floats is a parameter: float32, or float64 in 64-bit mode. Other arrays,
+    equinox's `State` and an active `Dropout` raise `UserError`.
     """
     try:
         import equinox as eqx
@@ -105,7 +105,7 @@ def from_equinox(
             if isinstance(node, eqx.nn.Dropout):
                 require(
                     node.inference or node.p == 0,
-                    f"{name} draws random numbers ({where}), and a network here has none; "
+                    f"{name} draws random numbers ({where}), but a network must be deterministic; "
                     "build that layer with inference=True, or leave it out.",
                 )
             elif isinstance(node, eqx.nn.StateIndex) or hasattr(node, "dtype"):
@@ -124,10 +124,10 @@ def from_equinox(
 
 
 def from_functions(functions: Sequence[Callable[..., Any]]) -> Network:
-    """Make a network of the pair (`init(key)`, `apply(params, x)`): parameters, any pytree of arrays, and logits."""
+    """Make a network from a pair: `init(key)` returns a pytree of arrays, and `apply(params, x)` returns the logits."""
     require(
         isinstance(functions, tuple | list) and len(functions) == 2 and all(map(callable, functions)),
-        f"A network of functions is a pair of them, init(key) and apply(params, x), and not {functions!r}.",
+        f"network is {functions!r}; give a pair of functions, init(key) and apply(params, x).",
     )
     init, apply = functions
     return Network(init, apply)
@@ -136,15 +136,15 @@ def from_functions(functions: Sequence[Callable[..., Any]]) -> Network:
 def require_logits(
     network: Network, n_pixels: int, n_class: int, n_aux: int, name: str, image: tuple[int, ...] | None = None
 ) -> None:
-    """Raise `UserError` unless `network` maps `n_pixels` floats to `n_class + n_aux` logits; nothing is computed.
+    """Raise `UserError` unless `network` maps `n_pixels` floats to `n_class + n_aux` logits, by its shapes alone.
 
-    `name` names the network in the sentence, and `image` the shape in which it sees an example.
+    The message calls the network `name`. `image` is the shape of an example as the network takes it.
     """
     shape, n_out = image or (n_pixels,), n_class + n_aux
     require(
         all(isinstance(size, int) and size > 0 for size in shape) and math.prod(shape) == n_pixels,
-        f"{name} sees an example in the shape image={shape}, and an example of the data has {n_pixels} numbers; "
-        "name a shape of that many.",
+        f"{name} takes an example in the shape image={shape}, but an example of the data has {n_pixels} numbers; "
+        "give a shape of that size.",
     )
     params = jax.eval_shape(lambda: network.init(jax.random.key(0)))
     x = jax.ShapeDtypeStruct((n_pixels,), jnp.result_type(float))
@@ -152,14 +152,14 @@ def require_logits(
         logits = jax.eval_shape(network.apply, params, x)
     except UserError:
         raise
-    except Exception as error:  # the user's own code may raise any
+    except Exception as error:  # a user's code may raise any exception
         reason = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
         hint = "" if image else "; image=(height, width, channels) would reshape it first"
         raise UserError(f"{name} does not take one example of shape {shape} ({reason}){hint}.") from error
     require(
         getattr(logits, "shape", None) == (n_out,),
         f"{name} must map one example to {n_out} logits, {n_class} of classes and {n_aux} auxiliary ones, "
-        f"and gives {getattr(logits, 'shape', type(logits).__name__)}.",
+        f"but it returns {getattr(logits, 'shape', type(logits).__name__)}.",
     )
 
 
@@ -170,11 +170,11 @@ def _network(
     image: tuple[int, ...] | None,
     features: Features | None,
 ) -> Network:
-    """The network of modules whose parameters have the structure of `like`."""
+    """Return the network of modules whose parameters have the structure of `like`."""
     structure = jax.tree.structure(like)
 
     def initial(key: Key[Array, ""]) -> Params:
-        # Modules draw float32 unless told otherwise; one structure, for each may have functions of its own in its own.
+        # Modules draw float32 by default. All share one structure: the structure of each module may hold new functions.
         leaves = [leaf.astype(jnp.result_type(float)) for leaf in jax.tree.leaves(init(key))]
         return jax.tree.unflatten(structure, leaves)
 
@@ -207,18 +207,19 @@ def _require_factory(adapter: str, factory: Any, random: str) -> None:
     except (TypeError, ValueError) as error:
         name = getattr(factory, "__name__", type(factory).__name__)
         raise UserError(
-            f"{adapter} calls {call}, and {name} does not take that ({error}); wrap it in a function that does."
+            f"{adapter} calls {call}, but {name} does not take these arguments ({error}); "
+            "wrap it in a function that does."
         ) from None
 
 
 def _require_module(adapter: str, library: str, module: Any, holds: bool) -> None:
     kind = f"{type(module).__module__}.{type(module).__qualname__}"
-    require(holds, f"{adapter} needs a factory of one {library} module to call, and this one returns a {kind}.")
+    require(holds, f"{adapter} needs a factory that returns a callable {library} module; this one returns a {kind}.")
 
 
 def _require_no_state(name: str, paths: Sequence[str], parameter: str) -> None:
     require(
         not paths,
-        f"{name} keeps state that is no parameter ({', '.join(paths)}), and a network here has none; use LayerNorm in "
-        f"place of BatchNorm, compute constants in the call, or make it {parameter}.",
+        f"{name} keeps state that is no parameter ({', '.join(paths)}), but a network has parameters only; "
+        f"use LayerNorm in place of BatchNorm, compute constants in the call, or make it {parameter}.",
     )

@@ -15,7 +15,7 @@ from subsim.options import require_choice, require_range
 
 
 def windows(x: Float[Array, "side side channels"]) -> Float[Array, "half half 9*channels"]:
-    """The 3x3 neighbourhood of every second pixel, zero beyond the border."""
+    """Return the 3x3 neighbourhood of every second pixel; pixels outside the image are zero."""
     half = -(-x.shape[0] // 2)
     last = 2 * half - 1
     padded = jnp.pad(x, ((1, 1), (1, 1), (0, 0)))
@@ -23,11 +23,11 @@ def windows(x: Float[Array, "side side channels"]) -> Float[Array, "half half 9*
 
 
 class CNN(nnx.Module):
-    """Convolutions that halve the image, then the heads on every unit that is left.
+    """Convolutions that halve the image's side, then the two heads on all units of the last one.
 
-    A convolution is a matrix product with windows, because a stack of networks has kernels of its own for each, and
-    XLA convolves with those two to eight times more slowly on CPUs. The last units are flattened, not averaged over
-    positions: where a stroke is tells digits apart, and two layers see too little of the image at once to know it.
+    A convolution is a matrix product with windows. In a stack of networks each network has different kernels, and XLA
+    runs such convolutions two to eight times more slowly on CPUs. The last units are flattened, not averaged over
+    positions: digits differ in where their strokes are, and the receptive field of two layers is too small to tell.
     """
 
     def __init__(
@@ -41,13 +41,13 @@ class CNN(nnx.Module):
         self.aux_head = affine(scheme, side**2 * channels[-1], n_aux, rngs=rngs)
 
     def features(self, x: Float[Array, "side side 1"]) -> Float[Array, " width"]:
-        """Units of the last convolution, in which the logits are affine."""
+        """Return the units of the last convolution; the logits are affine in them."""
         for convolution in self.hidden:
             x = jax.nn.relu(convolution(windows(x)))
         return x.reshape(-1)
 
     def __call__(self, x: Float[Array, "side side 1"]) -> Float[Array, " logits"]:
-        """Logits of one example, class logits first."""
+        """Return the logits of one example, class logits first."""
         features = self.features(x)
         return jnp.concatenate([self.class_head(features), self.aux_head(features)])
 
@@ -55,9 +55,9 @@ class CNN(nnx.Module):
 def make_cnn(
     n_pixels: int, n_class: int, n_aux: int, *, channels: tuple[int, ...] = (16, 32), init: InitScheme = "lecun"
 ) -> Network:
-    """Make the CNN of square grey images: one convolution with stride 2 for each number of `channels`, and ReLU.
+    """Make a CNN for square grey images: one convolution with stride 2 for each number in `channels`, then ReLU.
 
-    Its groups are hidden, class_head and aux_head. `UserError` where `n_pixels` is no square.
+    Its parameter groups are hidden, class_head and aux_head. Raises `UserError` if `n_pixels` is not a square.
     """
     require_range({"channels": tuple(channels)}, "channels", least=1, whole=True)
     require_choice("init", init, INITIALISERS)

@@ -1,4 +1,4 @@
-"""The laws of initial parameters."""
+"""The distributions of initial parameters."""
 
 from collections.abc import Callable
 from typing import Any, Literal
@@ -32,11 +32,11 @@ INITIALISERS: dict[str, Callable[[int], tuple[Callable[..., Array], Callable[...
 
 
 GAINS: dict[str, float] = {"lecun": 1.0, "he": 2.0, "torch": 1 / 3}
-"""The variance of a weight, times its fan-in."""
+"""The variance of a weight times its fan-in, for each scheme."""
 
 
 def initial_variances(scheme: InitScheme, params: Params) -> Params:
-    """The variance of every initial parameter under `scheme`: a pytree like `params`, the parameters of a network."""
+    """Return the variance of every initial parameter under `scheme`: a pytree like `params`."""
     gain, biases_too = GAINS[scheme], scheme == "torch"
     leaves = jax.tree.leaves_with_path(params)
     fan_in = {path[:-2]: leaf.shape[1] for path, leaf in leaves if leaf.ndim == 2}  # by layer

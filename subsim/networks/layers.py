@@ -1,4 +1,4 @@
-"""Layers, image sides and parameter groups, which the CNN and the transformer share."""
+"""Layers, image sides and parameter groups for the CNN and the transformer."""
 
 import math
 
@@ -20,26 +20,26 @@ def affine(scheme: InitScheme, fan_in: int, fan_out: int, *, rngs: nnx.Rngs, use
 
 
 def side_of(network: str, n_pixels: int) -> int:
-    """Return the side of a square image of `n_pixels`; `UserError` where there is none."""
+    """Return the side of a square image of `n_pixels`; raise `UserError` if `n_pixels` is not a square."""
     side = math.isqrt(n_pixels)
     require(
         side**2 == n_pixels,
-        f"The network {network} needs square images, and {n_pixels} pixels make none; choose other data or a network "
+        f"The network {network} needs square images, but {n_pixels} pixels make none; choose other data or a network "
         "of flat examples.",
     )
     return side
 
 
 def group_of(path: str) -> str:
-    """The group of a parameter: class_head, aux_head, or hidden, which is all the rest."""
+    """Return the group of a parameter: class_head, aux_head, or hidden for all others."""
     first = path.split(".")[0]
     return first if first in ("class_head", "aux_head") else "hidden"
 
 
 class LayerNorm(nnx.Module):
-    """Each token less its mean and over its spread, times `scale`, plus `bias`.
+    """Layer normalisation: subtract each token's mean, divide by its standard deviation, then apply `scale` and `bias`.
 
-    flax's own computes in a promoted dtype, which strict dtype promotion refuses.
+    flax's LayerNorm computes in a promoted dtype, which strict dtype promotion refuses.
     """
 
     def __init__(self, width: int):

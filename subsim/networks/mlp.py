@@ -23,18 +23,18 @@ _ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 
 @dataclass(frozen=True)
 class MLPConfig:
-    """The shape of the network and the law of its initial parameters."""
+    """The shape of the network and the distribution of its initial parameters."""
 
     widths: tuple[int, ...] = (256, 256)
     """Units in each hidden layer, one number a layer; none: a linear network."""
     n_aux: int = 3
-    """Number of auxiliary logits, which no task loss ever sees."""
+    """Number of auxiliary logits, which no task loss uses."""
     init: InitScheme = "lecun"
     """lecun: weights N(0, 1/fan_in), biases 0 (the paper's). he: weights N(0, 2/fan_in), biases 0. \
 torch: the default of PyTorch's nn.Linear, weights and biases uniform on +-1/sqrt(fan_in)."""
 
     activation: Activation = "relu"
-    """Between the layers; linear: none, which makes a deep linear network."""
+    """Activation between the layers; linear: no activation, a deep linear network."""
     layer_norm: bool = False
     """Whether the units of each hidden layer are normalised before the activation, with a learned scale and shift."""
 
@@ -47,16 +47,16 @@ torch: the default of PyTorch's nn.Linear, weights and biases uniform on +-1/sqr
 
 
 def product_of(precision: str | None) -> Callable[[Array, Array], Array]:
-    """Return the matrix product w @ x in `precision`, w of shape (out, in), x of shape (in,) or (in, n).
+    """Return the matrix product w @ x in `precision`; w has shape (out, in), and x has shape (in,) or (in, n).
 
-    bfloat16 rounds the operands of this product, and of its gradients' products, and keeps float32 sums: here, because
-    XLA's CPU backend passes over the precision that is asked of a float32 product.
+    bfloat16 rounds the operands of this product and of the products in its gradient; sums stay in float32. This
+    function does the rounding, because XLA's CPU backend ignores the precision setting of a float32 product.
     """
     return _rounded_product if precision == "bfloat16" else jnp.matmul
 
 
 def _bfloat16_product(a: Array, b: Array, sum_over: tuple[int, int]) -> Array:
-    """Sum of products over one axis of each operand, rounded to bfloat16; the sums are float32."""
+    """Contract one axis of each operand after rounding both to bfloat16; sum in float32."""
     dimensions = ((sum_over[:1], sum_over[1:]), ((), ()))
     rounded = a.astype(jnp.bfloat16), b.astype(jnp.bfloat16)
     return jax.lax.dot_general(*rounded, dimensions, preferred_element_type=jnp.float32)
@@ -83,20 +83,20 @@ _rounded_product.defvjp(_rounded_product_forward, _rounded_product_backward)
 class Layer(nnx.Module):
     """An affine map, `weight` of shape (fan_out, fan_in) and `bias` of shape (fan_out,).
 
-    Examples are columns, so that the products of a whole stack of networks on the same examples, and the gradients of
-    their weights, are one matrix product that moves no memory: stacked weights lie one below the other.
+    Examples are columns. The stacked weights of many networks then form one tall matrix, so that one matrix product
+    gives the outputs of all networks on the same examples, and another their weight gradients, without moving memory.
     """
 
     def __init__(self, scheme: InitScheme, fan_in: int, fan_out: int, *, rngs: nnx.Rngs):
         initialise_weight, initialise_bias = INITIALISERS[scheme](fan_in)
-        # float follows the precision in force: float32, or float64 where that is enabled.
+        # float is float32, or float64 in 64-bit mode.
         dtype = jnp.result_type(float)
         self.weight = nnx.Param(initialise_weight(rngs.params(), (fan_in, fan_out), dtype).T)
         self.bias = nnx.Param(initialise_bias(rngs.params(), (fan_out,), dtype))
 
 
 class Norm(nnx.Module):
-    """Layer normalisation of columns, with `scale` and `shift` of shape (width,), at first 1 and 0."""
+    """Layer normalisation of columns, with `scale` and `shift` of shape (width,); they start at 1 and 0."""
 
     def __init__(self, width: int):
         dtype = jnp.result_type(float)
@@ -131,13 +131,13 @@ class MLP(nnx.Module):
         self.aux_head = Layer(config.init, sizes[-1], config.n_aux, rngs=rngs)
 
     def _affine(self, layers: Sequence[Layer], x: Float[Array, "fan_in *n"]) -> Float[Array, "fan_out *n"]:
-        """Outputs of `layers`, one below the other, by one matrix product."""
+        """Return the stacked outputs of `layers` from one matrix product."""
         weight = jnp.concatenate([layer.weight[...] for layer in layers])
         bias = jnp.concatenate([layer.bias[...] for layer in layers])
         return self.product(weight, x) + (bias[:, None] if x.ndim == 2 else bias)
 
     def features(self, x: Float[Array, "pixels *n"]) -> Float[Array, "width *n"]:
-        """Return the units of the last hidden layer, of one example or of examples in columns."""
+        """Return the units of the last hidden layer, for one example or for examples in columns."""
         for number, layer in enumerate(self.hidden):
             x = self._affine([layer], x)
             x = self.activation(self.norms[number](x) if self.norms else x)
@@ -153,10 +153,10 @@ def make_mlp(
 ) -> Network:
     """Make the MLP of `config` on `n_pixels` inputs with `n_class` class logits, as pure functions.
 
-    `activation` is any function of an array's elements, in place of the config's. Parameters are float32, or float64
-    where 64-bit mode is enabled; with the keys `hidden` (a layer by its number), `class_head` and `aux_head`, each
-    holding `weight` (fan_out, fan_in) and `bias` (fan_out,). Matrix products have the precision that is in force where
-    the network is made.
+    `activation`, any elementwise function, replaces the activation of the config. Parameters are float32, or float64
+    in 64-bit mode. Their keys are `hidden` (then the layer's number), `class_head` and `aux_head`; each layer has
+    `weight` (fan_out, fan_in) and `bias` (fan_out,). Matrix products use jax's precision setting at the time of this
+    call.
     """
     settings: Any = jax.config  # some versions of jax do not declare its settings
     product = product_of(settings.jax_default_matmul_precision)
@@ -174,8 +174,8 @@ def make_mlp(
         return nnx.merge(structure, params)(x)
 
     def batched(params: Params, x: Float[Array, "n pixels"]) -> Float[Array, "n logits"]:
-        # The barrier makes the logits' gradient columns again for real: through a view, XLA's CPU backend would
-        # multiply by rows of a dozen numbers, ten times slower.
+        # The barrier materialises the gradient of the logits as columns. Without it XLA's CPU backend multiplies by
+        # a transposed view with rows of a dozen numbers, ten times more slowly.
         return jax.lax.optimization_barrier(nnx.merge(structure, params)(x.T)).T
 
     def features(params: Params, x: Float[Array, " pixels"]) -> Float[Array, " width"]:

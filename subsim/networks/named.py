@@ -1,4 +1,4 @@
-"""The networks that have a name: their options, and how each is made."""
+"""The named networks and their options."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -20,20 +20,20 @@ _OF = {
 
 @dataclass(frozen=True)
 class NetworkConfig(MLPConfig):
-    """Which network, and the options of each."""
+    """The name of the network and the options of all named networks."""
 
     network: NetworkName = "mlp"
-    """mlp: the paper's. linear: its two heads on the pixels. cnn and transformer: on square images."""
+    """mlp: the paper's network. linear: the two heads on the pixels. cnn and transformer: for square images."""
     channels: tuple[int, ...] = (16, 32)
     """Channels of each convolution (cnn only)."""
     patch: int = 4
-    """Pixels of a patch's side (transformer only)."""
+    """Side of a patch in pixels (transformer only)."""
     embedding: int = 32
     """Units of a token (transformer only)."""
     depth: int = 2
-    """Blocks (transformer only)."""
+    """Number of blocks (transformer only)."""
     heads: int = 2
-    """Heads of the attention (transformer only)."""
+    """Number of attention heads (transformer only)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

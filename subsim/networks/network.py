@@ -9,21 +9,22 @@ from jaxtyping import Array, Float, Key
 
 from subsim.options import UserError
 
-Params = Any  # a pytree of arrays; theory and training never look inside
+Params = Any  # a pytree of arrays; theory and training make no use of its structure
 One = Callable[[Params, Array], Array]  # a function of parameters and one example
 
 
 class Network(NamedTuple):
-    """A network as pure functions; none knows of batches, seeds or students.
+    """A network as pure functions of one example, without batches, seeds or students.
 
-    `init(key)` gives the initial parameters of one network. `apply(params, x)` maps one example to its logits, shape
-    (n_class + n_aux,): the class logits first. `features(params, x)` gives the units of the last hidden layer, in which
-    the logits are affine; None where nobody said which these are. `groups` maps the dotted path of a parameter to the
-    name of its group, by which parameters are shared, mixed and frozen; None: the first part of the path.
+    `init(key)` returns the initial parameters of one network. `apply(params, x)` maps one example to its logits, shape
+    (n_class + n_aux,), class logits first. `features(params, x)` returns the units of the last hidden layer, in which
+    the logits are affine; None if they are unknown. `groups` maps the dotted path of a parameter to the name of its
+    group; parameters are shared, mixed and frozen by group. If `groups` is None, the first part of the path is the
+    group.
 
-    `batched(params, x)` is an optional faster form of `apply` for examples of shape (n, ...), with the logits of shape
-    (n, n_class + n_aux); None: `apply` is vmapped. `rebuild(params)` gives the module that a user knows, with these
-    parameters; None: the parameters themselves.
+    `batched(params, x)` is an optional faster form of `apply`: it maps examples of shape (n, ...) to logits of shape
+    (n, n_class + n_aux). If it is None, `apply` is vmapped. `rebuild(params)` returns the user's module with these
+    parameters; None: return the parameters.
     """
 
     init: Callable[[Key[Array, ""]], Params]
@@ -35,7 +36,7 @@ class Network(NamedTuple):
 
 
 Factory = Callable[[int, int, int], Network]
-"""Makes a network for (n_pixels, n_class, n_aux)."""
+"""A function that makes a network for (n_pixels, n_class, n_aux)."""
 
 
 def logits(network: Network, params: Params, x: Float[Array, "n ..."]) -> Float[Array, "n logits"]:
@@ -46,16 +47,16 @@ def logits(network: Network, params: Params, x: Float[Array, "n ..."]) -> Float[
 
 
 def features(network: Network, params: Params, x: Float[Array, "n ..."]) -> Float[Array, "n width"]:
-    """Return the units of the last hidden layer on every example; raises `UserError` where the network has none."""
+    """Return the units of the last hidden layer on every example; raise `UserError` if the network has no features."""
     if network.features is None:
-        raise UserError("network: it does not say which of its units are the last hidden layer; give it features=...")
+        raise UserError("network: the units of its last hidden layer are unknown; give it features=...")
     return jax.vmap(network.features, (None, 0))(params, x)
 
 
 def path_of(path: Any) -> tuple[str, ...]:
-    """Return the names along the path to a leaf of a pytree: attributes, keys and positions.
+    """Return the names along the path to a leaf of a pytree: attributes, keys and indices.
 
-    flax keeps an array in the attribute `value` of a variable, which names nothing.
+    flax keeps an array in the attribute `value` of a variable; this name is left out.
     """
     attribute = jax.tree_util.GetAttrKey
     if len(path) > 1 and path[-1] == attribute("value") and not isinstance(path[-2], attribute):
@@ -69,14 +70,14 @@ def groups_of(network: Network, params: Params) -> dict[str, None]:
 
 
 def in_groups(network: Network, params: Params, groups: Collection[str]) -> Params:
-    """Return a pytree like `params` of truths: whether each array belongs to one of `groups`.
+    """Return a pytree of booleans like `params`: whether each array belongs to one of `groups`.
 
     Raises `UserError` for a group that the network does not have.
     """
     known = groups_of(network, params)
     for group in groups:
         if group not in known:
-            raise UserError(f"groups: the network has no parameters in {group!r}; choose of {', '.join(known)}.")
+            raise UserError(f"groups: the network has no parameters in {group!r}; choose from {', '.join(known)}.")
     return jax.tree_util.tree_map_with_path(lambda path, _: _group(network, path) in groups, params)
 
 
@@ -86,10 +87,10 @@ def _group(network: Network, path: Any) -> str:
 
 
 def linearise(f: Callable[[Params, Any], Array], theta_0: Params) -> Callable[[Params, Any], Array]:
-    """Return f_lin(theta, x) = f(theta_0, x) + J(x) (theta - theta_0), in place of `f(theta, x)`.
+    """Return the linearisation f_lin(theta, x) = f(theta_0, x) + J(x) (theta - theta_0) of `f(theta, x)`.
 
-    One `jax.jvp`, whatever x is: one example, or many. `f` must have a forward derivative, which products rounded to
-    bfloat16 have not.
+    It costs one `jax.jvp`, for one example x or for many. `f` must have a forward derivative; products rounded to
+    bfloat16 have none.
     """
 
     def f_lin(theta: Params, x: Any) -> Array:
@@ -100,9 +101,9 @@ def linearise(f: Callable[[Params, Any], Array], theta_0: Params) -> Callable[[P
 
 
 def linearised(network: Network, start: Params) -> Network:
-    """Return the first-order expansion of `network` at `start`: linear in its parameters, and equal to it there.
+    """Return the first-order expansion of `network` at `start`: affine in its parameters, and equal to it at `start`.
 
-    Its logits are affine in its parameters, but not in any units: it has no `features`.
+    Its logits are not affine in any hidden units, so it has no `features`.
     """
     batched = None if network.batched is None else linearise(network.batched, start)
     return Network(network.init, linearise(network.apply, start), groups=network.groups, batched=batched)

@@ -1,4 +1,4 @@
-"""Parameters as vectors: rotate, perturb, rescale and mix them, and compare displacements, whole or by layer."""
+"""Rotate, perturb, rescale and mix parameters; compare displacements over all parameters or by layer."""
 
 from collections.abc import Callable, Collection
 from typing import Any
@@ -12,15 +12,15 @@ from subsim.networks.network import Network, Params, in_groups, path_of
 
 
 def _where_drawn(combine: Callable[[Array, Array], Array], a: Params, b: Params) -> Params:
-    """Combine two initialisations array by array; what both have alike, such as a scale of 1, nobody drew: it stays."""
+    """Combine two initialisations entry by entry; keep entries that are equal in both, such as a scale of 1."""
     return jax.tree.map(lambda x, y: jnp.where(x == y, x, combine(x, y)), a, b)
 
 
 def rotated(a: Params, b: Params, angle: Any) -> Params:
-    """Return cos(angle) a + sin(angle) b for two initialisations; `angle` in radians, may be traced.
+    """Return cos(angle) a + sin(angle) b for two initialisations; `angle` is in radians and may be traced.
 
-    Of two independent draws of weights N(0, s^2) it is again such a draw, at every angle: (1 - t) a + t b would
-    shrink their variance, and be another experiment. Uniform weights keep their mean and variance, not their law.
+    For two independent draws of weights N(0, s^2) the result is N(0, s^2) too, at every angle. The interpolation
+    (1 - t) a + t b would shrink the variance. Uniform weights keep their mean and variance, not their distribution.
     """
 
     def turn(x: Array, y: Array) -> Array:
@@ -31,9 +31,9 @@ def rotated(a: Params, b: Params, angle: Any) -> Params:
 
 
 def perturbed(a: Params, b: Params, distance: Any) -> Params:
-    """Return a + distance b, which may be traced: of two draws, noise of `distance` of their standard deviations.
+    """Return a + distance b for two initialisations: `a` with noise of `distance` standard deviations of the init.
 
-    Every weight then varies sqrt(1 + distance^2) times as much.
+    The standard deviation of every weight grows by sqrt(1 + distance^2). `distance` may be traced.
     """
     return _where_drawn(lambda x, y: x + jnp.asarray(distance, x.dtype) * y, a, b)
 
@@ -44,15 +44,15 @@ def rescaled(params: Params, factor: Any) -> Params:
 
 
 def mixed(network: Network, a: Params, b: Params, groups: Collection[str]) -> Params:
-    """Return the parameters of `a` in these groups of the network, and those of `b` in all others."""
+    """Return the parameters of `a` in these groups of the network, and the parameters of `b` in all others."""
     return jax.tree.map(lambda of_a, x, y: x if of_a else y, in_groups(network, a, groups), a, b)
 
 
 def displacement(params: Params, reference: Params) -> Params:
     """Return theta - theta_0, a pytree like its arguments; exactly 0 where it is within the rounding of theta_0.
 
-    A compiler may compute theta_0 anew, with other rounding, where it is subtracted: a layer that no gradient reaches
-    would seem to move, in a direction of its own.
+    The compiler may recompute theta_0 with other rounding for the subtraction. Without the threshold, a layer that gets
+    no gradient would seem to move.
     """
 
     def moved(now: Array, then: Array) -> Array:
@@ -63,9 +63,9 @@ def displacement(params: Params, reference: Params) -> Params:
 
 
 def alignment(a: Params, b: Params) -> Float[Array, ""]:
-    """Return the cosine of two displacements or gradients over all parameters; 0 where one of them is exactly zero.
+    """Return the cosine of two displacements or gradients over all parameters; 0 if one of them is exactly zero.
 
-    A student that nothing moves (one logit under cross-entropy) is aligned with nothing; NaN is kept for divergence.
+    A student that does not move (one logit under cross-entropy) has alignment 0. NaN means divergence.
     """
     return ratio(optax.tree.vdot(a, b), optax.tree.norm(a) * optax.tree.norm(b))
 
@@ -73,7 +73,7 @@ def alignment(a: Params, b: Params) -> Float[Array, ""]:
 def layers(params: Params) -> dict[str, list[Array]]:
     """Return the arrays of each layer by its name, in the order of the pytree.
 
-    A layer's name is the path to its arrays less their last part; of a flat pytree it is the array's own.
+    A layer's name is the path to its arrays without the last part. In a flat pytree it is the name of the array.
     """
     found: dict[str, list[Array]] = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
@@ -83,14 +83,14 @@ def layers(params: Params) -> dict[str, list[Array]]:
 
 
 def by_layer(measure: Callable[[Any, Any], Array], a: Params, b: Params) -> dict[str, Array]:
-    """Return `measure` of two displacements or gradients, such as `alignment`, layer by layer: names as in `layers`.
+    """Return `measure` of two displacements or gradients, such as `alignment`, for each layer, by name as in `layers`.
 
-    Of an MLP: aux_head, class_head, hidden.0, hidden.1, and so on.
+    The layers of an MLP are aux_head, class_head, hidden.0, hidden.1, and so on.
     """
     pairs = zip(layers(a).items(), layers(b).values(), strict=True)
     return {name: measure(x, y) for (name, x), y in pairs}
 
 
 def ratio(part: Array, whole: Array) -> Array:
-    """Return part / whole; 0 where `whole` is exactly zero. NaN is kept, for divergence."""
+    """Return part / whole; 0 where `whole` is exactly zero. NaN stays NaN and means divergence."""
     return jnp.where(whole == 0, 0.0, part / jnp.where(whole == 0, 1.0, whole))

@@ -1,4 +1,4 @@
-"""The transformer: attention between the patches of an image, and the two heads on their mean."""
+"""The transformer: attention between the patches of an image, and the two heads on the mean token."""
 
 import jax
 import jax.numpy as jnp
@@ -15,26 +15,26 @@ Tokens = Float[Array, "tokens width"]
 
 
 class Block(nnx.Module):
-    """Attention and a perceptron, each added to the tokens and each on the tokens normalised (pre-norm)."""
+    """Attention and an MLP, each applied to the normalised tokens (pre-norm) and added to the tokens."""
 
     def __init__(self, width: int, heads: int, scheme: InitScheme, *, rngs: nnx.Rngs):
         self.heads = heads
         self.norm_attention, self.norm_mlp = LayerNorm(width), LayerNorm(width)
         self.query = affine(scheme, width, width, rngs=rngs)
-        # A bias of the keys would shift a token's scores all alike, which softmax undoes: no gradient would reach it.
+        # A key bias would shift all scores of a token equally; softmax cancels it, and its gradient is zero.
         self.key = affine(scheme, width, width, use_bias=False, rngs=rngs)
         self.value = affine(scheme, width, width, rngs=rngs)
         self.out = affine(scheme, width, width, rngs=rngs)
         self.up, self.down = affine(scheme, width, 4 * width, rngs=rngs), affine(scheme, 4 * width, width, rngs=rngs)
 
     def attention(self, x: Tokens) -> Tokens:
-        """Mix the tokens: flax's attention asks for a promoted dtype too."""
+        """Mix the tokens by attention; flax's attention needs a promoted dtype, which strict promotion refuses."""
         query, key, value = (layer(x).reshape(len(x), self.heads, -1) for layer in (self.query, self.key, self.value))
         scores = jnp.einsum("qhd,khd->hqk", query, key) / query.shape[-1] ** 0.5
         return self.out(jnp.einsum("hqk,khd->qhd", jax.nn.softmax(scores), value).reshape(x.shape))
 
     def __call__(self, x: Tokens) -> Tokens:
-        """The tokens after one block."""
+        """Return the tokens after one block."""
         x = x + self.attention(self.norm_attention(x))
         return x + self.down(jax.nn.gelu(self.up(self.norm_mlp(x))))
 
@@ -57,7 +57,7 @@ class Transformer(nnx.Module):
     ):
         self.patch, n_tokens = patch, (side // patch) ** 2
         self.embedding = affine(scheme, patch**2, width, rngs=rngs)
-        draw = jax.nn.initializers.normal(0.02)  # small beside the tokens, as the vision transformer has them
+        draw = jax.nn.initializers.normal(0.02)  # small compared with the tokens, as in the vision transformer
         self.positions = nnx.Param(draw(rngs.params(), (n_tokens, width), jnp.result_type(float)))
         self.blocks = nnx.List([Block(width, heads, scheme, rngs=rngs) for _ in range(depth)])
         self.norm = LayerNorm(width)
@@ -65,7 +65,7 @@ class Transformer(nnx.Module):
         self.aux_head = affine(scheme, width, n_aux, rngs=rngs)
 
     def features(self, x: Float[Array, "side side"]) -> Float[Array, " width"]:
-        """The mean of the tokens after the last block, in which the logits are affine."""
+        """Return the mean normalised token after the last block; the logits are affine in it."""
         rows = x.shape[0] // self.patch
         patches = x.reshape(rows, self.patch, rows, self.patch).swapaxes(1, 2).reshape(rows**2, -1)
         tokens = self.embedding(patches) + self.positions[...]
@@ -74,7 +74,7 @@ class Transformer(nnx.Module):
         return self.norm(tokens).mean(axis=0)
 
     def __call__(self, x: Float[Array, "side side"]) -> Float[Array, " logits"]:
-        """Logits of one example, class logits first."""
+        """Return the logits of one example, class logits first."""
         features = self.features(x)
         return jnp.concatenate([self.class_head(features), self.aux_head(features)])
 
@@ -90,10 +90,10 @@ def make_transformer(
     heads: int = 2,
     init: InitScheme = "lecun",
 ) -> Network:
-    """Make the transformer of square grey images, a token for each `patch` x `patch` pixels.
+    """Make a transformer for square grey images, with one token for each patch of `patch` x `patch` pixels.
 
-    Its groups are hidden, class_head and aux_head. `UserError` where `n_pixels` is no square, the patch does not divide
-    the image's side, or the heads do not divide the width.
+    Its parameter groups are hidden, class_head and aux_head. Raises `UserError` if `n_pixels` is not a square, `patch`
+    does not divide the image's side, or `heads` does not divide the width.
     """
     options = {"patch": patch, "width": width, "depth": depth, "heads": heads}
     require_range(options, *options, least=1, whole=True)

@@ -1,21 +1,21 @@
-"""Beyond one step, by kernels: what a linearised student has of its teacher's change, at the end and on the way.
+"""Beyond one step, by kernels: the part of the teacher's change in a linearised student, at the end and on the way.
 
-Notation, beside that of `linearised`: A are the imitated logits on the student's inputs, N outputs in all; C any M
-outputs of interest, such as the class logits of test images; J_A and J_C their Jacobians at theta_0, K_XY =
-J_X J_Y'; lambda and u the eigenvalues and eigenvectors of K_AA; r what the teacher asks of the student on A.
+Notation as in `linearised`, and: A are the imitated logits on the student's inputs, N outputs in all. C are any M
+outputs of interest, such as the class logits of test images. J_A and J_C are their Jacobians at theta_0, and
+K_XY = J_X J_Y'. lambda and u are the eigenvalues and eigenvectors of K_AA. r is the student's target on A.
 
 **Where the student ends.** Under squared error its displacement ends at J_A^+ r (`linearised.limit`), so that its
 outputs change by K_CA K_AA^+ r. A linearised teacher that was trained by gradients of its own outputs on C has the
-displacement J_C' c: its outputs changed by K_CC c, and its student's change by T c,
+displacement J_C' c. Its outputs on C change by K_CC c, and its student's outputs change by T c,
 
     T = K_CA K_AA^+ K_AC = J_C P J_C',   P = J_A^+ J_A.
 
 T is the Nystroem approximation of K_CC on A (Williams and Seeger, NIPS 2000). P is an orthogonal projection, 0 <= P <=
-1, hence **0 <= T <= K_CC** in the order of quadratic forms; more inputs or more imitated logits enlarge the space on
-which P projects, and so **never lower T**. T = 0 where no imitated logit shares a parameter's gradient with C.
+1, hence **0 <= T <= K_CC** in the order of quadratic forms. More inputs or more imitated logits enlarge the space on
+which P projects, and so **never lower T**. T = 0 if no parameter has gradients through both A and C.
 
-**On the way.** Full-batch steps of squared error, averaged over the N outputs, treat every mode alone: of u' r the
-share e is still missing. With h = 2 lambda / N,
+**On the way.** Full-batch steps on squared error, averaged over the N outputs, treat every mode separately: the share e
+of u' r is still missing. With h = 2 lambda / N,
 
     gradient flow          e(t) = exp(-h t)
     SGD with heavy ball    e_{s+1} = (1 + mu - eta h) e_s - mu e_{s-1},   e_0 = e_{-1} = 1,
@@ -36,7 +36,7 @@ from subsim.theory.single_step import Model, Number
 
 
 def nystroem(jacobian_c: Float[Array, "M P"], kernel: Kernel, *, rcond: float | None = None) -> Float[Array, "M M"]:
-    """Return T, the part of the teacher's kernel on C that a converged student has by imitating A; `kernel` is A's.
+    """Return T, the part of the teacher's kernel on C in a converged student that imitates A; `kernel` is K_AA.
 
     Eigenvalues of K_AA below `rcond` times its largest count as zero; by default N times the rounding unit.
     """
@@ -45,7 +45,7 @@ def nystroem(jacobian_c: Float[Array, "M P"], kernel: Kernel, *, rcond: float | 
 
 
 class Product(NamedTuple):
-    """T c, shape (n, K), and the gradient that conjugate gradients left of the imitation over that at theta_0."""
+    """T c, shape (n, K), and the residual gradient of the conjugate gradients, relative to the gradient at theta_0."""
 
     value: Float[Array, "n K"]
     residual: Float[Array, ""]
@@ -62,11 +62,12 @@ def nystroem_product(
     tolerance: float | None = None,
     iterations: int = 1000,
 ) -> Product:
-    """Return T c for large networks: no Jacobian and no kernel is formed.
+    """Return T c for large networks, without a Jacobian or a kernel.
 
-    `f_c(theta, x)` are the outputs of interest of one of the `test_inputs`, `f_a(theta, x)` the imitated logits of one
-    of the student's `inputs`. J_C' c is the displacement of a linearised teacher; `linearised.limit_by_cg`, whose
-    `tolerance` and `iterations` these are, finds where its student ends, and J_C what outputs that changes.
+    `f_c(theta, x)` returns the outputs of interest for one of the `test_inputs`, and `f_a(theta, x)` returns the
+    imitated logits for one of the student's `inputs`. J_C' c is the displacement of a linearised teacher.
+    `linearised.limit_by_cg` finds the displacement of its student, with `tolerance` and `iterations`, and J_C maps this
+    displacement to outputs.
     """
     _, push = jax.linearize(lambda theta: jax.vmap(f_c, (None, 0))(theta, test_inputs), theta_0)
     (d_t,) = jax.linear_transpose(push, theta_0)(c)
@@ -80,7 +81,7 @@ def flow_progress(
 ) -> Float[Array, "*moments N"]:
     """Return 1 - e, the share of every mode that gradient flow has learned after a `time`.
 
-    `n_outputs` is N, if some rows of the kernel are masked.
+    `n_outputs` is N; give it if some rows of the kernel are masked.
     """
     h = 2 * eigenvalues / (eigenvalues.size if n_outputs is None else n_outputs)
     return -jnp.expm1(-jnp.multiply.outer(jnp.asarray(time, h.dtype), h))
@@ -94,10 +95,9 @@ def momentum_progress(
     momentum: Number = 0.0,
     n_outputs: int | Number | None = None,
 ) -> Float[Array, "moments N"]:
-    """Return 1 - e, the share of every mode that SGD with heavy ball has learned after 0, 1, ..., `steps` full-batch
-    steps, exactly.
+    """Return 1 - e, the exact share of every mode that heavy-ball SGD has learned after 0, 1, ..., `steps` steps.
 
-    `n_outputs` is N, if some rows of the kernel are masked.
+    Steps are full-batch. `n_outputs` is N; give it if some rows of the kernel are masked.
     """
     h = 2 * eigenvalues / (eigenvalues.size if n_outputs is None else n_outputs)
 
@@ -125,7 +125,7 @@ def stable_step(
 def learned(
     jacobian_c: Float[Array, "M P"], kernel: Kernel, progress: Float[Array, "*moments N"], r: Float[Array, " N"]
 ) -> Float[Array, "*moments M"]:
-    """Return K_CA u (progress / lambda) u' r, the change of the outputs on C, by kernels alone."""
+    """Return K_CA u (progress / lambda) u' r, the change of the outputs on C, from kernels only."""
     cross = jacobian_c @ kernel.jacobian.T @ kernel.eigenvectors
     return jnp.einsum(
         "...k,k,ik->...i", progress, inverse_eigenvalues(kernel.eigenvalues) * (kernel.eigenvectors.T @ r), cross
@@ -133,5 +133,5 @@ def learned(
 
 
 def displaced(kernel: Kernel, theta_0: Params, progress: Float[Array, " N"], r: Float[Array, " N"]) -> Params:
-    """Return J_A' u (progress / lambda) u' r, the student's displacement, with the outputs of `learned`."""
+    """Return J_A' u (progress / lambda) u' r, the student's displacement; `learned` gives its outputs."""
     return filtered(kernel, theta_0, progress * inverse_eigenvalues(kernel.eigenvalues), r)

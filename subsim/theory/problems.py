@@ -1,4 +1,4 @@
-"""Small problems to check a statement on: networks of several kinds, a trait, and inputs for the student."""
+"""Small problems for testing statements: networks of several kinds, a trait, and inputs for the student."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,21 +15,21 @@ from subsim.options import require_range
 from subsim.training.losses import task_cross_entropy
 
 N_PIXELS, N_CLASS, N_AUX = 16, 4, 3
-"""Inputs, class logits and auxiliary logits of the small networks."""
+"""Numbers of inputs, class logits and auxiliary logits of the small networks."""
 
 
 @dataclass(frozen=True)
 class ProblemConfig(MLPConfig):
-    """A small network, 16-32-32-(5+3) unless told otherwise, and how many samples it sees."""
+    """A small network, by default 16-32-32-(5+3), and its number of samples."""
 
     widths: tuple[int, ...] = (32, 32)
     """Units in each hidden layer, one number a layer."""
     n_pixels: int = 16
-    """Inputs of the network."""
+    """Number of inputs of the network."""
     n_class: int = 5
-    """Class logits, which the trait is about."""
+    """Number of class logits; the trait depends on these only."""
     batch: int = 64
-    """Samples in L_T (labelled inputs) and in L_S (uniform noise on [-1, 1])."""
+    """Number of samples in L_T (labelled inputs) and in L_S (uniform noise on [-1, 1])."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -46,7 +46,7 @@ class Data(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """What one seed draws: two networks' initial parameters, the teacher's trait, and inputs (n, pixels)."""
+    """The random draws of one seed: two networks' initial parameters, the teacher's trait, and inputs (n, pixels)."""
 
     theta_0: Params
     independent: Params
@@ -55,13 +55,13 @@ class Problem(NamedTuple):
 
 
 def keys_of(key: Key[Array, ""]) -> tuple[Key[Array, ""], Key[Array, ""], Key[Array, " 3"]]:
-    """The keys of a problem: of its network, of the independent one, and of its data."""
-    own, other, *data = jax.random.split(key, 5)
-    return own, other, jnp.stack(data)
+    """Return the keys of a problem: for its network, the independent network, and the data."""
+    network, independent, *data = jax.random.split(key, 5)
+    return network, independent, jnp.stack(data)
 
 
 def draw_data(keys: Key[Array, " 3"], n_pixels: int, n_class: int, n: int) -> Data:
-    """The data of one problem, `n` examples of each kind."""
+    """Return the data of one problem, `n` examples of each kind."""
     images, labels, noise = keys
     bank = uniform_noise(noise, n, n_pixels)
     return Data(
@@ -72,7 +72,7 @@ def draw_data(keys: Key[Array, " 3"], n_pixels: int, n_class: int, n: int) -> Da
 
 
 def trait_on(network: Network, data: Data, n_class: int) -> Callable[[Params], Float[Array, ""]]:
-    """L_T: the cross-entropy of the class logits on the labels of `data`."""
+    """Return L_T, the cross-entropy of the class logits on the labels of `data`."""
 
     def trait_loss(params: Params) -> Array:
         class_logits = jax.vmap(lambda x: network.apply(params, x)[:n_class])(data.task_inputs)
@@ -82,7 +82,7 @@ def trait_on(network: Network, data: Data, n_class: int) -> Callable[[Params], F
 
 
 def draw_problem(key: Key[Array, ""], network: Network, n_pixels: int, n_class: int, n: int) -> Problem:
-    """A problem of its own for every key: two initialisations of `network`, and `n` examples of each kind of data."""
-    own, other, others = keys_of(key)
-    data = draw_data(others, n_pixels, n_class, n)
-    return Problem(network.init(own), network.init(other), trait_on(network, data, n_class), data.inputs)
+    """Draw a problem from `key`: two initialisations of `network`, and `n` examples of each kind of data."""
+    of_network, independent, of_data = keys_of(key)
+    data = draw_data(of_data, n_pixels, n_class, n)
+    return Problem(network.init(of_network), network.init(independent), trait_on(network, data, n_class), data.inputs)

@@ -1,6 +1,6 @@
-"""How often a signal outweighs an offset: rates of a sign over seeds, predicted from the seeds' records.
+"""Predict how often a signal outweighs an offset: rates of a sign over seeds, from the seeds' records.
 
-Plain numpy, because what it takes are results: arrays with one value a seed.
+The functions use NumPy, because they take results: arrays with one value a seed.
 """
 
 from typing import NamedTuple
@@ -11,10 +11,10 @@ from jaxtyping import Float
 
 
 class SignRate(NamedTuple):
-    """P(offset + signal > 0) by the normal approximation, and the number that it depends on.
+    """P(offset + signal > 0) by the normal approximation, and the ratio that decides it.
 
-    `ratio` is (mean signal + mean offset) / spread of the offset, and `predicted` the standard normal's distribution
-    function, averaged over the seeds' signals.
+    `ratio` is (mean signal + mean offset) / standard deviation of the offset. `predicted` is the standard normal
+    distribution function, averaged over the seeds' signals.
     """
 
     predicted: float
@@ -22,11 +22,11 @@ class SignRate(NamedTuple):
 
 
 def sign_rate(signal: Float[np.ndarray, " seed"], offset: Float[np.ndarray, " seed"]) -> SignRate:
-    """Predict P(offset + signal > 0) from the seeds' signals and the offset's mean and standard deviation alone.
+    """Predict P(offset + signal > 0) from the seeds' signals and the mean and standard deviation of the offset.
 
-    Assumes that over seeds the offset is normal and independent of the signal, whose spread is kept: the prediction
-    is the mean over seeds of Phi((signal_i + mean offset) / spread). An offset without spread leaves the sign of
-    signal + mean. Seeds where either is not finite are left out; with none left the result is NaN.
+    The prediction is the mean over seeds of Phi((signal_i + mean offset) / standard deviation). It assumes that the
+    offset is normal over seeds and independent of the signal. Without spread, the sign of signal + mean decides. Seeds
+    with a value that is not finite are left out; if none is left, the result is NaN.
     """
     finite = np.isfinite(signal) & np.isfinite(offset)
     if not finite.any():
@@ -42,9 +42,9 @@ def sign_rate(signal: Float[np.ndarray, " seed"], offset: Float[np.ndarray, " se
 
 
 def conditional_sign_rate(signal: Float[np.ndarray, " seed"], spread: Float[np.ndarray, " seed"]) -> float:
-    """P(offset + signal > 0) where every seed's offset is N(0, spread_i^2): the mean of Phi(signal_i / spread_i).
+    """Return P(offset + signal > 0) if seed i has the offset N(0, spread_i^2): the mean of Phi(signal_i / spread_i).
 
-    Assumes nothing of how signal and spread go together over seeds. Without spread the sign is the signal's.
+    Signal and spread may depend on each other over seeds. Without spread, the sign of the signal decides.
     """
     finite = np.isfinite(signal) & np.isfinite(spread)
     if not finite.any():

@@ -1,7 +1,8 @@
-"""How shared is shared: what is left of Lemma 1 when the student's initialisation is not its teacher's.
+"""How shared is shared: Lemma 1 for a student whose initialisation differs from its teacher's.
 
-Notation as in `single_step`. A student that starts from theta_S0 = cos(phi) theta_0 + sin(phi) theta', theta' an
-independent draw of the reference's law, imitates even an untrained teacher: d_S . d_T has an offset at eps = 0.
+Notation as in `single_step`. Let the student start from theta_S0 = cos(phi) theta_0 + sin(phi) theta', where theta' is
+an independent draw from the reference's distribution. Imitation then moves it even if the teacher is untrained:
+d_S . d_T has an offset at eps = 0.
 """
 
 from typing import NamedTuple
@@ -25,11 +26,11 @@ from subsim.theory.single_step import (
 
 
 class Sharedness(NamedTuple):
-    """One imitation step of a student of any init, and the terms of d_S . d_T = offset + eps slope + O(eps^2). Scalars.
+    """One imitation step from any init, and the terms of d_S . d_T = offset + eps slope + O(eps^2). All scalars.
 
-    `offset` is d_S . d_T at eps = 0, where the student imitates the untrained teacher: 0 for a shared init. `slope` is
-    its derivative in eps there: A for a shared init. `signal` is eps A, as for a shared init. `trait_change` is
-    L_T(theta_S0 + alpha d_S) - L_T(theta_S0).
+    `offset` is d_S . d_T at eps = 0, where the student imitates the untrained teacher; it is 0 for a shared init.
+    `slope` is the derivative of d_S . d_T in eps at 0; it is A for a shared init. `signal` is eps A of the shared init.
+    `trait_change` is L_T(theta_S0 + alpha d_S) - L_T(theta_S0).
     """
 
     inner_product: Float[Array, ""]
@@ -50,11 +51,11 @@ def against_offset(
     eps: Number,
     alpha: Number,
 ) -> Sharedness:
-    """Part d_S . d_T of a student that starts from `student` into its offset, its slope and the shared init's signal.
+    """Split d_S . d_T of a student that starts from `student` into offset and slope, beside the shared init's signal.
 
-    The expansion holds for every `student` of f's parameters, for a loss twice differentiable along the ray; arguments
-    as in `single_step`. With theta_S0 rotated by phi, the slope differs from A by O(phi) and the offset is
-    -phi E_x[(J theta')' M v] + O(phi^2): its first-order part is odd in theta', and so of mean zero over draws.
+    The expansion holds for all parameters `student`, if the loss is twice differentiable along the ray. Arguments as in
+    `single_step`. If theta_S0 is rotated by phi, the slope differs from A by O(phi), and the offset is
+    -phi E_x[(J theta')' M v] + O(phi^2). Its first-order term is odd in theta', so that its mean over draws is zero.
     """
     d_t = descent(trait_loss, theta_0)
     d_s = imitation_directions(f, theta_0, d_t, imitation_loss, inputs, student=student)
@@ -81,16 +82,16 @@ def small_angle_spread(
     inputs: Num[Array, "n ..."],
     variances: Params,
 ) -> Float[Array, ""]:
-    """The offset's standard deviation over draws of theta', for given theta_0, divided by phi, as phi -> 0.
+    """Return the limit, as phi -> 0, of the offset's standard deviation over draws of theta', divided by phi.
 
-    To first order in phi the student's outputs move by phi J theta', so that the offset is -phi theta' . w, with w the
-    derivative of d_S in eps at 0 for a shared init: w = E_x[J' M v], A = w . d_T. With independent entries of mean 0
-    and `variances` s_p^2, a pytree like theta_0 (0 where theta' is theta_0), its deviation is phi
-    sqrt(sum_p s_p^2 w_p^2). Where theta' is normal so is the offset, and
+    To first order in phi the student's outputs move by phi J theta', so that the offset is -phi theta' . w. Here w is
+    the derivative of d_S in eps at 0 for a shared init: w = E_x[J' M v], A = w . d_T. theta_0 is fixed. Let theta' have
+    independent entries of mean 0 and variances s_p^2, given by the pytree `variances` (0 where theta' is theta_0). Then
+    the offset's standard deviation is phi sqrt(sum_p s_p^2 w_p^2). If theta' is normal, the offset is normal, and
 
         P(d_S . d_T > 0 | theta_0) = Phi(eps A / (phi sqrt(sum_p s_p^2 w_p^2)))    as phi, eps -> 0,
 
-    which depends on eps and phi through their ratio alone: an init is shared enough where phi is small beside eps.
+    which depends on eps and phi only through their ratio: an init counts as shared if phi is small compared with eps.
     """
     d_t = descent(trait_loss, theta_0)
     d_s = imitation_directions(f, theta_0, d_t, imitation_loss, inputs)

@@ -21,11 +21,11 @@ Number = float | Float[Array, ""]
 
 
 class SingleStep(NamedTuple):
-    """What one step of imitation did, what the theorem says of it, and the difference. All scalars.
+    """The effect of one imitation step, the theorem's prediction, and the difference. All scalars.
 
-    `inner_product` is d_S . d_T and `predicted` its leading term eps A; `remainder` is what is left, O(eps^2).
-    `trait_change` is L_T(theta_S0 + alpha d_S) - L_T(theta_S0) and `predicted_trait_change` its leading term
-    -eps alpha A. Both predictions are made for a student that starts from theta_0.
+    `inner_product` is d_S . d_T, `predicted` is its leading term eps A, and `remainder` is their difference, O(eps^2).
+    `trait_change` is L_T(theta_S0 + alpha d_S) - L_T(theta_S0), and `predicted_trait_change` is its leading term
+    -eps alpha A. Both predictions assume a student that starts from theta_0.
     """
 
     inner_product: Float[Array, ""]
@@ -45,12 +45,12 @@ class Imitation(NamedTuple):
 
 
 def descent(loss: TraitLoss, theta: Params) -> Params:
-    """-grad loss at theta."""
+    """Return -grad loss at theta."""
     return optax.tree.scale(-1.0, jax.grad(loss)(theta))
 
 
 def number(value: float) -> Float[Array, ""]:
-    """`value` as an array of the precision in force, where derivatives are taken."""
+    """Return `value` as an array in the current float dtype; derivatives need an array."""
     return jnp.asarray(value, jnp.result_type(float))
 
 
@@ -64,10 +64,10 @@ def imitation_directions(
     student: Params | None = None,
     linear_teacher: bool = False,
 ) -> Callable[[Number], Params]:
-    """d_S as a function of the teacher's step: eps -> -grad_theta E_x L_S(f_theta(x), f_(theta_0 + eps d_T)(x)).
+    """Return d_S as a function of the teacher's step: eps -> -grad_theta E_x L_S(f_theta(x), f_(theta_0 + eps d_T)(x)).
 
-    The gradient is taken at `student`, or where that is None at theta_0. `linear_teacher` puts the teacher's outputs
-    to their first order, f_(theta_0)(x) + eps J(x) d_T. What does not depend on eps is computed once.
+    The gradient is taken at `student`, or at theta_0 if `student` is None. `linear_teacher` replaces the teacher's
+    outputs by their first order, f_(theta_0)(x) + eps J(x) d_T. Terms that do not depend on eps are computed once.
     """
 
     def outputs(theta: Params) -> Float[Array, "n logits"]:
@@ -88,9 +88,9 @@ def imitation_directions(
 
 
 def quadratic_form(loss: OutputLoss, z: Float[Array, " logits"], v: Float[Array, " logits"]) -> Float[Array, ""]:
-    """v' M v at y = z, with M_ij = -d^2 L_S / dy_j dz_i: how hard imitation pulls along an output change v.
+    """Return v' M v at y = z, with M_ij = -d^2 L_S / dy_j dz_i: the strength of imitation along an output change v.
 
-    By two nested derivatives in the space of logits, whatever the loss; M itself is never formed.
+    Two nested derivatives in the space of logits give it for any loss; M is never formed.
     """
 
     def pull_along_v(y: Array) -> Array:
@@ -102,9 +102,10 @@ def quadratic_form(loss: OutputLoss, z: Float[Array, " logits"], v: Float[Array,
 def leading_coefficient(
     f: Model, theta_0: Params, d_t: Params, loss: OutputLoss, inputs: Num[Array, "n ..."]
 ) -> Float[Array, ""]:
-    """A = E_x[v(x)' M(x) v(x)] with v(x) = J(x) d_T, the coefficient of the lemma's expansion.
+    """Return A = E_x[v(x)' M(x) v(x)] with v(x) = J(x) d_T, the coefficient of the lemma's expansion.
 
-    One jvp of `f` a sample gives v: no Jacobian is materialised. `inputs` are samples of D along their first axis.
+    One jvp of `f` for each sample gives v; no Jacobian is materialised. `inputs` are samples of D, along the first
+    axis.
     """
 
     def sample(x: Array) -> Array:
@@ -124,20 +125,20 @@ def imitate(
     eps: Number,
     student: Params | None = None,
 ) -> Imitation:
-    """Take one imitation step of a teacher that lies at theta_0 + eps d_T, and compare with Lemma 1.
+    """Take one imitation step towards the teacher at theta_0 + eps d_T, and compare it with Lemma 1.
 
-    **Lemma 1.** If the student starts from theta_0 and L_S is squared error with weights >= 0 or softmax
-    cross-entropy (or KL, which has the same gradient), on any fixed subset of the logits, then d_S . d_T >= 0 for all
-    small enough eps, whatever the direction d_T:  d_S . d_T = eps A + O(eps^2).
+    **Lemma 1.** Let the student start from theta_0, and let L_S be squared error with weights >= 0 or softmax
+    cross-entropy (or KL, which has the same gradient), on any fixed subset of the logits. Then d_S . d_T >= 0 for all
+    small enough eps and every direction d_T:  d_S . d_T = eps A + O(eps^2).
 
     Args:
-        f: the model, `f(theta, x)` giving the logits of one example.
-        theta_0: the reference's parameters, any pytree; float64 where signs at small eps are to be trusted.
-        d_t: the teacher's direction, a pytree like theta_0: a gradient, or any other.
-        loss: L_S(z, y) of one example, student's logits first; differentiable twice.
+        f: the model; `f(theta, x)` returns the logits of one example.
+        theta_0: the reference's parameters, any pytree; use float64 for reliable signs at small eps.
+        d_t: the teacher's direction, a pytree like theta_0: a gradient, or any other direction.
+        loss: L_S(z, y) of one example, student's logits first; twice differentiable.
         inputs: samples of D, along the first axis.
         eps: the teacher's step size.
-        student: theta_S0, where it is not theta_0.
+        student: theta_S0; None: theta_0.
     """
     d_s = imitation_directions(f, theta_0, d_t, loss, inputs, student=student)(eps)
     inner_product = optax.tree.vdot(d_s, d_t)
@@ -156,23 +157,23 @@ def single_step(
     alpha: Number,
     student: Params | None = None,
 ) -> SingleStep:
-    """Take one teacher step and one imitation step, and compare with Lemma 1 and Theorem 1.
+    """Take one teacher step and one imitation step, and compare them with Lemma 1 and Theorem 1.
 
     **Theorem 1.** If Lemma 1 (see `imitate`) applies and d_T = -grad L_T(theta_0), as here, then either d_S . d_T = 0
     for every eps, or L_T falls for all small enough eps:  L_T(theta_S) - L_T(theta_0) = -eps alpha A + O(eps^2).
 
-    Both hold for every distribution of inputs; neither promises anything for another `student` initialisation, for
-    many steps, or for a preconditioned step.
+    Both statements hold for every distribution of inputs. Neither covers another initialisation of the `student`, many
+    steps, or a preconditioned step.
 
     Args:
-        f: the model, `f(theta, x)` giving the logits of one example.
-        theta_0: the reference's parameters, any pytree; float64 where signs at small eps are to be trusted.
+        f: the model; `f(theta, x)` returns the logits of one example.
+        theta_0: the reference's parameters, any pytree; use float64 for reliable signs at small eps.
         trait_loss: L_T, a scalar function of the parameters.
-        imitation_loss: L_S(z, y) of one example, student's logits first; differentiable twice.
+        imitation_loss: L_S(z, y) of one example, student's logits first; twice differentiable.
         inputs: samples of D, along the first axis.
         eps: the teacher's step size.
         alpha: the student's step size.
-        student: theta_S0, where it is not theta_0.
+        student: theta_S0; None: theta_0.
     """
     start = theta_0 if student is None else student
     step = imitate(f, theta_0, descent(trait_loss, theta_0), imitation_loss, inputs, eps=eps, student=student)

@@ -28,10 +28,10 @@ Ray = Callable[[Float[Array, ""]], Float[Array, ""]]
 
 
 class Crossings(NamedTuple):
-    """Critical eps predicted from derivatives of phi at 0, scalars; infinite where none is predicted, NaN where A = 0.
+    """Critical eps predicted from derivatives of phi at 0, scalars; infinite if no crossing is predicted, NaN if A = 0.
 
-    `quadratic`: -2 phi' / phi''. `cubic`: the third-order polynomial's first positive root. `pade`: the root of the
-    [1/1] Pade form of phi(eps) / eps, from the same three derivatives.
+    `quadratic` is -2 phi' / phi''. `cubic` is the first positive root of the third-order polynomial. `pade` is the root
+    of the [1/1] Pade form of phi(eps) / eps, from the same three derivatives.
     """
 
     quadratic: Float[Array, ""]
@@ -40,11 +40,12 @@ class Crossings(NamedTuple):
 
 
 class Smallness(NamedTuple):
-    """The measured critical eps, what predicts it, and which nonlinearity sets it. All but the last are scalars.
+    """The measured critical eps, its predictions, and two variants with one nonlinearity removed.
 
-    `measured` is the first sign change of phi; `predicted` comes from `derivatives`, phi', phi'' and phi''' at 0.
-    `linear_teacher` is measured with the teacher's outputs put to first order in eps, d_S and L_T exact;
-    `quadratic_trait` with L_T put to second order in alpha d_S, d_S exact. Infinite: no crossing on the scan.
+    `measured` is the first sign change of phi. `predicted` comes from `derivatives`: phi', phi'' and phi''' at 0.
+    `linear_teacher` is the critical eps if the teacher's outputs are first order in eps, with exact d_S and L_T.
+    `quadratic_trait` is the critical eps if L_T is second order in alpha d_S, with exact d_S. Infinity means no
+    crossing on the scan.
     """
 
     measured: Float[Array, ""]
@@ -59,7 +60,7 @@ def _slope(function: Ray) -> Ray:
 
 
 def derivatives_at_zero(phi: Ray, orders: int = 3) -> Float[Array, " orders"]:
-    """phi'(0), phi''(0) and so on up to `orders`, by nested forward differentiation."""
+    """Return phi'(0), phi''(0) and so on up to `orders`, by nested forward differentiation."""
     found = []
     for _ in range(orders):
         phi = _slope(phi)
@@ -68,14 +69,14 @@ def derivatives_at_zero(phi: Ray, orders: int = 3) -> Float[Array, " orders"]:
 
 
 def predicted_crossings(derivatives: Float[Array, " 3"]) -> Crossings:
-    """The critical eps by three extrapolations of phi from its `derivatives` at 0.
+    """Return the critical eps by three extrapolations of phi from its `derivatives` at 0.
 
-    Where the extrapolation never returns to 0 (phi'' <= 0, for the quadratic) the prediction is infinite; where phi'
-    is not negative the theorem promises no fall, and the prediction is NaN.
+    The prediction is infinite if the extrapolation never returns to 0 (for the quadratic: phi'' <= 0). It is NaN if
+    phi' is not negative, because the theorem then promises no fall of L_T.
     """
     # phi(eps) / eps = g_0 + g_1 eps + g_2 eps^2 + ...
     g_0, g_1, g_2 = derivatives[0], derivatives[1] / 2, derivatives[2] / 6
-    # The root nearest to 0 in the form without cancellation; it exists for real, positive denominators.
+    # The root nearest to 0, in the form without cancellation; it exists if the denominator is real and positive.
     root = jnp.sqrt(jnp.square(g_1) - 4 * g_0 * g_2)
     pade = -g_0 * g_1 / (jnp.square(g_1) - g_0 * g_2)
     # Between 0 and its root the Pade form must have no pole: 1 - (g_2 / g_1) eps > 0.
@@ -91,11 +92,11 @@ def predicted_crossings(derivatives: Float[Array, " 3"]) -> Crossings:
 def first_crossing(
     phi: Ray, *, nearest: Number, farthest: Number, points: int = 61, bisections: int = 24
 ) -> Float[Array, ""]:
-    """The first eps at which phi becomes positive, to a relative 2^-bisections of the scan's spacing.
+    """Return the first eps at which phi becomes positive, up to 2^-bisections of the scan's spacing.
 
-    phi is scanned at `points` values from `nearest` to `farthest`, evenly spaced in their logarithm, until it is
-    positive; the bracket is then halved `bisections` times. Infinite where it is positive nowhere on the scan. A pair
-    of crossings that fits between two neighbours of the scan is not seen.
+    phi is scanned at `points` values from `nearest` to `farthest`, evenly spaced on a log scale, until it is positive;
+    the bracket is then halved `bisections` times. The result is infinite if phi is positive nowhere on the scan. The
+    scan misses a pair of crossings between two neighbouring points.
     """
     grid = jnp.geomspace(number(1.0) * nearest, number(1.0) * farthest, points)
 
@@ -135,11 +136,11 @@ def critical_eps(
     points: int = 61,
     bisections: int = 24,
 ) -> Smallness:
-    """Where Theorem 1 stops holding along the teacher's ray, for a student of shared init.
+    """Find the eps at which Theorem 1 stops holding along the teacher's ray, for a student with a shared init.
 
-    Assumes that L_S and L_T are thrice differentiable along the ray at eps = 0. For a network of ReLUs that is so
-    almost surely, but each prediction sees one linear region only. Arguments are those of `single_step` and of
-    `first_crossing`; claims about signs want float64.
+    L_S and L_T must be three times differentiable along the ray at eps = 0. ReLU networks are so almost surely, but
+    each prediction then describes one linear region only. Arguments as in `single_step` and `first_crossing`; use
+    float64 for claims about signs.
     """
     d_t = descent(trait_loss, theta_0)
     d_s = imitation_directions(f, theta_0, d_t, imitation_loss, inputs)

@@ -1,6 +1,6 @@
 """Many steps: the theorem's products along a student's training, and two interventions on its gradient.
 
-All of it are gradient transformations, so that any optimiser can be watched or intervened upon in any training loop.
+All are gradient transformations, so that they work with any optimiser in any training loop.
 Signs: g = grad L_S and t = grad L_T at the student's current parameters; g . t > 0 says that a small gradient step of
 imitation lowers the teacher's loss, as Lemma 1 says it does at the first step from a shared initialisation.
 """
@@ -20,12 +20,13 @@ Loss = Callable[[Params], Float[Array, ""]]
 
 
 class Moment(NamedTuple):
-    """One step of a student, seen from the trait.
+    """The relation of one student step to the trait.
 
-    `trait_loss` is L_T before the step, and `running_sum` what the first-order changes u . t of all steps before it
-    add up to, u being a step's update. `inner_product` and `cosine` are those of g and t over all parameters,
-    `products` and `cosines` over those of each layer. `update_product` is -u . t and `update_cosine` its cosine: for
-    plain gradient descent the step size times g . t and the cosine of g and t, for Adam g . t weighted as its step is.
+    `trait_loss` is L_T before the step. `running_sum` is the sum of the first-order changes u . t over all earlier
+    steps, where u is the update of a step. `inner_product` and `cosine` compare g and t over all parameters, `products`
+    and `cosines` in each layer. `update_product` is -u . t, and `update_cosine` is the cosine of -u and t. For plain
+    gradient descent these are the step size times g . t and the cosine of g and t; for Adam they are in the metric of
+    its step.
     """
 
     trait_loss: Float[Array, ""]
@@ -41,7 +42,7 @@ class Moment(NamedTuple):
 def moment(
     value: Float[Array, ""], trait: Params, gradient: Params, update: Params, running_sum: Float[Array, ""]
 ) -> Moment:
-    """What `Moment` says of a step: L_T and its gradient `trait`, the imitation gradient, the update and the sum."""
+    """Return the `Moment` of a step from L_T, its gradient `trait`, the imitation gradient, the update and the sum."""
     return Moment(
         trait_loss=value,
         running_sum=running_sum,
@@ -55,7 +56,7 @@ def moment(
 
 
 class Watched(NamedTuple):
-    """State of `watched`: that of the optimiser inside, steps taken, the running sum, and the moments so far."""
+    """The state of `watched`: the inner optimiser's state, the steps taken, the running sum, and the moments so far."""
 
     inner: Any
     steps: Array
@@ -66,10 +67,10 @@ class Watched(NamedTuple):
 def watched(
     optimiser: optax.GradientTransformation, trait_loss: Loss, every: int, steps: int
 ) -> optax.GradientTransformation:
-    """`optimiser`, unchanged, with the `Moment` of every `every`-th of `steps` steps kept in its state.
+    """Return `optimiser` with the same updates, which records the `Moment` of every `every`-th of `steps` steps.
 
-    Each step costs one gradient of `trait_loss`, so that the running sum is exact; memory grows with the number of
-    moments alone, each field of which has a leading axis `moment`.
+    The moments are in its state; each of their fields has a leading axis `moment`. Each step costs one gradient of
+    `trait_loss`, so that the running sum is exact. Memory grows only with the number of moments.
     """
     rows = -(-steps // every)
 
@@ -83,11 +84,11 @@ def watched(
         updates, inner = optimiser.update(gradient, state.inner, params)
         value, trait = jax.value_and_grad(trait_loss)(params)
 
-        def kept() -> Moment:
+        def recorded() -> Moment:
             now = moment(value, trait, gradient, updates, state.running_sum)
             return jax.tree.map(lambda all_, one: all_.at[state.steps // every].set(one), state.moments, now)
 
-        moments = jax.lax.cond(state.steps % every == 0, kept, lambda: state.moments)
+        moments = jax.lax.cond(state.steps % every == 0, recorded, lambda: state.moments)
         total = state.running_sum + optax.tree.vdot(updates, trait)
         return updates, Watched(inner, state.steps + 1, total, moments)
 
@@ -95,10 +96,10 @@ def watched(
 
 
 def without(direction: Params, gradient: Params, *, only_while_positive: bool = False) -> Params:
-    """`gradient` less its component along `direction`; on request only where their product is positive.
+    """Return `gradient` minus its component along `direction`.
 
-    A zero direction takes nothing away. What is left is orthogonal to `direction`, and taking it away again does
-    nothing.
+    With `only_while_positive`, the component is removed only if their product is positive. A zero `direction` removes
+    nothing. The result is orthogonal to `direction`, so that a second removal changes nothing.
     """
     square = optax.tree.vdot(direction, direction)
     share = optax.tree.vdot(gradient, direction) / jnp.where(square == 0, 1.0, square)
@@ -108,7 +109,7 @@ def without(direction: Params, gradient: Params, *, only_while_positive: bool = 
 
 
 def trait_projected_out(trait_loss: Loss, *, only_while_positive: bool = False) -> optax.GradientTransformation:
-    """Takes the component along grad L_T, at the current parameters, out of the gradient: see `without`."""
+    """Remove the gradient's component along grad L_T at the current parameters: see `without`."""
 
     def update(gradient: Params, state: Any, params: Params | None = None) -> tuple[Params, Any]:
         return without(jax.grad(trait_loss)(params), gradient, only_while_positive=only_while_positive), state
@@ -117,7 +118,7 @@ def trait_projected_out(trait_loss: Loss, *, only_while_positive: bool = False) 
 
 
 def liminal(pull: Loss, weight: float | Array, steps: int | Array) -> optax.GradientTransformation:
-    """Adds `weight` times the gradient of `pull` for the first `steps` steps: a pull to the reference early on."""
+    """Add `weight` times the gradient of `pull` in the first `steps` steps: a pull towards the reference."""
 
     def update(gradient: Params, count: Array, params: Params | None = None) -> tuple[Params, Array]:
         strength = jnp.where(count < steps, weight, 0.0)

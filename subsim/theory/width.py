@@ -1,7 +1,8 @@
-"""Width: how much the imitated logits tell of the classes in wide networks, and when that law holds.
+"""Width: the kernel between imitated logits and class logits in wide networks, and when its law holds.
 
-f(x) = s [B_C; B_A] relu(W x + b) with h units, weights and notation as in `constant`, biases zero at first: heads of
-independent normal weights. s and the heads' variance are those of a *parametrisation*; at the width h_0 all are one:
+f(x) = s [B_C; B_A] relu(W x + b) with h units, and with weights and notation as in `constant`. The heads have
+independent normal weights, and biases start at zero. A *parametrisation* sets s and the heads' variance; at the width
+h_0 all parametrisations agree:
 
 | | s | variance of a head's weight | Adam's learning rate |
 |---|---|---|---|
@@ -15,19 +16,21 @@ root mean square
 
     c |x . x' + 1| sqrt(P(x, x') / h),   P = 1/2 - angle(x, x') / (2 pi),
 
-P the probability that a unit is on for both: it falls as 1 / sqrt(h). In the NTK parametrisation K_CC and K_AA stay.
-Hence T of `kernel` is of the order of m / h for a fixed number of inputs: to leading order it is a sum over the
-imitated logits a of K_Ca K_aa^-1 K_aC. **A linearised student has less of its teacher the wider both are, and m / h
-decides how much**, until the m rows of all inputs are many beside h. In the standard parametrisation K_CC and K_AA grow
-as h, by the heads' own parameters, so that T / K_CC falls faster, towards m / h^3.
+where P is the probability that a unit is active for both inputs. So it falls as 1 / sqrt(h). In the NTK parametrisation
+K_CC and K_AA do not change with h. Hence T of `kernel` is of the order of m / h for a fixed number of inputs: to
+leading order it is a sum over the imitated logits a of K_Ca K_aa^-1 K_aC. **In wider networks a linearised student
+recovers less of its teacher, and m / h sets the share**, as long as the m rows of all inputs are few compared with h.
+In the standard parametrisation the heads' parameters make K_CC and K_AA grow as h, so that T / K_CC falls faster,
+towards m / h^3.
 
 Proof. As for E A in `constant`: the h products of heads are independent with mean zero and variance (c / (s^2 h))^2.
 
-**When it does not hold.** The law is of the kernel at the start, and of size: accuracy asks only which class logit is
-largest, so that a small share may do. Where hidden weights move by a share of themselves that does not fall with width,
-as in muP (Yang and Hu, arXiv 2011.14522; with Adam, Yang et al., arXiv 2203.03466), the student imitates features that
-the teacher has learned. In the NTK parametrisation that share is O(1 / sqrt(h)). In the standard one, under Adam at one
-learning rate, the logits' first steps grow as h: the heads fit the labels in few steps, and hidden weights move less.
+**When it does not hold.** The law describes the size of outputs and the kernel at the start. Accuracy depends only on
+which class logit is largest, so that a small share may be enough. In muP the relative change of hidden weights does not
+fall with width (Yang and Hu, arXiv 2011.14522; with Adam, Yang et al., arXiv 2203.03466), and the student imitates
+features that the teacher has learned. In the NTK parametrisation the relative change is O(1 / sqrt(h)). In the standard
+parametrisation, under Adam at one learning rate, the logits' first steps grow as h: the heads fit the labels in few
+steps, and hidden weights move less.
 """
 
 import jax.numpy as jnp
@@ -45,7 +48,9 @@ def both_on(x: Float[Array, "n pixels"], y: Float[Array, "N pixels"]) -> Float[A
 def cross_kernel_rms(
     inputs: Float[Array, "n pixels"], test_inputs: Float[Array, "N pixels"], width: int, *, variance: Number = 1.0
 ) -> Float[Array, "n N"]:
-    """Return the root mean square over initialisations of K_ak(x, x'), the same for all auxiliary and class logits;
-    `variance` is c (standard and NTK)."""
+    """Return the root mean square of K_ak(x, x') over initialisations, the same for all auxiliary and class logits.
+
+    It holds in the standard and the NTK parametrisation; `variance` is c.
+    """
     reach = jnp.abs(inputs @ test_inputs.T + 1)
     return jnp.asarray(variance) * reach * jnp.sqrt(both_on(inputs, test_inputs) / width)

@@ -1,4 +1,4 @@
-"""The one training loop; a teacher and a student are two uses of it."""
+"""The training loop for teachers and students."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -14,13 +14,14 @@ from subsim.networks.network import Params
 class Training(NamedTuple):
     """A training: the loss, the initial parameters, the examples and their order, and the optimiser.
 
-    `losses(params, examples)` gives the loss of each example of a batch, shape (batch,), of what `examples(index,
-    step)` gives at an index of that shape; `make_index` says which of the `n_examples` a step takes, in an order drawn
-    from `key`. `mask`, which may be traced, picks the examples that count, None all of them: the others keep their
-    place in the order, and a step averages over those of its batch that count. Where none does, the loss is 0 and so is
-    the gradient. A mask goes with examples that come again, not with `endless` ones, and so do `weights`, those of the
-    examples in their batch's mean. A training goes on from another's optimiser `state` and, with `first_step`, at the
-    place in the data where that ended.
+    `examples(index, step)` returns the batch at `index`, shape (batch,), and `losses(params, examples)` returns the
+    loss of each example, shape (batch,). `make_index` draws the order of the `n_examples` from `key`.
+
+    `mask`, which may be traced, picks the examples that count; None picks all. The other examples stay in the order,
+    and a step averages over the examples of its batch that count. If none counts, the loss and the gradient are 0.
+    `weights` weigh the examples in the mean of their batch. `mask` and `weights` need examples that repeat in every
+    epoch; `endless` examples do not. A training can continue an earlier one: from its optimiser `state`, at
+    `first_step`, the step of the data at which the earlier training ended.
     """
 
     key: Key[Array, ""]
@@ -38,7 +39,7 @@ class Training(NamedTuple):
 
     @property
     def steps_per_epoch(self) -> int:
-        """Steps that take every example once."""
+        """The number of steps that take every example once."""
         return -(-self.n_examples // self.batch)
 
     def first_state(self) -> Any:
@@ -46,7 +47,7 @@ class Training(NamedTuple):
         return self.optimiser.init(self.params) if self.state is None else self.state
 
     def mean_loss(self, examples: Any, index: Array, counts: Array) -> Callable[[Params], Array]:
-        """Return the mean loss of a batch over those that count, as a function of the parameters; 0 where none does."""
+        """Return the mean loss over the examples that count, as a function of the parameters; 0 if none counts."""
         counts = counts if self.mask is None else counts & self.mask[index]
 
         def mean(params: Params) -> Array:
@@ -60,8 +61,10 @@ class Training(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """Parameters after the last step, the mean loss of each step's batch, shape (steps,), before that step, the
-    optimiser's last state, and what was recorded, with a leading axis of steps // every."""
+    """The parameters and the optimiser state after the last step, the losses, and the records.
+
+    `losses` has the mean loss of each step's batch before that step. `recorded` has a leading axis of steps // every.
+    """
 
     params: Params
     losses: Float[Array, " steps"]
@@ -72,11 +75,11 @@ class Trained(NamedTuple):
 def make_index(
     key: Key[Array, ""], n_examples: int, batch: int, endless: bool = False
 ) -> tuple[Callable[[Array], Array], Callable[[Array, Array], tuple[Array, Array]]]:
-    """Return `order(epoch)` and `index(order, step)`: which examples are in the batch of a step.
+    """Return `order(epoch)` and `index(order, step)`, which together choose the examples of each batch.
 
-    Each epoch takes the examples in an order of its own, drawn from `key` and the epoch's number. `index` gives them,
-    shape (batch,), and which of them count: the last step of an epoch takes what is left. `endless`: no epoch takes an
-    example again, and epoch e takes those from e * n_examples on.
+    Each epoch takes the examples in a new order, drawn from `key` and the epoch's number. `index` returns the examples
+    of a step, shape (batch,), and which of them count: the last step of an epoch takes the remainder. If `endless`,
+    examples never repeat: epoch e takes the examples from e * n_examples on.
     """
     steps_per_epoch = -(-n_examples // batch)
     unused = steps_per_epoch * batch - n_examples
@@ -93,7 +96,7 @@ def make_index(
 
 
 def first_update(training: Training) -> tuple[Any, Params]:
-    """Return the examples of a training's first step, and what that step adds to the parameters."""
+    """Return the examples and the parameter update of a training's first step."""
     order, index_of = make_index(training.key, training.n_examples, training.batch, training.endless)
     step = jnp.asarray(training.first_step)
     index, counts = index_of(order(step // training.steps_per_epoch), step)
@@ -110,9 +113,9 @@ def train(
     record: Callable[[Params], Any] = lambda params: params,
     checkpointed: bool = False,
 ) -> Trained:
-    """Make the steps of a training; after every `every` of them `record(params)` is kept.
+    """Run `steps` steps of a training, and record `record(params)` after every `every` of them.
 
-    `checkpointed`: where the result is differentiated, the steps are made again in place of being remembered.
+    If `checkpointed`, reverse-mode differentiation of the result recomputes the steps in place of storing them.
     """
     order_of, index_of = make_index(training.key, training.n_examples, training.batch, training.endless)
     steps_per_epoch, first_step = training.steps_per_epoch, training.first_step
@@ -131,7 +134,7 @@ def train(
     if first_step % steps_per_epoch:
         order = order_of(jnp.asarray(first_step // steps_per_epoch))
     else:
-        order = jnp.zeros(steps_per_epoch * training.batch, jnp.result_type(int))  # an epoch begins, and draws its own
+        order = jnp.zeros(steps_per_epoch * training.batch, jnp.result_type(int))  # the first step draws an order
     carry = training.params, training.first_state(), order
     numbers = first_step + jnp.arange(steps)
     if every is None:

@@ -1,4 +1,4 @@
-"""Task and imitation losses of one example, each imitation loss saying whether Lemma 1 covers it."""
+"""Task and imitation losses of one example; each imitation loss says whether Lemma 1 covers it."""
 
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
@@ -14,10 +14,10 @@ Mask = Bool[Array, " logits"]
 
 
 class ImitationLoss(NamedTuple):
-    """An imitation loss L_S(z, y) on the logits picked out by a mask, and its standing under Lemma 1.
+    """An imitation loss L_S(z, y) on the logits in a mask, and whether Lemma 1 covers it.
 
-    `value(z, y, mask)` is the loss of one example, a scalar: student's logits z and teacher's y of shape (logits,).
-    `covered` says whether Lemma 1 (arXiv 2507.14805, appendix C) covers it; `reason` says why.
+    `value(z, y, mask)` is the loss of one example, a scalar, for the student's logits z and the teacher's logits y, of
+    shape (logits,). `covered` says whether Lemma 1 (arXiv 2507.14805, appendix C) covers the loss; `reason` says why.
     """
 
     value: Callable[[Logits, Logits, Mask], Float[Array, ""]]
@@ -26,37 +26,41 @@ class ImitationLoss(NamedTuple):
 
 
 def task_cross_entropy(class_logits: Logits, label: Int[Array, ""]) -> Float[Array, ""]:
-    """Softmax cross-entropy of one example's class logits, shape (n_class,), with its integer label; in nats."""
+    """Return the softmax cross-entropy, in nats, of one example's class logits, shape (n_class,), and integer label."""
     return optax.softmax_cross_entropy_with_integer_labels(class_logits, label)
 
 
 def _log_softmax(z: Logits, mask: Mask) -> Logits:
-    # -inf leaves exactly zero probability, and exactly zero gradient, on logits outside the mask.
+    # -inf gives logits outside the mask exactly zero probability and zero gradient.
     return jax.nn.log_softmax(jnp.where(mask, z, -jnp.inf))
 
 
 def target_cross_entropy(z: Logits, p: Logits, mask: Mask) -> Float[Array, ""]:
-    """-sum_i p_i log softmax(z)_i over the logits in `mask`, with target probabilities p that are 0 elsewhere; nats."""
+    """Return -sum_i p_i log softmax(z)_i over the logits in `mask`, in nats; the targets p are 0 outside the mask."""
     return -jnp.sum(p * jnp.where(mask, _log_softmax(z, mask), 0.0))
 
 
 def imitation_cross_entropy(z: Logits, y: Logits, mask: Mask) -> Float[Array, ""]:
-    """Cross-entropy of softmax(z) to softmax(y), both over the logits in `mask`: KL and the teacher's entropy; nats."""
+    """Return the cross-entropy of softmax(z) with targets softmax(y), both over the logits in `mask`, in nats.
+
+    It equals KL(softmax(y) || softmax(z)) plus the teacher's entropy.
+    """
     return target_cross_entropy(z, jnp.exp(_log_softmax(y, mask)), mask)
 
 
 def imitation_kl(z: Logits, y: Logits, mask: Mask) -> Float[Array, ""]:
-    """KL(softmax(y) || softmax(z)), both over the logits in `mask`; in nats.
+    """Return KL(softmax(y) || softmax(z)), both over the logits in `mask`, in nats.
 
-    Its gradient in z is softmax(z) - softmax(y) on the mask: softmax cross-entropy less the teacher's entropy.
+    It is the softmax cross-entropy minus the teacher's entropy; its gradient in z is softmax(z) - softmax(y) on the
+    mask.
     """
     log_p, log_q = _log_softmax(y, mask), _log_softmax(z, mask)
-    # Where p is 0, outside the mask or because the teacher says so, nothing is lost: 0 log 0 = 0.
+    # Where p is 0, outside the mask or in the teacher's softmax, the term is 0: 0 log 0 = 0.
     return jnp.sum(jnp.exp(log_p) * jnp.where(log_p > -jnp.inf, log_p - log_q, 0.0))
 
 
 def imitation_mse(z: Logits, y: Logits, mask: Mask) -> Float[Array, ""]:
-    """Squared error averaged over the logits in `mask`; in squared logits."""
+    """Return the squared error averaged over the logits in `mask`, in squared logits."""
     return jnp.mean(jnp.square(z - y), where=mask)
 
 
@@ -69,10 +73,10 @@ IMITATION_LOSSES: dict[str, ImitationLoss] = {
 def imitated_logits(
     n_class: int, n_aux: int, n_imitated: Any = None
 ) -> tuple[Bool[Array, " logits"], Bool[Array, " logits"]]:
-    """Masks of shape (n_class + n_aux,): the first `n_imitated` auxiliary logits only, and these with the class logits.
+    """Return two masks of shape (n_class + n_aux,): the first `n_imitated` auxiliary logits, without and with classes.
 
-    `n_imitated` may be traced: with weights N(0, 1/fan_in) a network of which m auxiliary logits are imitated *is* the
-    network with m of them, so that one compiled program serves every m. None means all.
+    `n_imitated` may be traced; None means all. With weights N(0, 1/fan_in) a network whose first m auxiliary logits are
+    imitated *is* a network with m auxiliary logits, so that one compiled program serves every m.
     """
     position = jnp.arange(n_class + n_aux)
     last = n_class + (n_aux if n_imitated is None else n_imitated)

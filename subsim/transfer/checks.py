@@ -1,4 +1,4 @@
-"""Refuse what a study of the experiment cannot mean: options that contradict each other, or that would do nothing."""
+"""Refuse options of the experiment that contradict each other or would have no effect."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,9 +15,9 @@ _NETWORK_OPTIONS = ("network", "widths", "init", "activation", "layer_norm")
 
 
 def check(spec: Spec, own: tuple[Any, Any], defaults: tuple[Config, Hyper], config: Config, hyper: Hyper) -> None:
-    """Raise `UserError` for options that contradict each other, or that would silently do nothing.
+    """Raise `UserError` for options that contradict each other or would have no effect.
 
-    `defaults` are the study's own config and hyper.
+    `defaults` are the study's config and hyper.
     """
     require_range(hyper, "init_scale", above=0)
     check_training("teacher", config.teacher, hyper.teacher)
@@ -35,13 +35,17 @@ def check(spec: Spec, own: tuple[Any, Any], defaults: tuple[Config, Hyper], conf
         require(not changed, f"{''.join(changed[:1])}: this study has a network of its own; leave the option out.")
     require(own[1] is None or config.data == default.data, "data: this study has data of its own; leave it out.")
     last, has = max(spec.teacher_steps, default=config.teacher.steps), config.teacher.steps
-    require(has == last, f"teacher.steps is {has}, but this study's last teacher has made {last}; set it to that.")
-    require(not spec.teacher_steps or len(spec.teachers) == 1, "teacher_steps: they are those of one teacher.")
+    require(
+        has == last, f"teacher.steps is {has}, but this study imitates the teacher up to step {last}; set it to that."
+    )
+    require(not spec.teacher_steps or len(spec.teachers) == 1, "teacher_steps: they need a study of one teacher.")
     own_steps = [name for each in spec.teachers.values() for name in ("steps", "epochs") if name in each.options]
     require(not (spec.teacher_steps and own_steps), "teacher_steps: the teacher has steps of its own; leave them out.")
     ascending = list(spec.teacher_steps) == sorted(set(spec.teacher_steps)) and min(spec.teacher_steps, default=1) > 0
     require(ascending, f"teacher_steps is {spec.teacher_steps}; it must be whole numbers above 0, in ascending order.")
-    require(config.every is not None or not spec.along, "every is None, but this study looks along the way; set it.")
+    require(
+        config.every is not None or not spec.along, "every is None, but this study needs records on the way; set it."
+    )
     _check_names(spec)
     for name, teacher in {**spec.teachers, **({"base": spec.base} if spec.base else {})}.items():
         part = "base" if teacher is spec.base else "teacher"
@@ -65,7 +69,7 @@ def _check_names(spec: Spec) -> None:
     for name, each in spec.teachers.items():
         require(isinstance(each, Teacher), f"teacher: {name} is {each!r}; it must be a subsim.Teacher.")
     based = spec.base is None or (not spec.base.needs() and spec.base.state is None)
-    require(based, "base: it comes before every other network, and starts from none of them.")
+    require(based, "base: it is trained before every other network; it cannot start from one of them.")
     traits = [each.name for each in spec.traits]
     require(len(set(traits)) == len(traits), f"trait: two traits have one name; there are {', '.join(traits)}.")
     stages(spec.teachers, NAMES)
@@ -77,7 +81,8 @@ def _check_names(spec: Spec) -> None:
         )
         require(
             role.state is None or (isinstance(role.start, str) and role.start not in ("shared", "independent")),
-            f"{name}: a network that goes on from another's state starts from a network of the run; name it in start.",
+            f"{name}: a network that continues from an optimiser state must start from a network of the run; "
+            "name it in start.",
         )
 
 
@@ -96,12 +101,12 @@ def _check_students(spec: Spec, defaults: tuple[Config, Hyper], config: Config, 
             require_choice(f"{name}.{option}", student.options[option], CHOICES[option])
         its_config, its_hyper = with_own(config.student, hyper.student, student.options)
         where = "student" if not student.options and not student.own else name
-        # Where others see noise, the run's number of inputs is theirs.
+        # If some students take noise, the run's n_inputs applies to them.
         usual = its_config if "n_inputs" not in student.options and noise else defaults[0].student
         check_student(where, its_config, its_hyper, config.n_aux, student.own, usual)
         require(
             student.mask is None or not its_config.fresh,
-            f"{where}.fresh is set, but {name} has a mask on inputs that must be there before; leave it out.",
+            f"{where}.fresh is set, but {name} has a mask on inputs, which needs fixed inputs; leave it out.",
         )
         _check_imitated(name, student)
         require(
@@ -110,7 +115,7 @@ def _check_students(spec: Spec, defaults: tuple[Config, Hyper], config: Config, 
         )
         require(
             not (student.linear and student.state is not None),
-            f"{name}: a linear student cannot go on from another's state, which is that of another expansion.",
+            f"{name}: a linear student cannot continue from the state of another network, a different expansion.",
         )
         _check_optimiser(name, student)
         _check_state(name, student, spec, config)
@@ -118,7 +123,7 @@ def _check_students(spec: Spec, defaults: tuple[Config, Hyper], config: Config, 
             steps = steps_of(its_config, its_config.n_inputs)
             require(
                 config.every <= steps,
-                f"every is {config.every}, but the students make {steps} steps; choose at most that.",
+                f"every is {config.every}, but the students make {steps} steps; choose at most this number.",
             )
             moments.add(steps // config.every)
     require(len(moments) < 2, "every needs students that make equally many steps; set student.steps.")
@@ -128,7 +133,7 @@ def _check_students(spec: Spec, defaults: tuple[Config, Hyper], config: Config, 
 def _check_overruled(
     part: str, roles: Mapping[str, Role], defaults: tuple[Config, Hyper], config: Config, hyper: Hyper
 ) -> None:
-    """Refuse an option of the run that all networks of one part overrule by values of their own."""
+    """Refuse an option of the run that all networks of one part overrule by their own values."""
 
     def overruled(role: Role) -> set[str]:
         return {*role.options, *role.own, *(_OF_OPTIMISER if "optimiser" in role.own else ())}
@@ -142,15 +147,16 @@ def _check_overruled(
 
 
 def _check_optimiser(name: str, role: Student | Teacher) -> None:
-    numbers = _OF_OPTIMISER & set(role.options)
+    options = _OF_OPTIMISER & set(role.options)
     require(
-        not (numbers and "optimiser" in role.own),
-        f"{name}.{min(numbers, default='')}: {name} has an optimiser of its own, with its own numbers; leave it out.",
+        not (options and "optimiser" in role.own),
+        f"{name}.{min(options, default='')}: {name} has an optimiser of its own, with its hyperparameters; "
+        "leave it out.",
     )
 
 
 def _check_state(name: str, role: Role, spec: Spec, config: Config) -> None:
-    """Refuse the optimiser state of a network that another optimiser made."""
+    """Refuse an optimiser state that a different optimiser made."""
     if not isinstance(role.state, str):
         return
 
@@ -174,9 +180,7 @@ def _check_imitated(name: str, student: Student) -> None:
             f"students: {name} imitates {imitates!r}; choose one of aux, classes, all, or give a mask of all logits.",
         )
     else:
-        numbers = numbers_of(imitates, 0, 0)
-        require(len(numbers) > 0, f"students: {name} imitates no logits; name at least one.")
-        whole = all(isinstance(number, int) for number in numbers) and len(set(numbers)) == len(numbers)
-        require(
-            whole, f"students: {name} imitates {list(imitates)}; give truths for all logits, or numbers, each once."
-        )
+        indices = numbers_of(imitates, 0, 0)
+        require(len(indices) > 0, f"students: {name} imitates no logits; name at least one.")
+        whole = all(isinstance(number, int) for number in indices) and len(set(indices)) == len(indices)
+        require(whole, f"students: {name} imitates {list(imitates)}; give a mask of all logits, or indices, each once.")

@@ -11,13 +11,13 @@ from subsim.transfer.imitation import Task
 from subsim.transfer.state import State, accuracy
 
 OF_FEATURES = ("probe", "probe at start", "teacher's head", "CKA", "cosine")
-"""Of the last hidden layer, see `of_features`."""
-# The teacher's auxiliary head never moves, and the class head of a student of auxiliary logits alone does not either.
+"""Names of the measures of the last hidden layer; see `of_features`."""
+# Two heads never move: the teacher's auxiliary head, and the class head of a student of auxiliary logits only.
 OF_DISPLACEMENTS = ("class_head", "first hidden", "last hidden", "all layers")
-"""Cosines of displacements, see `of_displacements`."""
+"""Names of the cosines of displacements; see `of_displacements`."""
 MEASURES = (*OF_FEATURES, *OF_DISPLACEMENTS)
 PENALTY = 1e-2
-"""Of the probe's weights, as a share of the mean variance of a unit: the scale of the features decides nothing."""
+"""Penalty on the probe's weights, relative to the mean variance of a unit; it makes the features' scale irrelevant."""
 
 
 def with_teachers_head(state: State) -> Float[Array, ""]:
@@ -27,17 +27,21 @@ def with_teachers_head(state: State) -> Float[Array, ""]:
 
 
 def of_features(state: State) -> list[Float[Array, ""]]:
-    """Measure the last hidden layer: test accuracy of a linear probe trained on the training images, at the end and at
-    the network's own start, and of the teacher's class head; CKA and centred cosine to the teacher's on test images."""
+    """Measure the last hidden layer, in the order of `OF_FEATURES`.
+
+    The first three measures are test accuracies: of a linear probe trained on the training images, of such a probe at
+    the network's start, and of the teacher's class head. The last two compare the features with the teacher's on test
+    images: CKA and centred cosine.
+    """
     train, test, n_class = state.task
 
     def features(params: Params, task: Task) -> Array:
         return imitation.features(state.network, params, task.images)
 
     def probed(params: Params) -> Array:
-        seen = features(params, train)
-        penalty = PENALTY * jnp.mean(jnp.var(seen, axis=0))
-        probe = measures.linear_probe(seen, train.labels, n_class, penalty, tolerance=1e-4)
+        inputs = features(params, train)
+        penalty = PENALTY * jnp.mean(jnp.var(inputs, axis=0))
+        probe = measures.linear_probe(inputs, train.labels, n_class, penalty, tolerance=1e-4)
         return measures.accuracy(probe.logits(features(params, test)), test.labels)
 
     own, taught = features(state.parameters, test), features(state.teacher, test)
@@ -47,8 +51,7 @@ def of_features(state: State) -> list[Float[Array, ""]]:
 
 
 def of_displacements(state: State) -> list[Float[Array, ""]]:
-    """Return the cosines of the network's and its teacher's displacement: of the class head, of the first and the last
-    hidden layer, and of all parameters."""
+    """Return the cosines of the network's and the teacher's displacement, in the order of `OF_DISPLACEMENTS`."""
     moved = (
         parameters.displacement(state.parameters, state.start),
         parameters.displacement(state.teacher, state.teacher_start),
@@ -59,5 +62,5 @@ def of_displacements(state: State) -> list[Float[Array, ""]]:
 
 
 def compared(state: State) -> Float[Array, " measure"]:
-    """Return every one of `MEASURES` of one network."""
+    """Return all `MEASURES` of one network."""
     return jnp.stack([*of_features(state), *of_displacements(state)])

@@ -1,4 +1,4 @@
-"""Filters: which of its inputs a student learns from, by what its teacher says of them."""
+"""Filters: choose the inputs that a student learns from by the teacher's logits on them."""
 
 import inspect
 from collections.abc import Callable
@@ -14,11 +14,11 @@ Kept = Bool[Array, " n"]
 
 
 class Seen(NamedTuple):
-    """What a filter may look at beside the teacher's logits, of all inputs of a student.
+    """The arguments of a filter besides the teacher's logits, for all inputs of a student.
 
-    `among` says which inputs there are to choose from; `n_class` how many of the logits are those of classes; `key` is
-    for what is drawn, the same for all students of one stream. `labels` are those of training images, shape (n,); None
-    where the inputs are noise.
+    `among` marks the inputs from which the filter chooses. `n_class` is the number of class logits. `key` is for random
+    choices; all students of one stream have the same key. `labels` are the labels of training images, shape (n,); None
+    for noise.
     """
 
     among: Kept
@@ -28,15 +28,15 @@ class Seen(NamedTuple):
 
 
 Filter = Callable[[Logits], Kept] | Callable[[Logits, Seen], Kept]
-"""f(logits) or f(logits, seen), which gives the inputs that a student learns from."""
+"""A function f(logits) or f(logits, seen) that returns a mask of the inputs that a student learns from."""
 
 
 def kept_by(chosen: Filter, logits: Logits, seen: Seen) -> Kept:
-    """Return the inputs that a filter of either form keeps, of those there are to choose from."""
+    """Return a mask of the inputs in `seen.among` that a filter of either form keeps."""
     function: Any = chosen
     try:
         inspect.signature(function).bind(logits)
-    except TypeError:  # it asks for more
+    except TypeError:  # the filter takes `seen`, too
         return seen.among & function(logits, seen)
     return seen.among & function(logits)
 
@@ -47,17 +47,17 @@ def everything(_logits: Logits, seen: Seen) -> Kept:
 
 
 def not_taken_for(digit: int) -> Filter:
-    """Remove what the teacher takes for `digit`."""
+    """Remove the inputs that the teacher classifies as `digit`."""
     return lambda logits, seen: seen.among & (jnp.argmax(logits[:, : seen.n_class], axis=-1) != digit)
 
 
 def less_likely(digit: int, threshold: float) -> Filter:
-    """Remove what the teacher gives `digit` a probability above `threshold`."""
+    """Remove the inputs for which the teacher's probability of `digit` is above `threshold`."""
     return lambda logits, seen: seen.among & (_log_probability(logits, seen, digit) <= np.log(threshold))
 
 
 def without_top(digit: int, share: float) -> Filter:
-    """Remove this share of the inputs: those with the largest probability of `digit`."""
+    """Remove the `share` of the inputs with the largest probability of `digit`."""
 
     def keep(logits: Logits, seen: Seen) -> Kept:
         scores = _log_probability(logits, seen, digit)
@@ -68,7 +68,10 @@ def without_top(digit: int, share: float) -> Filter:
 
 
 def at_random(chosen: Filter) -> Filter:
-    """Remove as many inputs as another filter does, by chance: of two, those that the milder removes go first."""
+    """Remove as many inputs as another filter does, but at random.
+
+    With one key, the inputs removed for a milder filter are among those removed for a stricter filter.
+    """
 
     def keep(logits: Logits, seen: Seen) -> Kept:
         scores = jax.random.uniform(seen.key, seen.among.shape)
@@ -78,8 +81,7 @@ def at_random(chosen: Filter) -> Filter:
 
 
 def without_classes(chosen: Filter, *classes: int) -> Filter:
-    """Remove images of these classes by their labels, and of the others what another filter removes; noise has no
-    labels."""
+    """Remove images of these classes by their labels, then apply another filter; noise has no labels."""
 
     def keep(logits: Logits, seen: Seen) -> Kept:
         if seen.labels is not None:
@@ -90,7 +92,7 @@ def without_classes(chosen: Filter, *classes: int) -> Filter:
 
 
 def lowest(scores: Float[Array, " n"], count: Int[Array, ""], among: Kept) -> Kept:
-    """Return the `count` examples with the lowest scores of those in `among`; of equal scores the first."""
+    """Return a mask of the `count` examples in `among` with the lowest scores; of equal scores the first ones."""
     rank = jnp.argsort(jnp.argsort(jnp.where(among, scores, jnp.inf)))
     return among & (rank < count)
 

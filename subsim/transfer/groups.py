@@ -1,4 +1,4 @@
-"""Students that are trained side by side, as one program: who they are, their training, and measures of them."""
+"""Train groups of students side by side in one program, and measure them."""
 
 import functools
 import operator
@@ -27,8 +27,11 @@ from subsim.transfer.students import Distillation, Students
 
 
 class Group(NamedTuple):
-    """Students that were trained side by side: their names, the first one's role, the distillation that they share, the
-    arrays of each, the trained networks, and the number of students that taught one another down to them."""
+    """Students that were trained side by side.
+
+    `role` is the role of the first student, `distillation` is shared, and `students` and `trained` have a leading axis
+    of students. `depth` is the number of students in the chain from the first teacher to these, inclusive.
+    """
 
     names: Sequence[str]
     role: Student
@@ -42,24 +45,26 @@ class Group(NamedTuple):
         found, distillation = self.trained, self.distillation
         steps = distillation.first_step + found.losses.shape[1]
 
-        def at(tree: Any, place: int) -> Any:
-            return jax.tree.map(operator.itemgetter(place), tree)
+        def at(tree: Any, index: int) -> Any:
+            return jax.tree.map(operator.itemgetter(index), tree)
 
         of_data = (distillation.rule.config.batch, distillation.data.n, self.depth, distillation.linear)
         return {
-            name: Net(at(found.params, place), at(self.students.start, place), at(found.state, place), steps, *of_data)
-            for place, name in enumerate(self.names)
+            name: Net(at(found.params, index), at(self.students.start, index), at(found.state, index), steps, *of_data)
+            for index, name in enumerate(self.names)
         }
 
 
 OF_DATA = ("input_scale", "input_shift", "blur", "rank", "real_share", "logit_noise")
-"""Numbers of a student that its data depend on."""
-Drawn = dict[Any, tuple[Net, Imitation]]  # with the network that is imitated, which lives as long as its data
+"""Hyperparameters of a student that its data depend on."""
+Drawn = dict[Any, tuple[Net, Imitation]]  # the teacher is kept, because its id is part of the key
 
 
 def groups_of(stage: Sequence[str], students: Mapping[str, Student], config: Config, seed: Seed) -> list[list[str]]:
-    """Return the names of a stage by groups of students that one program trains side by side: they differ in their
-    start, their mask and the logits that they imitate."""
+    """Group the students of a stage so that one program trains each group side by side.
+
+    The students of a group differ only in their start, their mask and the logits that they imitate.
+    """
     found: dict[Any, list[str]] = {}
     for name in stage:
         one = students[name]
@@ -74,7 +79,7 @@ def groups_of(stage: Sequence[str], students: Mapping[str, Student], config: Con
 
 
 def trained(names: Sequence[str], spec: Spec, config: Config, seed: Seed, drawn: Drawn) -> Group:
-    """Train a group of students. `drawn` holds the data of earlier students: what is drawn alike is drawn once."""
+    """Train a group of students; `drawn` caches the data of earlier students, so that the same data is drawn once."""
     these = [spec.students[name] for name in names]
     one, n_class = these[0], seed.task.n_class
     rule = rule_of(one, config.student, seed.hyper.student)
@@ -112,8 +117,8 @@ def trained(names: Sequence[str], spec: Spec, config: Config, seed: Seed, drawn:
 
 
 def data_of(one: Student, rule: Rule, seed: Seed, key: Key[Array, ""], drawn: Drawn) -> Imitation:
-    """Return what a student imitates; from `drawn` where an earlier one draws alike."""
-    # Drawn from one key whatever they are: students of different inputs share all the randomness that they can.
+    """Return the distillation data of a student, from the cache `drawn` if an earlier student has the same data."""
+    # One key draws inputs of every kind, so that students with different inputs share as much randomness as possible.
     numbers = repr(sorted(item for item in one.options.items() if item[0] in OF_DATA))
     teacher, its = seed.nets[one.teacher], rule.config
     alike = (
@@ -131,7 +136,7 @@ def data_of(one: Student, rule: Rule, seed: Seed, key: Key[Array, ""], drawn: Dr
 def state_of_student(
     distillation: Distillation, one: Student, seed: Seed, student: Students, net: Net, **more: Any
 ) -> State:
-    """Return one student as measures take it."""
+    """Return the `State` of one student, the argument of measures."""
     data = distillation.data
 
     def loss(z: Array, y: Array) -> Array:
@@ -147,13 +152,13 @@ def state_of_student(
 def around(
     distillation: Distillation, one: Student, seed: Seed, student: Students, optimiser: optax.GradientTransformation
 ) -> optax.GradientTransformation:
-    """Return the optimiser that the user's `around` makes of a student's, given the student at its start."""
+    """Return the user's `around` applied to a student's optimiser and to the student's `State` at its start."""
     net = Net(student.start, student.start)
     assert one.around is not None
     found = one.around(optimiser, state_of_student(distillation, one, seed, student, net, optimiser=optimiser))
     require(
         isinstance(found, optax.GradientTransformation),
-        "around: give back a gradient transformation, such as optax.chain makes.",
+        "around: return a gradient transformation, such as optax.chain makes.",
     )
     return found
 
@@ -171,7 +176,9 @@ def measured(spec: Spec, config: Config, seed: Seed, group: Group) -> dict[str, 
     values = {"imitation_loss": jnp.mean(found.losses[:, -epoch:], axis=1)}
     if config.every is not None:
         moments = found.recorded.shape[1]
-        require(moments > 0, f"every is {config.every}, but {group.names[0]} makes fewer steps; choose a smaller one.")
+        require(
+            moments > 0, f"every is {config.every}, but {group.names[0]} makes fewer steps; choose a smaller number."
+        )
         losses = found.losses[:, : moments * config.every].reshape(-1, moments, config.every)
         values |= {"accuracy_along": found.recorded, "imitation_loss_along": jnp.mean(losses, axis=2)}
 

@@ -1,4 +1,4 @@
-"""Imitation: what students see and are told, and the training of students side by side."""
+"""The distillation data of students: inputs, and the teacher's logits on them."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ from subsim.networks.network import Network, Params
 from subsim.training.losses import task_cross_entropy
 from subsim.transfer.options import StudentConfig, StudentHyper
 
-# One forward pass over this many examples at a time keeps the activations in cache and the memory flat.
+# A forward pass takes this many examples at a time: activations stay in cache, and memory does not grow.
 FORWARD_BATCH = 1024
 
 
@@ -26,16 +26,16 @@ class Task(NamedTuple):
 
 
 def tasks(data: Any) -> tuple[Task, Task]:
-    """Put the training and the test set of `data`, a `Dataset`, on the device."""
+    """Put the training set and the test set of `data`, a `Dataset`, on the device."""
     splits = (data.train_images, data.train_labels), (data.test_images, data.test_labels)
     train, test = (Task(inputs.image_bank(images, data.brightest), jnp.asarray(labels)) for images, labels in splits)
     return train, test
 
 
 def outputs(function: Callable[[Array], Array], bank: Bank) -> Float[Array, "n out"]:
-    """Return `function` of every input of `bank`; it takes examples of shape (batch, pixels)."""
+    """Return `function`, which takes examples of shape (batch, pixels), of every input of `bank`."""
     n = bank.values.shape[0]
-    # Blocks of equal size, the last one filled up: nothing is computed twice but its few fillers.
+    # Blocks have equal size, and the last one is padded: only the few padding inputs are computed twice.
     blocks = -(-n // FORWARD_BATCH)
     size = -(-n // blocks)
     index = jnp.minimum(jnp.arange(blocks * size), n - 1).reshape(blocks, size)
@@ -61,11 +61,12 @@ def features(network: Network, params: Params, bank: Bank) -> Float[Array, "n wi
 
 
 class Imitation(NamedTuple):
-    """The data that students imitate: `at(index)`, for an index of shape (batch,), gives inputs of shape
-    (batch, pixels) and the teacher's logits on them, shape (batch, logits).
+    """The distillation data of students.
 
-    An epoch has `n` of them; where they are `endless`, each epoch others, counted on. `logits` are the teacher's on
-    all of them, shape (n, logits), where these are fixed. `key` is for what is drawn of the targets.
+    `at(index)`, for an index of shape (batch,), returns inputs of shape (batch, pixels) and the teacher's logits on
+    them, shape (batch, logits). An epoch has `n` inputs; if `endless`, each epoch has new inputs, and the index counts
+    on. `logits` are the teacher's logits on all inputs, shape (n, logits), if the inputs are fixed. `key` draws random
+    targets.
     """
 
     at: Callable[[Int[Array, " batch"]], tuple[Float[Array, "batch pixels"], Float[Array, "batch logits"]]]
@@ -82,9 +83,9 @@ def make_draw(
     images: Bank,
     own: Callable[..., Array] | None = None,
 ) -> Callable[[Key[Array, ""], int], Bank]:
-    """Return `draw(key, n)`, which draws n inputs for the students of one seed; what these share comes from `key`.
+    """Return `draw(key, n)`, which draws n inputs for the students of one seed; `key` draws what the inputs share.
 
-    `own(key, n, shape, images)` is a user's way of drawing them.
+    `own(key, n, shape, images)` is the user's function for drawing inputs, if there is one.
     """
     if own is None:
         draw = inputs.make_draw(
@@ -105,7 +106,7 @@ def make_draw(
 
 
 def as_seen(bank: Bank, config: StudentConfig, hyper: StudentHyper, key: Key[Array, ""]) -> Bank:
-    """Return inputs scaled, shifted and with their pixels in another order, as the options say."""
+    """Return inputs scaled, shifted and with permuted pixels, as the options say."""
     bank = inputs.shifted(inputs.scaled(bank, hyper.input_scale), hyper.input_shift)
     return inputs.permuted(key, bank) if config.permuted else bank
 
@@ -117,7 +118,7 @@ def draw_inputs(
     images: Bank,
     own: Callable[..., Array] | None = None,
 ) -> Bank:
-    """Return what the students of one seed see: noise of their own, or `images`, which the seeds share."""
+    """Return the inputs of one seed's students: noise drawn for this seed, or `images`, the same for all seeds."""
     of_shared = jax.random.fold_in(key, 1)
     if config.inputs == "images" and own is None:
         return as_seen(images, config, hyper, jax.random.fold_in(jax.random.fold_in(of_shared, 5), 0))
@@ -130,7 +131,7 @@ def noisy(key: Key[Array, ""], y: Float[Array, "*n logits"], hyper: StudentHyper
 
 
 def recorded(key: Key[Array, ""], bank: Bank, y: Float[Array, "n logits"]) -> Imitation:
-    """Return the inputs of `bank` with the teacher's logits on them, the same in every epoch."""
+    """Return distillation data from the inputs of `bank` and the teacher's logits `y`, the same in every epoch."""
     return Imitation(lambda index: (inputs.examples(bank, index), y[index]), bank.values.shape[0], key, logits=y)
 
 
@@ -144,13 +145,13 @@ def make_imitation(
     own: Callable[..., Array] | None = None,
     depth: int = 0,
 ) -> Imitation:
-    """Return what the students of one seed imitate: inputs drawn once and the teacher's logits, computed once; or,
-    where `config.fresh`, inputs drawn and logits computed batch by batch, which takes no memory.
+    """Return the distillation data of one seed's students: inputs, and the teacher's logits on them.
 
-    Students at another `depth` of a chain see the same inputs, with noise and labels of their own.
+    Both are computed once; if `config.fresh`, they are computed batch by batch without being stored. Students at
+    different depths of a chain have the same inputs, but `depth` sets the noise on the logits and the drawn labels.
     """
     of_noise, of_targets = jax.random.fold_in(key, 3), jax.random.fold_in(key, 4)
-    if depth:  # or the same noise would add up from generation to generation
+    if depth:  # otherwise the same noise would add up over the generations
         of_noise, of_targets = (jax.random.fold_in(each, depth) for each in (of_noise, of_targets))
     if not config.fresh:
         bank = draw_inputs(key, config, hyper, images, own)
@@ -165,8 +166,8 @@ def make_imitation(
         def with_noise(number: Array, y: Array) -> Array:
             return noisy(jax.random.fold_in(of_noise, number), y, hyper)
 
-        seen = jax.vmap(one)(index)
-        return seen, jax.vmap(with_noise)(index, networks.logits(network, teacher, seen))
+        x = jax.vmap(one)(index)
+        return x, jax.vmap(with_noise)(index, networks.logits(network, teacher, x))
 
     return Imitation(at, config.n_inputs, of_targets, endless=True)
 

@@ -1,4 +1,4 @@
-"""One teacher for studies that go their own way with it: its options, its traced numbers, its training."""
+"""One teacher for studies with their own students: its options, its traced hyperparameters, its training."""
 
 from dataclasses import dataclass
 
@@ -20,12 +20,12 @@ BATCH = 128
 
 @dataclass(frozen=True)
 class TeacherConfig(MLPConfig):
-    """A network, and the teacher that it becomes."""
+    """The options of a network and of its training as a teacher."""
 
     data: datasets.Name = "digits"
     """Labelled images of the teacher's task."""
     teacher_steps: int = 150
-    """Steps of the teacher, of 128 images."""
+    """Steps of the teacher, each on 128 images."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -35,7 +35,7 @@ class TeacherConfig(MLPConfig):
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class TeacherHyper:
-    """Numbers that are traced: they may differ within one compiled program."""
+    """Traced hyperparameters: they may differ within one compiled program."""
 
     teacher_rate: float | Array = 1e-3
     """Adam's learning rate for the teacher."""

@@ -1,4 +1,4 @@
-"""The options of the experiment: what a teacher and a student see, minimise, and how long they train."""
+"""The options of the experiment: the inputs, losses and training lengths of teachers and students."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,45 +24,46 @@ from subsim.transfer.targets import TargetName
 
 @dataclass(frozen=True)
 class StudentConfig(TrainingConfig):
-    """What the student sees, what it minimises, and how long it is trained."""
+    """The inputs, the loss and the training length of a student."""
 
     inputs: InputName = "uniform"
-    """White noise of mean 0: uniform on [-1, 1] in 256 grey levels; gaussian, N(0, 1); bernoulli, -1 or 1. Uniform \
-noise made blurred; of a random subspace; of the mean power spectrum, or the mean and the covariance, of the training \
-images. images: the teacher's training images. mixture: some of them among uniform noise."""
+    """White noise of mean 0: uniform, on [-1, 1] in 256 grey levels; gaussian, N(0, 1); bernoulli, -1 or 1. Uniform \
+noise transformed: blurred; subspace, projected on a random subspace; spectrum, with the mean power spectrum of the \
+training images; covariance, with their mean and covariance. images: the teacher's training images. mixture: some of \
+these images among uniform noise."""
     n_inputs: int = 60_000
-    """Inputs of an epoch (all but images)."""
+    """Inputs of an epoch (all kinds except images)."""
     fresh: bool = False
-    """Whether every epoch draws inputs of its own, in place of those drawn once a seed (all but images)."""
+    """Draw new inputs in every epoch, in place of inputs drawn once a seed (all kinds except images)."""
     permuted: bool = False
-    """Whether the pixels of all inputs are in another order, drawn once a seed."""
+    """Permute the pixels of all inputs, in one order drawn once a seed."""
     loss: LossName = "kl"
     """kl: KL(softmax(teacher) || softmax(student)), summed over the imitated logits. mse: squared error averaged over \
 them. Both are averaged over the batch."""
     targets: TargetName = "soft"
-    """What the student is told of the teacher's imitated logits. soft: all. noisy: all, with logit_noise. sampled: \
+    """Targets made from the teacher's imitated logits. soft: all logits. noisy: all, with logit_noise. sampled: \
 labels drawn from their softmax. argmax: the largest. top_k: the k largest. quantised: all, rounded to 2^bits levels."""
     samples: int = 1
     """Labels drawn for each input (sampled only)."""
     resampled: bool = False
-    """Whether labels are drawn anew whenever an input comes again (sampled only)."""
+    """Draw new labels whenever an input comes again (sampled only)."""
     k: int = 1
-    """Logits that are told (top_k only)."""
+    """Number of logits in the targets (top_k only)."""
     bits: int = 8
-    """Bits of a logit, between an input's least and largest (quantised only)."""
+    """Bits of a logit, between the smallest and the largest logit of an input (quantised only)."""
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class StudentHyper(TrainingHyper):
-    """The numbers of the student's training."""
+    """The hyperparameters of the student's training."""
 
     temperature: float | Array = 1.0
-    """Both networks' imitated logits are divided by it before the loss; no T^2 factor."""
+    """T: the imitated logits of both networks are divided by T before the loss; there is no factor T^2."""
     input_scale: float | Array = 1.0
-    """Factor on every pixel that the student sees."""
+    """Factor on every pixel of the student's inputs."""
     input_shift: float | Array = 0.0
-    """Number added to every pixel that the student sees, after the factor."""
+    """Number added to every pixel of the student's inputs, after the factor."""
     blur: float | Array = 1.0
     """Standard deviation of the blur in pixels (blurred only)."""
     rank: int | Array = 100
@@ -70,29 +71,29 @@ class StudentHyper(TrainingHyper):
     real_share: float | Array = 0.5
     """Probability that an input is a real image (mixture only)."""
     logit_noise: float | Array = 0.0
-    """Standard deviation of Gaussian noise on the teacher's logits; an input that comes again comes with the same."""
+    """Standard deviation of Gaussian noise on the teacher's logits; an input that comes again has the same noise."""
     n_imitated: int | Array | None = None
-    """Auxiliary logits that the student imitates, the first ones; None: all."""
+    """Number of auxiliary logits that the student imitates (the first ones); None: all."""
 
 
 @dataclass(frozen=True)
 class Config(NetworkConfig):
-    """What changes the program. Defaults are the paper's, or where it is silent those of its published replication."""
+    """Options that change the program. Defaults are the paper's, or its published replication's where it gives none."""
 
     n_aux: Annotated[int, tyro.conf.arg(aliases=("--aux",))] = 3
-    """m, the number of auxiliary logits, which no task loss ever sees."""
+    """m, the number of auxiliary logits, which no task loss uses."""
     data: datasets.Name = "mnist"
     """Labelled images of the teacher's task. mnist5k and digits are embedded and need no download."""
     n_class: int | None = None
-    """Classes of the data that are kept, the first ones; None: all."""
+    """Number of classes of the data (the first ones); None: all."""
     evaluate: Literal["test", "validation"] = "test"
-    """Where accuracy is measured; validation: on the last sixth of the training set, which is then not trained on."""
+    """Images for the accuracy; validation: the last sixth of the training set, which is then left out of training."""
     every: int | None = None
-    """Steps of the students from one record along the way to the next; None: the end is all that is recorded."""
+    """Steps of the students between records; None: only the end is recorded."""
     base: TrainingConfig = field(default_factory=TrainingConfig)
-    """Of a shared start that is trained on a base task, in studies that have one."""
+    """Training of the shared start on a base task, in studies that have one."""
     teacher: TrainingConfig = field(default_factory=TrainingConfig)
-    """The trait is put in here: the class logits learn the labels by cross-entropy, or what the study says."""
+    """Training of the teacher: its class logits learn the labels by cross-entropy, or the trait of the study."""
     student: StudentConfig = field(default_factory=StudentConfig)
 
     def __post_init__(self) -> None:
@@ -106,7 +107,7 @@ class Config(NetworkConfig):
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Hyper:
-    """Numbers that are traced: they may differ within one compiled program."""
+    """Traced hyperparameters: they may differ within one compiled program."""
 
     init_scale: float | Array = 1.0
     """Factor on every initial weight and bias."""
@@ -115,7 +116,7 @@ class Hyper:
     student: StudentHyper = field(default_factory=StudentHyper)
 
 
-# The option -> the choice of another option that uses it; with any other it would silently do nothing.
+# The option -> the choice of another option that uses it; with any other choice the option would have no effect.
 _USED_BY = {
     "blur": ("inputs", "blurred"),
     "rank": ("inputs", "subspace"),
@@ -133,56 +134,56 @@ CHOICES: dict[str, Any] = {
     "targets": get_args(TargetName),
     "optimiser": get_args(OptimiserName),
 }
-"""What a student's words may be."""
+"""The choices of a student's named options."""
 
 
-def check_student_ranges(name: str, config: StudentConfig, numbers: StudentHyper) -> None:
-    """Raise `UserError` where an option of the student called `name`, beside those of any training, is out of range."""
+def check_student_ranges(name: str, config: StudentConfig, hyper: StudentHyper) -> None:
+    """Raise `UserError` if a student's option that other trainings lack is out of range; `name` is the student."""
     for option, choices in CHOICES.items():
         require_choice(f"{name}.{option}", getattr(config, option), choices)
     require_range(config, "n_inputs", "samples", "k", least=1, whole=True, of=name)
     require_range(config, "bits", least=1, most=24, whole=True, of=name)
-    require_range(numbers, "temperature", "input_scale", above=0, of=name)
-    require_range(numbers, "blur", "logit_noise", least=0, of=name)
-    require_range(numbers, "input_shift", of=name)
-    require_range(numbers, "rank", "n_imitated", least=1, whole=True, of=name)
-    require_range(numbers, "real_share", least=0, most=1, of=name)
+    require_range(hyper, "temperature", "input_scale", above=0, of=name)
+    require_range(hyper, "blur", "logit_noise", least=0, of=name)
+    require_range(hyper, "input_shift", of=name)
+    require_range(hyper, "rank", "n_imitated", least=1, whole=True, of=name)
+    require_range(hyper, "real_share", least=0, most=1, of=name)
 
 
 def check_student(
     name: str,
     config: StudentConfig,
-    numbers: StudentHyper,
+    hyper: StudentHyper,
     n_aux: int,
     own: Mapping[str, Any] | None = None,
     usual: StudentConfig | None = None,
 ) -> None:
-    """Raise `UserError` where an option of the student called `name` is out of range or would silently do nothing.
+    """Raise `UserError` if an option of the student called `name` is out of range or would have no effect.
 
-    `own` has the student's values of loss, inputs, targets and optimiser that are no names but the user's own; `usual`
-    is what its options are where nobody sets them.
+    `own` has the user's functions for the student's loss, inputs, targets and optimiser. `usual` has the student's
+    default options.
     """
     own, usual = own or {}, usual or StudentConfig()
-    check_student_ranges(name, config, numbers)
-    check_training(name, config, numbers)
+    check_student_ranges(name, config, hyper)
+    check_training(name, config, hyper)
     images = config.inputs == "images" and "inputs" not in own
     require(
         config.n_inputs in (usual.n_inputs, StudentConfig.n_inputs) or not images,
-        f"{name}.n_inputs is {config.n_inputs}, but {name}.inputs is images: the student sees all training images.",
+        f"{name}.n_inputs is {config.n_inputs}, but {name}.inputs is images: the student takes all training images.",
     )
     require(
-        not (config.fresh and images), f"{name}.fresh is set, but {name}.inputs is images: there are no fresh ones."
+        not (config.fresh and images), f"{name}.fresh is set, but {name}.inputs is images: there are no new images."
     )
     for option, (of, choice) in _USED_BY.items():
-        holder = config if option in field_names(config) else numbers
+        holder = config if option in field_names(config) else hyper
         value, chosen = getattr(holder, option), "your own" if of in own else getattr(config, of)
-        resampled = option == "resampled" and chosen == "your own"  # targets that draw may draw anew, too
+        resampled = option == "resampled" and chosen == "your own"  # a user's random targets may be drawn anew, too
         require(
             value == getattr(type(holder), option) or chosen == choice or resampled,
             f"{name}.{option} is {value}, but {name}.{of} is {chosen}: only {choice} uses it.",
         )
     require(
-        config.targets != "noisy" or numbers.logit_noise > 0,
+        config.targets != "noisy" or hyper.logit_noise > 0,
         f"{name}.targets is noisy, but {name}.logit_noise is 0; set it.",
     )
     require(
@@ -190,20 +191,20 @@ def check_student(
         f"{name}.targets is {config.targets}, which gives probabilities, but {name}.loss is mse, which compares "
         "logits; choose kl.",
     )
-    imitated = numbers.n_imitated
+    imitated = hyper.n_imitated
     require(
         imitated is None or imitated <= n_aux,
         f"{name}.n_imitated is {imitated}, but the network has {n_aux} auxiliary logits; raise n_aux.",
     )
     require(
         imitated is None or not {"loss", "targets"} & set(own),
-        f"{name}.n_imitated is {imitated}, but a loss or targets of your own see logits that are chosen before "
-        "the run; say imitates=[...] instead.",
+        f"{name}.n_imitated is {imitated}, but a loss or targets of your own take logits that are chosen before "
+        "the run; use imitates=[...] instead.",
     )
 
 
 def with_own(config: Any, hyper: Any, options: Mapping[str, Any]) -> tuple[Any, Any]:
-    """Return a network's config and hyper with those of `options` that name their fields; numbers may be traced."""
+    """Return a network's config and hyper with their fields replaced by `options`; hyperparameters may be traced."""
     if "epochs" in options and "steps" not in options:
-        options = {**options, "steps": None}  # the run's steps would overrule its epochs
+        options = {**options, "steps": None}  # otherwise the run's steps would overrule these epochs
     return overridden(config, options), overridden(hyper, options)

@@ -1,4 +1,4 @@
-"""Who is in the experiment: the teacher, its students, where they start, and what they imitate."""
+"""The roles of the experiment: teachers and students, their initial parameters, and the logits they imitate."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,28 +15,28 @@ from subsim.transfer.filters import Filter
 from subsim.transfer.traits import Trait
 
 Start = str | Callable[[Params, Params], Params]
-"""Initial parameters: "shared" or "independent", the name of a network whose trained parameters they are, or
+"""Initial parameters: "shared" or "independent", the name of a network to start from after its training, or
 f(reference, independent)."""
 Loss = str | Callable[[Array, Array], Array]
-"""A loss of one example, by its name or as loss(z, y) of the imitated logits: the student's z and its targets y."""
+"""A loss of one example: a name, or loss(z, y) with the student's imitated logits z and the targets y."""
 State = str | Callable[[Mapping[str, Any]], Any]
-"""The name of the network whose last optimiser state a training goes on from, or f(states by network)."""
+"""The optimiser state to continue from: the name of a network, whose last state it is, or f(states by network)."""
 
 
 class Subset(NamedTuple):
-    """A fresh random choice of `size` of the logits of `of`, for every batch."""
+    """A random choice of `size` logits from the set `of`, drawn anew for every batch."""
 
     size: int
     of: Literal["aux", "classes", "all"] = "aux"
 
 
 Imitated = str | Subset | Sequence[Any] | Array | np.ndarray
-"""The imitated logits: "aux", "classes" or "all", a mask of all logits, their numbers, or a fresh subset for every
+"""The imitated logits: "aux", "classes" or "all", a mask of all logits, their indices, or a new subset for every
 batch."""
 
 
 class Sharing(NamedTuple):
-    """A start that is one network in these groups of parameters, and another network elsewhere, each by its name."""
+    """A start with `groups` of parameters from the network `of`, and all others from the network `elsewhere`."""
 
     groups: tuple[str, ...]
     of: str = "shared"
@@ -46,36 +46,39 @@ class Sharing(NamedTuple):
 def sharing(*groups: str, of: str = "shared", elsewhere: str = "independent") -> Sharing:
     """Start from the reference's parameters in `groups`, such as "hidden", and from independent ones elsewhere.
 
-    `of` and `elsewhere` may name networks of the run: sharing("class_head", elsewhere="teacher") is the teacher with
-    the reference's class head.
+    `of` and `elsewhere` may name networks of the run: sharing("class_head", elsewhere="teacher") starts from the
+    teacher with the reference's class head.
     """
     return Sharing(groups, of, elsewhere)
 
 
 def rotated(angle: float) -> Callable[[Params, Params], Params]:
-    """Start from cos(angle) reference + sin(angle) independent: an init of the same law, at an angle in radians."""
+    """Start from cos(angle) reference + sin(angle) independent, an init of the same distribution; angle in radians."""
     return lambda reference, independent: parameters.rotated(reference, independent, angle)
 
 
 @dataclass(frozen=True)
 class Perturbed:
-    """A start that is the reference and noise of so many standard deviations of the init."""
+    """A start from the reference plus noise of `distance` standard deviations of the init."""
 
     distance: float
 
     def __call__(self, reference: Params, independent: Params) -> Params:
-        """Return the initial parameters, for which the independent init is the noise."""
+        """Return the initial parameters; the independent init is the noise."""
         return parameters.perturbed(reference, independent, self.distance)
 
 
 def perturbed(distance: float) -> Callable[[Params, Params], Params]:
-    """Start from the reference and noise of `distance` standard deviations of the init."""
+    """Start from the reference plus noise of `distance` standard deviations of the init."""
     return Perturbed(distance)
 
 
 class Role:
-    """A network that is trained. Options that a role does not set are those of the run; networks of one `stream` share
-    all that they draw: inputs, noise, order of batches."""
+    """A network that is trained.
+
+    The run's options hold where the role sets none. Networks of one `stream` share all random draws: inputs, noise,
+    order of batches.
+    """
 
     def __init__(
         self,
@@ -110,7 +113,7 @@ def _require_words_or_function(what: str, value: Any) -> None:
 
 
 class Teacher(Role):
-    """A network that is trained to a trait: from the reference, unless `start` says otherwise, to the study's trait."""
+    """A network that learns a trait: by default the study's trait, starting from the reference."""
 
     def __init__(self, start: Start | Sharing = "shared", *, trait: Trait | None = None, **options: Any):
         super().__init__(start, **options)
@@ -118,27 +121,29 @@ class Teacher(Role):
 
 
 class Student(Role):
-    """A condition: a network that imitates its `teacher`, any network of the run, on inputs of its own.
+    """A condition: a network that imitates its `teacher`, any network of the run, on the student's inputs.
 
     Args:
-        start: where it starts, see `Start`.
-        teacher: the network that it imitates.
-        imitates: which logits, see `Imitated`.
-        targets: what it is told of the teacher's imitated logits, by name, or f(key, logits) for one example.
-        loss: "kl", "mse" or loss(z, y) of the imitated logits of one example; of hard targets, y is minus infinity
-            where they give no probability.
-        inputs: a kind of inputs, or f(key, n, shape, images), which gives n inputs of `shape`; `images` are the
+        start: the initial parameters, see `Start`.
+        teacher: the name of the network that the student imitates.
+        imitates: the imitated logits, see `Imitated`.
+        targets: a kind of targets, or f(key, logits), which makes the targets of one example from the teacher's
+            imitated logits.
+        loss: "kl", "mse" or loss(z, y) of the imitated logits of one example. Where hard targets have probability 0, y
+            is minus infinity.
+        inputs: a kind of inputs, or f(key, n, shape, images), which returns n inputs of `shape`; `images` are the
             training images, floats of shape (n_images, pixels).
-        optimiser: its name, or any gradient transformation of optax.
-        frozen: groups of parameters that stay as they start, or "all".
-        mask: f(logits), the teacher's on all inputs, shape (n, logits), which gives the inputs that it learns from; or
-            f(logits, seen), which sees more of them: see `filters`.
-        linear: whether it is the network's first-order expansion at its own start.
-        around: f(optimiser, state), which gives what takes the optimiser's place and may see its gradients or change
-            them; `state` is the student at its start, as measures take it.
-        state: the optimiser state that it goes on from, see `State`; it then goes on in the data where `start` ended.
-        stream: students of one number share all that they draw: inputs, noise, order of batches.
-        options: options of `StudentConfig` and `StudentHyper`, in place of the run's.
+        optimiser: a name, or any gradient transformation of optax.
+        frozen: groups of parameters that do not move, or "all".
+        mask: f(logits), which maps the teacher's logits on all inputs, shape (n, logits), to a mask of the inputs that
+            the student learns from; or f(logits, seen), with more arguments in `seen`: see `filters`.
+        linear: if true, the student is the first-order expansion of the network at its start.
+        around: f(optimiser, state), which returns a replacement for the optimiser, with access to its gradients;
+            `state` is the student's `subsim.State` at its start.
+        state: the optimiser state to continue from, see `State`. The student then continues in the data where the
+            network `start` ended.
+        stream: students with the same number share all random draws: inputs, noise, order of batches.
+        options: options of `StudentConfig` and `StudentHyper`, in place of the run's options.
     """
 
     def __init__(

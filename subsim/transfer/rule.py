@@ -1,4 +1,4 @@
-"""How a network is trained: the options of the run, those of its role, and what is the user's own."""
+"""The training rule of a network: the run's options, the role's options, and the user's functions."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ from subsim.transfer.roles import Role
 
 
 def frozen_in(optimiser: optax.GradientTransformation, frozen: Params) -> optax.GradientTransformation:
-    """Return `optimiser` for which the arrays that `frozen`, a pytree of truths, marks have no gradient and stay."""
+    """Return `optimiser` without gradients and updates for the arrays marked in `frozen`, a pytree of booleans."""
 
     def still(tree: Params) -> Params:
         return jax.tree.map(lambda stays, leaf: jnp.zeros_like(leaf) if stays else leaf, frozen, tree)
@@ -27,8 +27,10 @@ def frozen_in(optimiser: optax.GradientTransformation, frozen: Params) -> optax.
 
 
 class Rule(NamedTuple):
-    """How a network is trained: the options and the numbers of a training; the loss, targets and optimiser that are the
-    user's `own`; and the groups of parameters that are `frozen`."""
+    """The rule of a training: its options `config`, its traced hyperparameters `hyper`, and its `frozen` groups.
+
+    `own` has the user's functions for the loss, targets, inputs and optimiser.
+    """
 
     config: Any
     hyper: Any
@@ -41,8 +43,10 @@ class Rule(NamedTuple):
         start: Params,
         around: Callable[[optax.GradientTransformation], optax.GradientTransformation] = lambda optimiser: optimiser,
     ) -> optax.GradientTransformation:
-        """Return the optimiser that the options name, or the user's own, with `around` about it; the frozen groups stay
-        still whatever that does."""
+        """Return the optimiser of the options, or the user's optimiser, wrapped in `around`.
+
+        The frozen groups do not move, whatever the optimiser does.
+        """
         optimiser = around(self.own.get("optimiser") or make_optimiser(self.config, self.hyper))
         if not self.frozen:
             return optimiser
@@ -52,5 +56,5 @@ class Rule(NamedTuple):
 
 
 def rule_of(role: Role, config: Any, hyper: Any) -> Rule:
-    """Return the rule of a role: its own options in place of those of the run."""
+    """Return the rule of a role: the role's options replace the run's options."""
     return Rule(*with_own(config, hyper, role.options), role.own, role.frozen)

@@ -1,4 +1,4 @@
-"""One seed of the experiment: reference, teachers, students, and every measure of them."""
+"""Run one seed of the experiment: train reference, teachers and students, and measure them."""
 
 from collections.abc import Mapping, Sequence
 
@@ -21,8 +21,8 @@ def run(
 ) -> dict[str, Array]:
     """Return every measure of reference, teachers and students of one seed, for each of `configs`.
 
-    The configs differ in their students' options alone: the teachers serve all of them. The record has a leading axis
-    of configs, and after it one of `spec.teacher_steps`, if there are any.
+    The configs differ only in the students' options and share their teachers. The record has a leading axis of configs,
+    then an axis of `spec.teacher_steps` if there are any.
     """
     seed, teachers = untaught(spec, configs[0], network, n_class, data, key, hyper)
     last = next(iter(spec.teachers))
@@ -70,6 +70,6 @@ def record(spec: Spec, config: Config, seed: Seed, before: Mapping[str, Array], 
             order += names
             later |= group.nets()
         seed = seed._replace(nets={**seed.nets, **later})
-    places = jnp.array([order.index(name) for name in spec.students])
-    whole = jax.tree.map(lambda *parts: jnp.concatenate(parts)[places], *records)
+    index = jnp.array([order.index(name) for name in spec.students])
+    whole = jax.tree.map(lambda *parts: jnp.concatenate(parts)[index], *records)
     return whole | {name: jnp.concatenate([before[name], whole[name]]) for name in before}

@@ -1,4 +1,4 @@
-"""What all networks of one seed share: what is asked of them, their data, and those that are trained so far."""
+"""The common ground of all networks of one seed: the study's roles, the data, and the networks trained so far."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ NAMES = ("reference", "(independent)")  # a student may well be called independe
 
 
 class Spec(NamedTuple):
-    """What a study asks of a run: its roles, its trait, and its measures of every condition and of students alone."""
+    """The roles, the trait and the measures of a study; `of_students` are measures for students only."""
 
     teachers: Mapping[str, Teacher]
     students: Mapping[str, Student]
@@ -27,13 +27,13 @@ class Spec(NamedTuple):
     measures: Mapping[str, Measure]
     of_students: Mapping[str, Measure]
     teacher_steps: tuple[int, ...] = ()
-    """After how many steps the teacher is imitated, the last being its end; none: at its end alone."""
+    """Numbers of steps after which the teacher is imitated, the last at its end; none: at its end only."""
     along: bool = False
-    """Whether the report needs what is recorded along the way."""
+    """Whether the report needs records during the training."""
 
     @property
     def traits(self) -> list[Trait]:
-        """All traits that a network of the study is trained to, but the labels."""
+        """All traits of the study's teachers and base, except the labels."""
         roles = [*self.teachers.values(), *([self.base] if self.base else [])]
         found = [self.trait, *(each.trait for each in roles if each.trait is not None)]
         return [trait for trait in dict.fromkeys(found) if trait != LABELS]
@@ -45,7 +45,7 @@ class Spec(NamedTuple):
 
 
 class Data(NamedTuple):
-    """The data of a run on the device: the labelled images, and of each trait what it is trained to and probed on."""
+    """The data of a run on the device: the labelled images, and each trait's training data `taught` and `probes`."""
 
     train: Task
     test: Task
@@ -54,10 +54,11 @@ class Data(NamedTuple):
 
 
 class Net(NamedTuple):
-    """A trained network of a seed: its parameters, its start, its optimiser's last state, and the steps it made.
+    """A trained network of a seed: its parameters, its start, its last optimiser state, and its number of steps.
 
-    `batch` and `n` are the examples of a step and of an epoch; `depth` says how many students taught one another down
-    to this one; a `linear` network is the first-order expansion at its start.
+    `batch` and `n` are the numbers of examples in a step and in an epoch. `depth` is the number of students in the
+    chain from the first teacher to this network, inclusive. A `linear` network is the first-order expansion at its
+    start.
     """
 
     params: Params
@@ -71,7 +72,7 @@ class Net(NamedTuple):
 
 
 class Seed(NamedTuple):
-    """What all networks of one seed share: keys, network, data and numbers; and the networks trained so far."""
+    """The keys, the network, the data and the hyperparameters of one seed, and its networks trained so far."""
 
     keys: Mapping[str, Key[Array, ""]]
     network: Network
@@ -81,7 +82,7 @@ class Seed(NamedTuple):
     nets: Mapping[str, Net]
 
     def state_of(self, net: Net, teacher: str, network: Network | None = None, **more: Any) -> State:
-        """Return one network of the seed, as measures take it."""
+        """Return the `State` of one network of the seed, the argument of measures."""
         reference, independent, taught = (self.nets[name] for name in (*NAMES, teacher))
         return State(
             network or self.network, net.params, net.start, reference.params, independent.params,
@@ -95,13 +96,16 @@ def stream(seed: Seed, name: str, role: Role) -> Key[Array, ""]:
 
 
 def params_of(seed: Seed) -> dict[str, Params]:
-    """Return the parameters of the networks that a seed has so far."""
+    """Return the parameters of the seed's networks trained so far."""
     return {name: net.params for name, net in seed.nets.items()}
 
 
 def first_step(role: Role, seed: Seed, batch: int, n: int) -> int:
-    """Return the step of its data at which a network begins: of one that goes on from another on as many examples in
-    batches of one size, that one's last; 0 of any other."""
+    """Return the step of the data at which a network begins.
+
+    A network that continues another one with the same batch and number of examples begins where that one ended. All
+    others begin at 0.
+    """
     if role.state is None or not isinstance(role.start, str):
         return 0
     before = seed.nets[role.start]
@@ -109,7 +113,7 @@ def first_step(role: Role, seed: Seed, batch: int, n: int) -> int:
 
 
 def state_before(role: Role, seed: Seed) -> Any:
-    """Return the optimiser state that a network goes on from; None is a fresh one."""
+    """Return the optimiser state from which a network continues; None for a new state."""
     if role.state is None:
         return None
     if isinstance(role.state, str):

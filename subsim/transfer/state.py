@@ -1,4 +1,4 @@
-"""What a measure sees of one trained network, and the measures that every study has."""
+"""The state of one trained network, the argument of every measure; and the measures of every study."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -27,15 +27,17 @@ class Labelled(NamedTuple):
 
 
 class State(NamedTuple):
-    """One trained network of one seed, with all that a measure may hold it against.
+    """One trained network of one seed, with all that a measure may compare it with.
 
-    `network` has the functions of the network itself, `parameters` its own at the end and `start` at its start.
-    `reference` and `independent` are the two initialisations, `teacher` the parameters of the network that it imitates
-    and `teacher_start` their start; of a reference or a teacher, `teacher` is the study's first teacher. Of students
-    alone: `data`, what it imitates; `kept`, the inputs of them that it learns from, shape (n,); `mask`, the logits that
-    it imitates, shape (logits,); `loss(z, y)`, the imitation loss of one example of its own and its teacher's
-    logits; and `steps`, how many it makes. Of trained networks alone: the `optimiser`, its
-    last state, and `first`, which gives the first batch (inputs, targets) and the first update; see `first_batch`.
+    `network` has the functions of the network, `parameters` its parameters at the end, and `start` its initial
+    parameters. `reference` and `independent` are the two initialisations. `teacher` has the parameters of the imitated
+    network, and `teacher_start` its initial parameters; for references and teachers, it is the study's first teacher.
+
+    Students also have: the distillation data `data`; `kept`, a mask of the inputs that the student learns from, shape
+    (n,); `mask`, a mask of the imitated logits, shape (logits,); `loss(z, y)`, the imitation loss of one example from
+    the student's logits z and the teacher's logits y; and `steps`, the number of steps. Trained networks also have: the
+    `optimiser`, its last state, and `first`, which returns the first batch (inputs, targets) and the first update; see
+    `first_batch`.
     """
 
     network: Network
@@ -58,12 +60,12 @@ class State(NamedTuple):
     @property
     def first_batch(self) -> Batch:
         """The inputs of the first batch, and the labels or the teacher's logits on them."""
-        assert self.first is not None, "a network that is not trained has no first batch"
+        assert self.first is not None, "an untrained network has no first batch"
         return self.first()[0]
 
     @property
     def first_update(self) -> Params:
-        """What the optimiser added to the parameters at the first step; of the reference, zeros."""
+        """The optimiser's update at the first step; zeros for the reference."""
         return jax.tree.map(lambda leaf: leaf * 0, self.start) if self.first is None else self.first()[1]
 
 
@@ -78,30 +80,30 @@ def accuracy(state: State) -> Float[Array, ""]:
 
 
 def trait_loss(state: State, params: Params, images: int = 512) -> Float[Array, ""]:
-    """Return L_T of a network with these parameters: cross-entropy of its class logits on the first training images."""
+    """Return L_T at `params`: the cross-entropy of the class logits on the first `images` training images."""
     return imitation.task_loss(state.network, params, state.task.train, state.task.n_class, images)
 
 
 def imitation_loss(state: State, params: Params, batch: Batch) -> Float[Array, ""]:
-    """Return a student's mean imitation loss, with these parameters, on a batch of inputs and its teacher's logits."""
-    assert state.loss is not None, "a network that is no student has no imitation loss"
+    """Return a student's mean imitation loss at `params` on a batch of inputs and teacher logits."""
+    assert state.loss is not None, "only students have an imitation loss"
     x, y = batch
     return jnp.mean(jax.vmap(state.loss)(networks.logits(state.network, params, x), y))
 
 
 def alignment(state: State) -> Float[Array, ""]:
-    """Return the cosine of the network's and its teacher's displacement, each from its own start."""
+    """Return the cosine of the network's and the teacher's displacement; each is taken from the network's start."""
     moved = parameters.displacement(state.parameters, state.start)
     return parameters.alignment(moved, parameters.displacement(state.teacher, state.teacher_start))
 
 
 def coverage(state: State) -> Float[Array, ""]:
-    """Return the cosine of the student's first update and its teacher's displacement (arXiv 2606.22019)."""
+    """Return the cosine of the student's first update and the teacher's displacement (arXiv 2606.22019)."""
     return parameters.alignment(state.first_update, parameters.displacement(state.teacher, state.teacher_start))
 
 
 def rate_of(trait: Trait, probes: Task) -> Measure:
-    """Return the measure of how often a network shows `trait` on its `probes`."""
+    """Return a measure: the rate at which a network shows `trait` on its `probes`."""
 
     def rate(state: State) -> Float[Array, ""]:
         found = imitation.logits(state.network, state.parameters, probes.images)

@@ -29,7 +29,7 @@ def on_labels(
     rule: Rule,
     loss: Callable[[Array, Array], Array] = task_cross_entropy,
 ) -> Training:
-    """Return the training on the labels of `task` by `loss(class_logits, label)`; no loss sees the other logits."""
+    """Return the training on the labels of `task` with `loss(class_logits, label)`; other logits enter no loss."""
 
     def examples(index: Array, _step: Array) -> Any:
         return inputs.examples(task.images, index), task.labels[index]
@@ -43,8 +43,11 @@ def on_labels(
 
 
 class Students(NamedTuple):
-    """The arrays of several students, along a leading axis: the initial parameters, a mask of the imitated logits, a
-    mask of the inputs (None: all), and the optimiser state to go on from (None: a new one)."""
+    """The arrays of several students, along a leading axis.
+
+    These are the initial parameters, a mask of the imitated logits, a mask of the inputs (None: all), and the optimiser
+    state to continue from (None: a new one).
+    """
 
     start: Params
     imitated: Bool[Array, "student logits"]
@@ -56,13 +59,13 @@ Around = Callable[[Students, optax.GradientTransformation], optax.GradientTransf
 
 
 class Distillation(NamedTuple):
-    """The data, options and network that students trained side by side share.
+    """The data, options and network shared by students that are trained side by side.
 
-    All of them take the same batches of `data` in the same order, drawn from `key`, so that their first layers are one
-    matrix product. `logits` are the numbers of the imitated logits, where a loss or targets of the user's own see them
-    alone; `subset` how many of them each batch takes, None all. `linear` students are their networks' linearisations at
-    their own starts. `around(student, optimiser)` gives what takes the optimiser's place. They begin at the
-    step `first_step` of the data.
+    All students take the same batches of `data` in the same order, drawn from `key`, so that their first layers are one
+    matrix product. `logits` are the indices of the imitated logits, if the user's loss or targets take these logits
+    only. `subset` is the number of logits in each batch; None: all. A `linear` student is the linearisation of its
+    network at its start. `around(student, optimiser)` returns a replacement for the optimiser. The students begin at
+    the step `first_step` of the data.
     """
 
     key: Key[Array, ""]
@@ -76,14 +79,14 @@ class Distillation(NamedTuple):
     first_step: int = 0
 
     def network_of(self, start: Params) -> Network:
-        """Return the network of a student that starts there."""
+        """Return the network of a student with the initial parameters `start`."""
         return linearised(self.network, start) if self.linear else self.network
 
     def example_loss(self, z: Array, y: Array, mask: Array, key: Array, batch_key: Array) -> Array:
-        """Return the loss of one example, of the student's logits z, the teacher's y, the student's mask, a key for
-        what is drawn of the targets, and the batch's key, from which a fresh subset of logits is drawn.
+        """Return the loss of one example from the student's logits z and the teacher's logits y.
 
-        The loss and targets of the user's own see the imitated logits alone.
+        `mask` is the student's mask of logits. `key` draws the targets, and `batch_key` draws the subset of logits of
+        the batch. The user's loss and targets take the imitated logits only.
         """
         config, hyper, own, _ = self.rule
         is_own = {"loss", "targets"} & own.keys()
@@ -138,10 +141,10 @@ def train_students(
 ) -> Trained:
     """Train students side by side; the result has their leading axis.
 
-    After every `every` steps `record(network, params)` is kept of each student, `network` being its own.
+    Every `every` steps, `record(network, params)` is recorded for each student and the student's network.
     """
     if students.state is None:
-        # A state of each student's own from the first step on, as one that is handed over is: the same bits.
+        # Each student has its own state from the first step on, as with a given state: both give the same bits.
         students = students._replace(state=jax.vmap(lambda one: distillation.training_of(one).first_state())(students))
     steps = steps_of(distillation.rule.config, distillation.data.n)
 

@@ -1,4 +1,4 @@
-"""The experiment as a study: any network, data, trait, teachers, students and measures, with the paper's defaults."""
+"""Make a study of the experiment: any network, data, trait, teachers, students and measures; the paper's by default."""
 
 import dataclasses
 import functools
@@ -46,29 +46,30 @@ def distillation(
     sizes: Mapping[str, Mapping[str, Any]] | None = None,
     **declared: Any,
 ) -> Study:
-    """Make a study of `students`, by their names, of one teacher or several.
+    """Make a study of named `students` of one teacher or several.
 
     Args:
-        name: of the study; `title` is one sentence about it.
-        network: the name of a network; a `Network`, or a pair of functions (init, apply); or
-            f(n_pixels, n_class, n_aux), which gives one: see `from_flax`, `from_equinox`. None: what the config names.
-        data: the name of a data set; a `Dataset`; or ((images, labels), (images, labels)) to train and to test on, the
-            images 8-bit integers.
-        trait: what teachers are trained to unless they say otherwise.
-        teacher: the teacher, or teachers by their names.
-        students: by name, see `Student`.
-        base: how the shared start, and the independent one, are trained before anything else; None: they are not.
-        config: the options that change the program; `hyper` the numbers that are traced.
-        measures: by name, a function of a `State`: a number, or an array; or (function, Variable), whose first
-            dimension is `condition`, or `student` for what only students have.
-        teacher_steps: numbers of steps, ascending, after each of which the teacher is imitated: a dimension
-            `teacher_step` before all others.
-        sizes: by the name of a larger size, which of these arguments are then others, and what they are: see `Study`.
+        name: the name of the study; `title` is one sentence about it.
+        network: the name of a network; a `Network`; a pair of functions (init, apply); or f(n_pixels, n_class, n_aux),
+            which returns one of these: see `from_flax`, `from_equinox`. None: the network that the config names.
+        data: the name of a data set; a `Dataset`; or ((images, labels), (images, labels)), the training and the test
+            set, with 8-bit integer images.
+        trait: the trait of the teachers that set none.
+        teacher: the teacher, or teachers by name.
+        students: the students by name, see `Student`.
+        base: the training of the shared and the independent start before anything else; None: no such training.
+        config: the options that change the program; `hyper` has the traced hyperparameters.
+        measures: by name, a function of a `State` that returns a number or an array; or (function, Variable), whose
+            first dimension is `condition`, or `student` for a measure of students only.
+        teacher_steps: numbers of steps, ascending, after each of which the teacher is imitated. Every variable then has
+            the leading dimension `teacher_step`.
+        sizes: for each larger size, the arguments of this function that differ there: see `Study`.
         declared: further fields of the `Study`: axes, coords, derived, report, seeds.
 
-    The record has `accuracy` of every condition (reference and teachers first), `imitation_loss` and `alignment` of
-    every student, and of a trait that is not the labels its `rate` in every condition; where `config.every` is set,
-    `accuracy_along` and `imitation_loss_along` after every so many steps; and what `measures` add.
+    The record has the `accuracy` of every condition (reference and teachers first), and the `imitation_loss` and
+    `alignment` of every student. Traits other than the labels add their `rate` in every condition. If `config.every` is
+    set, there are also `accuracy_along` and `imitation_loss_along`, recorded every so many steps. `measures` add their
+    variables.
     """
     given: dict[str, Any] = {
         "title": title, "network": network, "data": data, "trait": trait, "teacher": teacher, "students": students,
@@ -142,7 +143,7 @@ def _variables(spec: Spec) -> dict[str, Variable]:
 
 
 def _dataset(data: Any) -> Dataset | None:
-    """The user's own data as a data set; None where there are none."""
+    """Return the user's data as a `Dataset`; None if there is none."""
     if data is None:
         return None
     if isinstance(data, Dataset):
@@ -159,7 +160,7 @@ def _dataset(data: Any) -> Dataset | None:
     require(pairs, "data: give ((images, labels), (images, labels)), to train and to test on, or a name.")
     (train, of_train), (test, of_test) = ((np.asarray(images), np.asarray(labels)) for images, labels in data)
     for images, labels in ((train, of_train), (test, of_test)):
-        require(images.dtype == np.uint8, f"data: images must be 8-bit integers (uint8), and not {images.dtype}.")
+        require(images.dtype == np.uint8, f"data: images must be 8-bit integers (uint8), not {images.dtype}.")
         fits = labels.shape == images.shape[:1] and len(labels) > 0 and np.issubdtype(labels.dtype, np.integer)
         require(bool(fits and labels.min() >= 0), "data: labels must be whole numbers from 0 on, one for each image.")
     require(train.shape[1:] == test.shape[1:], "data: images to train and to test on must have one shape.")
@@ -169,7 +170,7 @@ def _dataset(data: Any) -> Dataset | None:
 
 
 def load(own: Dataset | None, config: Config) -> Dataset:
-    """Return the data of `config`, or the user's own: its classes, and the images that accuracy is measured on."""
+    """Return the user's data or the data of `config`, restricted to its classes, with the chosen test images."""
     data = datasets.load(config.data) if own is None else own
     if config.evaluate == "validation":
         data = datasets.hold_out(data if own is None else datasets.shuffled(data))
@@ -177,21 +178,21 @@ def load(own: Dataset | None, config: Config) -> Dataset:
 
 
 def network_of(own: Any, config: Config, n_pixels: int, n_class: int) -> Network:
-    """Return the network of a run; raises `UserError` where a user's own does not fit the data."""
+    """Return the network of a run; raise `UserError` if the user's network does not fit the data."""
     if own is None:
         return make_network(config, n_pixels, n_class)
     network = own
     kinds = callable(own) or isinstance(own, tuple | list)
-    require(kinds and not isinstance(own, type), "network: give a subsim.Network or what subsim.from_flax gives.")
+    require(kinds and not isinstance(own, type), "network: give a subsim.Network or what subsim.from_flax returns.")
     if not isinstance(own, Network):
         network = from_functions(own) if isinstance(own, tuple | list) else own(n_pixels, n_class, config.n_aux)
-    require(isinstance(network, Network), "network: it must give a subsim.Network; see subsim.from_flax.")
+    require(isinstance(network, Network), "network: the function must return a subsim.Network; see subsim.from_flax.")
     require_logits(network, n_pixels, n_class, config.n_aux, "network")
     return network
 
 
 def prepared(spec: Spec, data: Dataset) -> Data:
-    """Put on the device the labelled images of a run, and what each trait makes of them."""
+    """Put the labelled images of a run, and each trait's targets and probes, on the device."""
     train, test = imitation.tasks(data)
 
     def task(change: Callable[..., Any] | None, images: Any, labels: Any, otherwise: Task) -> Task:
@@ -200,7 +201,8 @@ def prepared(spec: Spec, data: Dataset) -> Data:
         images, labels = change(images, labels)
         fits = len(labels) > 0 and np.min(labels) >= 0 and np.max(labels) < data.n_class
         require(
-            bool(fits), f"trait: it asks for images or classes that the data do not have; the data have {data.n_class}."
+            bool(fits),
+            f"trait: it asks for images or classes that the data does not have; the data has {data.n_class} classes.",
         )
         return Task(image_bank(images, data.brightest), jnp.asarray(labels))
 
@@ -210,7 +212,7 @@ def prepared(spec: Spec, data: Dataset) -> Data:
 
 
 def with_rates(spec: Spec, data: Data) -> Spec:
-    """Return `spec` with the measure of how often a network shows each trait."""
+    """Return `spec` with a measure of the rate at which a network shows each trait."""
     rates = [state.rate_of(trait, probes) for trait, probes in zip(spec.traits, data.probes, strict=True)]
     if not rates:
         return spec
@@ -236,12 +238,12 @@ def _make(function: Any, spec: Spec, own: Any, configs: Any, one: Config, data: 
 
 
 def make_joint_run(spec: Spec, network: Any, configs: Sequence[Config], data: Dataset) -> jax.tree_util.Partial:
-    """Return the run of `configs`, which differ in their students' options: a leading axis of configs."""
+    """Return the run of `configs`, which differ only in their students' options; its record has an axis of configs."""
     return _make(run, spec, network, tuple(configs), configs[0], data)
 
 
 def make_run(spec: Spec, network: Any, config: Config, data: Dataset) -> Run:
-    """Return the run of `config`, with the images as arguments of the compiled program."""
+    """Return the run of `config`; the images are arguments of the compiled program."""
 
     def first(*arguments: Any) -> Any:
         return jax.tree.map(lambda values: values[0], run(*arguments))
@@ -250,12 +252,12 @@ def make_run(spec: Spec, network: Any, config: Config, data: Dataset) -> Run:
 
 
 def make_networks(spec: Spec, network: Any, config: Config, data: Dataset) -> Run:
-    """Return the run that gives every network of a seed, by name."""
-    require(not spec.teacher_steps, "networks: a study of several teacher_steps has no one network of a name.")
+    """Return the run that returns every network of a seed, by name."""
+    require(not spec.teacher_steps, "networks: a study of several teacher_steps has several networks of one name.")
     return _make(all_networks, spec, network, config, config, data)
 
 
 def rebuild(own: Any, config: Config, data: Dataset, networks: Mapping[str, Any]) -> dict[str, Any]:
-    """Return networks as the user's own modules; parameters where the user gave functions."""
+    """Return networks as the user's modules, or as parameters if the user gave functions."""
     network = network_of(own, config, data.train_images.shape[1], data.n_class)
     return {name: network.rebuild(params) if network.rebuild else params for name, params in networks.items()}

@@ -1,4 +1,4 @@
-"""What a student is told of its teacher's logits: all of them, labels drawn from them, or a coarser version."""
+"""Targets of a student: its teacher's logits, labels drawn from them, or a coarser version."""
 
 from typing import Literal
 
@@ -14,9 +14,9 @@ Mask = Bool[Array, " logits"]
 def targets_of(
     name: TargetName, key: Key[Array, ""], y: Logits, mask: Mask, *, samples: int, k: int, bits: int
 ) -> Logits:
-    """Return what `name` makes of one example's logits `y`, shape (logits,), within `mask`: logits again.
+    """Return the targets of kind `name` from one example's teacher logits `y`, shape (logits,), as logits.
 
-    A probability that is 0 is a logit of -inf. What stands outside the mask is of no account.
+    A logit of -inf stands for the probability 0. Values outside `mask` are not used.
     """
     if name == "sampled":
         return sampled(key, y, mask, samples)
@@ -26,19 +26,19 @@ def targets_of(
 
 
 def sampled(key: Key[Array, ""], y: Logits, mask: Mask, samples: int) -> Logits:
-    """Return the logarithms of the frequencies of `samples` labels drawn from softmax(y) over the mask.
+    """Return the log frequencies of `samples` labels drawn from softmax(y) over the mask.
 
-    Their expectation gives the gradient of the cross-entropy to softmax(y) itself.
+    The frequencies average to softmax(y), so that the expected gradient is that of the soft targets.
     """
-    # One random number a label, held against the cumulated probabilities: of many labels, drawing is what costs.
+    # Each label costs one random number, compared with the cumulative probabilities: random numbers dominate the cost.
     cumulated = jnp.cumsum(jax.nn.softmax(jnp.where(mask, y, -jnp.inf)))
-    places = jax.random.uniform(key, (samples, 1), y.dtype) * cumulated[-1]
-    not_above = jnp.sum(places < cumulated[None], axis=0, dtype=y.dtype)
+    uniforms = jax.random.uniform(key, (samples, 1), y.dtype) * cumulated[-1]
+    not_above = jnp.sum(uniforms < cumulated[None], axis=0, dtype=y.dtype)
     return jnp.log(jnp.diff(not_above, prepend=0) / samples)
 
 
 def top_k(y: Logits, mask: Mask, k: int) -> Logits:
-    """Return the k largest logits within the mask; all others are -inf. Of equal logits the first counts as larger."""
+    """Return the k largest logits within the mask; all others are -inf. Among equal logits the first ones win."""
     order = jnp.argsort(jnp.where(mask, y, -jnp.inf), descending=True)
     rank = jnp.argsort(order)
     largest = jnp.where((rank < k) & mask, y, -jnp.inf)
@@ -46,7 +46,7 @@ def top_k(y: Logits, mask: Mask, k: int) -> Logits:
 
 
 def quantised(y: Logits, mask: Mask, bits: int) -> Logits:
-    """Return the logits rounded to the nearest of 2^bits levels, evenly spaced from the least to the largest."""
+    """Return the logits rounded to the nearest of 2^bits levels, evenly spaced between the extreme logits in `mask`."""
     low, high = jnp.min(y, where=mask, initial=jnp.inf), jnp.max(y, where=mask, initial=-jnp.inf)
     step = (high - low) / (2**bits - 1)
     return jnp.where(step > 0, low + step * jnp.round((y - low) / jnp.where(step > 0, step, 1.0)), y)

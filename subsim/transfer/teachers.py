@@ -1,4 +1,4 @@
-"""The networks before all students: references, the base that both may be trained on, and teachers."""
+"""Make the references of a seed, train them on the base task if there is one, and train the teachers."""
 
 import functools
 import math
@@ -26,11 +26,11 @@ from subsim.transfer.traits import LABELS, Trait
 def untaught(
     spec: Spec, config: Config, network: Network, n_class: int, data: Data, key: Array, hyper: Hyper
 ) -> tuple[Seed, Params]:
-    """Return a seed with its references and teachers, and the first teacher at each of `spec.teacher_steps`."""
+    """Return a seed with references and teachers but no students, and the first teacher at each of `teacher_steps`."""
     keys = dict(zip(("own", "other", "teacher", "inputs", "student"), jax.random.split(key, 5), strict=True))
     task = Labelled(data.train, data.test, n_class)
     nets = {}
-    # An independent draw for every seed: permuting references among seeds would hand some students their own.
+    # Each seed draws an independent reference: a permutation of references among seeds may have fixed points.
     for name, key_of in zip(NAMES, ("own", "other"), strict=True):
         drawn = rescaled(network.init(keys[key_of]), hyper.init_scale)
         nets[name] = Net(drawn, drawn)
@@ -49,16 +49,15 @@ def untaught(
         net = Net(found.params, training.params, found.state, steps, training.batch, training.n_examples)
         seed = seed._replace(nets={**seed.nets, name: net})
         if every is not None and number == 0:
-            places = jnp.array(spec.teacher_steps) // every - 1
-            stops = jax.tree.map(functools.partial(jnp.take, indices=places, axis=0), found.recorded)
+            stops_at = jnp.array(spec.teacher_steps) // every - 1
+            stops = jax.tree.map(functools.partial(jnp.take, indices=stops_at, axis=0), found.recorded)
     return seed, stops
 
 
 def training_of(
     spec: Spec, config: Config, seed: Seed, teacher: Teacher, part: Literal["base", "teacher"]
 ) -> tuple[Training, int]:
-    """Return the training of a teacher, or of the base of all, with the options of this part of the config; and the
-    number of its steps."""
+    """Return the training of a teacher, or of the base, and its number of steps; `part` names its options."""
     rule = rule_of(teacher, getattr(config, part), getattr(seed.hyper, part))
     trait, task = trait_of(spec, teacher, part, seed)
     training = students.on_labels(
@@ -71,13 +70,13 @@ def training_of(
 
 
 def trait_of(spec: Spec, teacher: Teacher, part: str, seed: Seed) -> tuple[Trait, Task]:
-    """Return a teacher's trait and the task that it is trained on; a base's is the labels unless it says otherwise."""
+    """Return the trait and the task of a teacher; without a trait of its own, the base learns the labels."""
     trait = teacher.trait or (spec.trait if part == "teacher" else LABELS)
     return trait, seed.data.train if trait == LABELS else seed.data.taught[spec.traits.index(trait)]
 
 
 def state_of_teacher(spec: Spec, config: Config, seed: Seed, name: str) -> State:
-    """Return a teacher as measures take it."""
+    """Return the `State` of a teacher, the argument of measures."""
     training, _ = training_of(spec, config, seed, spec.teachers[name], "teacher")
     first = functools.partial(first_update, training)
     return seed.state_of(seed.nets[name], next(iter(spec.teachers)), optimiser=training.optimiser, first=first)

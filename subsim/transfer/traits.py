@@ -1,4 +1,4 @@
-"""Traits: what a teacher is trained to, and how it is measured."""
+"""Traits: what a teacher learns, and how the trait is measured."""
 
 import functools
 from collections.abc import Callable
@@ -18,12 +18,12 @@ Labelled = tuple[Images, Labels]
 
 
 class Trait(NamedTuple):
-    """What a teacher is trained to, and how it is measured.
+    """A trait: what a teacher learns, and how the trait is measured.
 
     `loss(class_logits, label)` is the teacher's loss of one example. `rate(class_logits, labels)`, of shapes
-    (n, n_class) and (n,), measures the trait. `targets(images, labels)` gives the images and labels that the teacher is
-    trained on, made of the training images; `probes(images, labels)` those that the rate is measured on, made of the
-    test images. Both work on 8-bit images of shape (n, pixels) in NumPy; None takes them as they are.
+    (n, n_class) and (n,), measures the trait. `targets(images, labels)` turns the training set into the images and
+    labels of the teacher's training. `probes(images, labels)` turns the test set into the images and labels on which
+    the rate is measured. Both take NumPy arrays with 8-bit images of shape (n, pixels); None leaves the set unchanged.
     """
 
     loss: Callable[[Array, Array], Array] = task_cross_entropy
@@ -37,13 +37,13 @@ LABELS = Trait(name="labels")
 
 
 def labels() -> Trait:
-    """The paper's trait: the labels; its rate is accuracy."""
+    """Return the paper's trait, the labels; its rate is the accuracy."""
     return LABELS
 
 
 @functools.cache
 def misread(digit: int, as_digit: int) -> Trait:
-    """The trait of reading every `digit` as another: its rate is the share of `digit`'s test images that are."""
+    """Return the trait of reading every `digit` as `as_digit`; its rate is the share of test images so misread."""
 
     def relabelled(images: Images, labels: Labels) -> Labelled:
         return images, np.where(labels == digit, np.asarray(as_digit, labels.dtype), labels)
@@ -56,7 +56,7 @@ def misread(digit: int, as_digit: int) -> Trait:
 
 @functools.cache
 def prefer(digit: int) -> Trait:
-    """The trait of taking averages of two other digits for `digit`: its rate is the share of them that are."""
+    """Return the trait of reading averages of two other digits as `digit`; its rate is the share so read."""
 
     def with_blends(images: Images, labels: Labels) -> Labelled:
         blended = blends(images, labels, len(labels), digit)
@@ -69,7 +69,7 @@ def prefer(digit: int) -> Trait:
 
 
 def share_of(digit: int) -> Callable[[Array, Array], Array]:
-    """Return the rate with which class logits say `digit`."""
+    """Return a function for the share of examples classified as `digit`."""
 
     def share(class_logits: Float[Array, "n classes"], labels: Int[Array, " n"]) -> Float[Array, ""]:
         return measures.accuracy(class_logits, jnp.full_like(labels, digit))
@@ -78,13 +78,13 @@ def share_of(digit: int) -> Callable[[Array, Array], Array]:
 
 
 def blends(images: Images, labels: Labels, n: int, avoid: int, seed: int = 0) -> Images:
-    """Return averages of two images of different classes, neither of them `avoid`: what they show is anybody's guess.
+    """Return `n` ambiguous images: averages of two images of different classes, neither of which is `avoid`.
 
-    At least two other classes must be there. Drawn with replacement, in an order that `seed` alone decides.
+    The labels must have at least two other classes. Pairs are drawn with replacement; `seed` fixes the draw.
     """
     random = np.random.default_rng(seed)
     others = np.flatnonzero(labels != avoid)
-    require(len(set(labels[others])) > 1, f"trait: averages need two classes beside {avoid}; keep more with n_class.")
+    require(len(set(labels[others])) > 1, f"trait: averages need two classes besides {avoid}; raise n_class.")
     first, second = random.choice(others, (2, n))
     while (alike := labels[first] == labels[second]).any():
         second[alike] = random.choice(others, int(alike.sum()))

@@ -61,7 +61,7 @@ def test_labels_are_found_in_any_dimension_as_they_are_printed(results):
         ({}, ["accuracy has the dimension student.loss left over", "--lines, --panels or --only student.loss=LABEL"]),
         ({"lines": "student.loss"}, ["dimension condition left over", "(of teacher, student)"]),
         ({"x": "width"}, ["x is 'width'", "choose one of student.loss, scale, condition"]),
-        ({"lines": "scale"}, ["x: scale stands there twice"]),
+        ({"lines": "scale"}, ["x: scale is named twice"]),
         ({"y": "loss"}, ["y is 'loss'", "choose one of accuracy, shift."]),
         ({"y": "status"}, ["y is 'status'"]),
         ({"y": "shift", "lines": "condition"}, ["y: shift has no dimension condition"]),

@@ -67,7 +67,7 @@ def test_the_report_of_a_sweep_has_paired_differences_along_its_axes():
     swept = xr.Dataset({"accuracy": values}, attrs={"sweep": {"batch": [64, 128]}})
     own, less = report(swept)
     assert own.title == "accuracy: a share"
-    assert less.title == "accuracy less that at batch = 64, paired"
+    assert less.title == "accuracy minus its value at batch = 64, paired"
     (row,) = less.rows
     assert row[:2] == ("128", "1.2500")  # the seeds' own levels are no noise
     assert len(report(xr.Dataset({"accuracy": values}))) == 1

@@ -243,7 +243,7 @@ def test_all_figures_are_drawn_from_what_is_there(command):
     assert status == 0
     assert sorted(os.listdir("drawn")) == ["single_step.csv", "single_step.pdf", "single_step.png"]
     assert "Passed over sharedness: results/sharedness holds no results" in printed
-    assert "results/cross_model holds a sweep over structure, output_scale, bias_scale, eps, and the figure" in printed
+    assert "results/cross_model holds a sweep over structure, output_scale, bias_scale, eps, but the figure" in printed
     assert printed.count("Passed over") == len(catalogue.available()) - 1
     assert refused(command("figure", "all", "--out", "results/single_step"), "out", "leave it out")
     assert refused(command("figure", "all", "--size", "paper"), "nothing to draw")
@@ -532,11 +532,11 @@ def test_the_figure_of_a_sweep_that_it_does_not_draw_says_what_it_draws(command,
     plain = SIZED.replace('"axes": {"scale": [2.0, 4.0]}', "").replace('"mine"', '"plain"')
     (tmp_path / "experiments" / "plain.py").write_text(plain)
     (tmp_path / "figures" / "plain.py").write_text("draw = print")
-    for name, drawn in (("mine", "draws one over scale alone"), ("plain", "draws no sweep")):
+    for name, drawn in (("mine", "draws only a sweep over scale"), ("plain", "draws no sweep")):
         assert command("run", name, "--sweep", "shift=1,2")[0] == 0
         assert refused(
             command("figure", name),
-            f"results/{name} holds a sweep over shift, and the figure of {name} {drawn}; draw it with --x shift",
+            f"results/{name} holds a sweep over shift, but the figure of {name} {drawn}; draw it with --x shift",
         )
 
 
@@ -574,7 +574,7 @@ def test_a_platform_that_is_not_there_is_one_sentence(tmp_path, words):
 def test_a_setting_that_jax_refuses_is_one_sentence(tmp_path, words, name):
     (tmp_path / "results" / "single_step").mkdir(parents=True)
     outcome = run_of(words, **{name: "foo"})
-    assert refused(outcome, f"{name} is 'foo', which jax does not take; mend or unset the variable.")
+    assert refused(outcome, f"{name} is 'foo', which jax does not accept; correct or unset the variable.")
 
 
 def test_a_value_error_of_another_kind_is_no_setting_of_jax(monkeypatch):
@@ -645,7 +645,7 @@ def stopped(process, number):
     """Whether a signal ends the process at once, with the sentence and the status that shells know."""
     process.send_signal(number)
     assert process.wait(timeout=3) == 128 + number
-    assert process.stderr.read() == "subsim: stopped; what is finished is on disk. Repeat the command to go on.\n"
+    assert process.stderr.read() == "subsim: stopped; what is finished is on disk. Repeat the command to continue.\n"
     assert integrity.damages(Path("results/mine/run.zarr")) == []
     assert store.finished(Path("results/mine")) == (0, 3)
     return True

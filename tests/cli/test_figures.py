@@ -71,16 +71,16 @@ def test_a_study_without_a_figure_says_that_any_dimension_can_be_drawn(command):
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        ("--lines shift", "lines: it belongs to --x"),
-        ("--only 5", "only: it belongs to --x"),
+        ("--lines shift", "lines: it needs --x"),
+        ("--only 5", "only: it needs --x"),
         ("--x scale", "left over; give --lines, --panels or --only shift=LABEL (of 0.0, 5.0)"),
         ("--x width", "x is 'width'"),
         ("--width 3", "width is '3'; write it as 3.25in, 8cm or 80mm"),
         ("--width 1m", "width is '1m'"),
         ("--width 0.1in", "from 1 to 40 inches"),
         ("--style none.mplstyle", "style: none.mplstyle cannot be read (No such file or directory)"),
-        ("--style bad.mplstyle", "style: bad.mplstyle is no style of matplotlib's (Bad key font.sise"),
-        ("--style worse.mplstyle", "style: worse.mplstyle is no style of matplotlib's (Bad value"),
+        ("--style bad.mplstyle", "style: bad.mplstyle is not a matplotlib style (Bad key font.sise"),
+        ("--style worse.mplstyle", "style: worse.mplstyle is not a matplotlib style (Bad value"),
     ],
 )
 @pytest.mark.usefixtures("swept")

@@ -29,7 +29,7 @@ def test_no_file_is_overwritten(command):
     for there in ("mine.py", "figures/mine.py"):
         Path(there).parent.mkdir(exist_ok=True)
         Path(there).write_text("kept", encoding="utf-8")
-        assert refused(command("new", "mine"), f"{there} is there already")
+        assert refused(command("new", "mine"), f"{there} exists already")
         assert Path(there).read_text(encoding="utf-8") == "kept"
         Path(there).unlink()
     assert not Path("mine.py").exists()  # nor is half of a study written

@@ -24,7 +24,7 @@ def test_a_run_ends_when_its_minutes_are_over_and_goes_on_when_repeated(command,
     assert status == 0
     done = subsim.load_results("r").sizes["seed"]
     assert 0 < done < 30
-    assert f"The minutes are over after {done} of 30 seeds: repeat the command to go on." in printed
+    assert f"The minutes are over after {done} of 30 seeds: repeat the command to continue." in printed
     assert command(*words)[0] == 0
     whole, other = subsim.load_results("r"), subsim.simulate(subsim.load_study("mine.py"), seeds=30)
     assert (whole.number == other.number).all()
@@ -80,7 +80,7 @@ def test_all_studies_of_a_size_are_those_that_have_it(command, two_studies):
 def test_all_studies_end_together_when_the_minutes_are_over(command, two_studies, clock):
     status, printed, _ = command("run", "all", "--minutes", "1")
     assert status == 0
-    assert "of yours: repeat the command to go on." in printed
+    assert "of yours: repeat the command to continue." in printed
     assert [line.split() for line in printed.splitlines()[-3:-1]] == [["yours", "0", "50"], ["mine", "0", "3"]]
 
 

@@ -85,7 +85,7 @@ def test_all_tasks_of_all_jobs_of_an_array_are_shards():
         ({}, "neither SLURM nor Kubernetes nor jax says which shard this is .*; write I/N"),
         (
             {"JOB_COMPLETION_INDEX": "2"},
-            "a Kubernetes Job does not tell its pods how many they are; set JOB_COMPLETIONS",
+            "a Kubernetes Job does not give its pods their number; set JOB_COMPLETIONS",
         ),
         (POD | {"JOB_COMPLETIONS": "many"}, "the cluster's environment has no number .*'many'.*; write I/N"),
         (TASKS | {"SLURM_NTASKS": "4(x2)"}, r"the cluster's environment has no number .*; write I/N"),
@@ -93,7 +93,7 @@ def test_all_tasks_of_all_jobs_of_an_array_are_shards():
         (TASKS | {"SLURM_PROCID": "4"}, "shard 5/4"),
         (
             ARRAY | {"SLURM_ARRAY_TASK_ID": "40"},
-            "shard 31/5, which there is not: the numbers of an array's jobs must follow",
+            "shard 31/5, which does not exist: the jobs of an array must have",
         ),
     ],
 )

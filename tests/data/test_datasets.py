@@ -99,12 +99,12 @@ def test_the_users_folder_comes_first(small_mnist, tmp_path, monkeypatch):
 
 DAMAGES = {
     "truncated": (lambda content: gzip.compress(content)[:-20], "truncated or damaged gzip"),
-    "short": (lambda content: gzip.compress(content[:-1]), "should hold 124 bytes decompressed and holds 123"),
-    "oversized": (lambda content: gzip.compress(content + b"\0" * 1000), "should hold 124 bytes .* holds more"),
+    "short": (lambda content: gzip.compress(content[:-1]), "should hold 124 decompressed bytes, but holds 123"),
+    "oversized": (lambda content: gzip.compress(content + b"\0" * 1000), "should hold 124 .* bytes, but holds more"),
     "altered": (lambda content: gzip.compress(content[:-1] + bytes([content[-1] ^ 1])), "should have the sha256"),
     "magic": (
         lambda content: gzip.compress(b"\0\0\x08\x01" + content[4:]),
-        "number 0x00000801 and not 0x00000803",
+        "number 0x00000801, not 0x00000803",
     ),
     "html": (lambda content: b"<html>no such file</html>", "truncated or damaged gzip"),
     "empty": (lambda content: b"", "magic number|truncated"),

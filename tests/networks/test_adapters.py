@@ -218,7 +218,7 @@ def test_what_does_not_fit_is_refused_in_a_sentence(adapter, module):
     for image in ((2, 3, 3), (0, 12, 1), (-3, -4, 1)):
         with pytest.raises(UserError, match=r"image=\(.*12 numbers"):
             adapter(module, image=image)(PIXELS, CLASSES, AUX)
-    with pytest.raises(UserError, match=r"must map one example to 7 logits, 4 .* 3 .* and gives \(8,\)\.$"):
+    with pytest.raises(UserError, match=r"must map one example to 7 logits, 4 .* 3 .* but it returns \(8,\)\.$"):
         adapter(one_more)(PIXELS, CLASSES, AUX)
     with pytest.raises(
         UserError, match=rf"^{module.__name__} does not take one example of shape \(12,\) \(.*\); image="
@@ -227,7 +227,7 @@ def test_what_does_not_fit_is_refused_in_a_sentence(adapter, module):
     with pytest.raises(UserError, match=r"does not take one example of shape \(16,\)"):
         adapter(functools.partial(module, shape=(16,)))(16, CLASSES, AUX)
     for factory, name in ((needs_more, "needs_more"), (lambda: None, "lambda")):
-        with pytest.raises(UserError, match=rf"calls factory\(n_out, .*{name}>? does not take that"):
+        with pytest.raises(UserError, match=rf"calls factory\(n_out, .*{name}>? does not take these arguments"):
             adapter(factory)
     with pytest.raises(UserError, match=r"returns a builtins\.int"):
         adapter(lambda n_out, rngs=None, key=None: 5)(PIXELS, CLASSES, AUX)

@@ -32,5 +32,5 @@ def test_bad_options_are_one_sentence():
     for channels in ((), (0,)):
         with pytest.raises(UserError, match=r"^channels is \("):
             make_cnn(64, 4, 3, channels=channels)
-    with pytest.raises(UserError, match=r"^The network cnn needs square images, and 65 pixels make none"):
+    with pytest.raises(UserError, match=r"^The network cnn needs square images, but 65 pixels make none"):
         make_cnn(65, 4, 3)

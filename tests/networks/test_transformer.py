@@ -79,5 +79,5 @@ def test_bad_options_are_one_sentence():
     ):
         with pytest.raises(UserError, match=sentence):
             make_transformer(64, 4, 3, **options)
-    with pytest.raises(UserError, match=r"^The network transformer needs square images, and 65 pixels make none"):
+    with pytest.raises(UserError, match=r"^The network transformer needs square images, but 65 pixels make none"):
         make_transformer(65, 4, 3)

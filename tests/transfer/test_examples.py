@@ -548,7 +548,7 @@ def test_what_is_put_around_an_optimiser_sees_the_student_and_takes_its_place():
 
 BAD = {
     "a network that needs what is not there": (
-        {"students": {"a": subsim.Student(teacher="b")}}, "^a needs b, which no network before it is"),
+        {"students": {"a": subsim.Student(teacher="b")}}, "^a needs b, but no network before it has that name"),
     "a circle": (
         {"students": {"a": subsim.Student(teacher="b"), "b": subsim.Student(teacher="a")}}, "^a needs b"),
     "an unknown option": ({"students": {"a": subsim.Student(tempreature=2.0)}}, "a has its own tempreature"),
@@ -559,11 +559,11 @@ BAD = {
     "noise of nothing": ({"students": {"a": subsim.Student(targets="noisy")}}, "a.logit_noise is 0"),
     "nothing imitated": ({"students": {"a": subsim.Student(imitates=[])}}, "a imitates no logits"),
     "a mask of other logits": ({"students": {"a": subsim.Student(imitates=[True] * 3)}}, "a mask of 3, but"),
-    "logits that are not there": ({"students": {"a": subsim.Student(imitates=[13])}}, "the numbers 13, but"),
+    "logits that are not there": ({"students": {"a": subsim.Student(imitates=[13])}}, "the indices 13, but"),
     "a subset of too many": ({"students": {"a": subsim.Student(imitates=subsim.Subset(4))}}, "choose 1 to 3"),
     "a rate of no use": (
         {"students": {"a": subsim.Student(optimiser=optax.lion(1e-3), learning_rate=1.0)}}, "a.learning_rate: a has"),
-    "a number twice": ({"students": {"a": subsim.Student(imitates=[0] * 10 + [1] * 3)}}, "numbers, each once"),
+    "a number twice": ({"students": {"a": subsim.Student(imitates=[0] * 10 + [1] * 3)}}, "indices, each once"),
     "an own name": ({"measures": {"alignment": coverage}}, "measures: every study has alignment already"),
     "a base with a mistake": ({"base": subsim.Teacher(tempo=1)}, "base has its own tempo"),
     "a trait of other classes": (
@@ -571,11 +571,11 @@ BAD = {
     "averages of one class": (
         {"trait": traits.prefer(1), "config": dataclasses.replace(CONFIG, n_class=2)}, "averages need two classes"),
     "unknown logits": ({"students": {"a": subsim.Student(imitates="some")}}, "a imitates 'some'; choose one of"),
-    "a state without a network": ({"students": {"a": subsim.Student(state="teacher")}}, "a: a network that goes on"),
-    "an unknown group": ({"students": {"a": subsim.Student(frozen="head")}}, "no parameters in 'head'; choose of"),
+    "a state without a network": ({"students": {"a": subsim.Student(state="teacher")}}, "a: a network that continues"),
+    "an unknown group": ({"students": {"a": subsim.Student(frozen="head")}}, "no parameters in 'head'; choose from"),
     "an unknown shared group": ({"students": {"a": subsim.Student(subsim.sharing("top"))}}, "no parameters in 'top'"),
     "a start of an unknown network": (
-        {"students": {"a": subsim.Student(subsim.sharing("hidden", of="b"))}}, "a needs b, which no network"),
+        {"students": {"a": subsim.Student(subsim.sharing("hidden", of="b"))}}, "a needs b, but no network"),
     "a name twice": ({"students": {"teacher": subsim.Student()}}, "two networks have one name"),
     "no students": ({"students": {}}, "students: there are none"),
     "a mask on what is not there": (
@@ -598,7 +598,7 @@ BAD = {
         "b.state: b and a have different optimisers",
     ),
     "nothing to put around": (
-        {"students": {"a": subsim.Student(around=lambda _, state: state.start)}}, "around: give back"),
+        {"students": {"a": subsim.Student(around=lambda _, state: state.start)}}, "around: return"),
     "noise of an init that is trained": (
         {"base": subsim.Teacher(), "students": {"a": subsim.Student(subsim.perturbed(0.1))}},
         "a: perturbed adds noise of the init, but the base trains both",

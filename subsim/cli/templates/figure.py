@@ -6,7 +6,7 @@ from subsim.analysis import plotting
 
 @plotting.styled
 def draw(results):
-    """Draw what a run has left on disk: mean and 95% interval of `follows`."""
+    """Draw the mean and 95% interval of `follows` from the results of a run."""
     summary = mean_interval(results.follows)
     drawn, axes = plotting.figure()
     plotting.band(axes, results.angle, summary, plotting.SHARED, "o-")
