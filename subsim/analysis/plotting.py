@@ -134,7 +134,8 @@ def mosaic(layout: list[list[str]], *, width: float, height: float, **options: A
     """A figure with axes by name, each as large as its name's part of `layout`; sizes in inches."""
     drawn = Drawn(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(drawn)
-    return drawn, drawn.subplot_mosaic(layout, **options)
+    parts: Any = layout
+    return drawn, drawn.subplot_mosaic(parts, **options)
 
 
 def headline(drawn: Figure, text: str) -> None:
