@@ -44,7 +44,7 @@ def draw(results: xr.Dataset) -> Figure:
         for layer, (colour, line, label) in LAYERS.items():
             cosines = here.layer_cosine.sel(init="shared", layer=layer)
             plotting.band(row[3], results.moment, mean_interval(cosines), colour, line, label)
-        row[3].set_title("the same by layer, shared init")
+        row[3].set_title("cosine by layer, shared init")
         row[3].set_ylabel("cosine")
         for axes in (row[0], row[3]):
             axes.axhline(0, color=plotting.NEUTRAL, linestyle=":", linewidth=1)
@@ -52,18 +52,16 @@ def draw(results: xr.Dataset) -> Figure:
         row[0].set_ylabel("cosine")
         row[1].set_title(r"change of $L_T$ since the start")
         row[1].set_ylabel(r"change of $L_T$ / nat")
-        row[2].set_yticks(
-            range(len(LINES)), [str(name).replace(" while", "\nwhile") for name in results.intervention.values]
-        )
+        names = [str(name).replace(" while", "\nwhile") for name in results.intervention.values]
+        row[2].set_yticks(range(len(LINES)), names)
         row[2].invert_yaxis()
         row[2].axvline(0.1, color=plotting.NEUTRAL, linestyle=":", linewidth=1, zorder=1)
         row[2].set(xlim=(0, 1), xlabel="accuracy")
         row[2].set_title("accuracy by intervention, a dot a seed")
         for axes in row[[0, 1, 3]]:
             axes.set_xlabel("step of the student")
-    plotting.legend_above(
-        drawn, panels[0][0], "Along a student's training: the pull toward the trait, and what interventions leave"
-    )
+    title = "Along a student's training: the pull toward the trait, and what interventions leave"
+    plotting.legend_above(drawn, panels[0][0], title)
     panels[0][1].legend(fontsize=8)
     panels[0][3].legend(fontsize=8)
     plotting.caption(

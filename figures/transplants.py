@@ -35,7 +35,7 @@ def draw(results: xr.Dataset) -> Figure:
             axes.plot(ends, ends, color=plotting.NEUTRAL, linewidth=1)
             axes.set_xlim(*ends)
             axes.set_ylim(*ends)
-            axes.set_xlabel(rf"predicted $\times\,10^{{{power}}}$")
+            axes.set_xlabel(rf"predicted $/\,10^{{{power}}}$")
             rank = mean_interval(here["rank"])
             words = f"rank corr. {float(rank['mean']):.2f} ± {float(rank.high - rank['mean']):.2f}"
             axes.set_title(f"{kind}\n{WORDS.get(str(activation), activation)}, {words}", fontsize=9)
@@ -57,6 +57,6 @@ def draw(results: xr.Dataset) -> Figure:
         f"{config['data']}, MLP {'-'.join(map(str, config['widths']))}, {config['n_inputs']} noise images, KL on "
         f"{config['n_aux']} auxiliary logits, Adam; changed after {config['steps_before']} steps, measured "
         f"after {config['steps_after']} more.\nDots: changes of $L_T$, nat, at {at:g} of the change; n = {n} seeds, "
-        f"{min(n, SHOWN)} shown; 95% intervals. Measured changes are in the powers of ten of predicted ones.",
+        f"{min(n, SHOWN)} shown; 95% intervals. Measured changes are in units of predicted ones.",
     )
     return drawn
