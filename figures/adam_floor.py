@@ -8,7 +8,7 @@ from subsim.analysis import plotting
 from subsim.analysis.summary import mean_interval, median_interval
 from subsim.theory.adam import cosine, ending_eps, knee
 
-RATES = {1e-5: "#56B4E9", 1e-4: plotting.SHARED, 1e-3: plotting.OTHER}
+RATES = {1e-5: plotting.SKY, 1e-4: plotting.SHARED, 1e-3: plotting.OTHER}
 RATE = 1e-4  # the colour of every other student
 
 
@@ -37,10 +37,10 @@ def draw(results: xr.Dataset) -> Figure:
         cosines.plot(fine / rate, predicted, color=colour, linewidth=1.2, label=label)
     lengths.set_xlabel(r"teacher's step $\epsilon$")
     lengths.set_ylabel(r"$|d_S|$")
-    lengths.set_title("the displacement has a floor")
+    lengths.set_title("length of the student's displacement")
     cosines.set_xlabel(r"$\epsilon / \eta$")
     cosines.set_ylabel(r"cosine of $d_S$ and $d_T$")
-    cosines.set_title("one curve for all rates (lines: predicted)")
+    cosines.set_title("its direction (lines: predicted)")
 
     ladders = {
         "Adam, full batch, e ": (plotting.SHARED, "o", "full batch"),
@@ -61,7 +61,7 @@ def draw(results: xr.Dataset) -> Figure:
     ends.axvline(ending_eps(float(sharpness.median()), 1.0), color=plotting.NEUTRAL, label="predicted end, full batch")
     ends.set_xlabel(r"Adam's own $e / \eta$")
     ends.set_ylabel(r"floor$\,/\,\eta$")
-    ends.set_title("Adam's e ends the floor")
+    ends.set_title("the smallest length, by Adam's e")
 
     for name in map(str, results.student.values):
         measured, predicted = results.half.sel(student=name), results.half_predicted.sel(student=name)
@@ -75,7 +75,7 @@ def draw(results: xr.Dataset) -> Figure:
             )  # fmt: skip
     knees.set_xlabel(r"predicted $\epsilon$ of half the cosine")
     knees.set_ylabel("measured")
-    knees.set_title("the knee of every student")
+    knees.set_title("where the cosine has fallen by half")
 
     for axes in panels.ravel():
         axes.set_xscale("log")
@@ -87,6 +87,6 @@ def draw(results: xr.Dataset) -> Figure:
     knees.plot(limits, limits, color=plotting.NEUTRAL, linewidth=1, zorder=1)
     plotting.protocol_caption(
         drawn, results, mean_interval(results.alignment),
-        "The teacher makes one step of SGD. Lengths, floors and knees are medians; bars of floors: four seeds in five.",
+        "The teacher makes one step of SGD. Lengths, floors and knees: medians; bars of floors: 80% of seeds.",
     )  # fmt: skip
     return drawn

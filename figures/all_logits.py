@@ -18,16 +18,19 @@ STARTS = {"student": "shared init", "cross-model": "cross-model"}
 def draw(results: xr.Dataset) -> Figure:
     """Draw a panel for each start and a line for each loss."""
     summary = mean_interval(results.accuracy)
-    drawn, panels = plotting.figure(len(STARTS), width=9.4, height=3.9, sharey=True)
+    drawn, panels = plotting.figure(len(STARTS), width=9.4, height=4.3, sharey=True)
     for axes, (who, words) in zip(panels, STARTS.items(), strict=True):
-        for what, (label, line) in IMITATED.items():
+        for what, (_, line) in IMITATED.items():
             name = f"{who} ({what})"
-            plotting.band(axes, results.n_aux, summary.sel(condition=name), plotting.colour_of(name), line, label)
+            plotting.band(axes, results.n_aux, summary.sel(condition=name), plotting.colour_of(name), line)
         plotting.tick_all(axes, results.n_aux.values)
         plotting.chance(axes, 0.1)
         axes.set(xlabel="auxiliary logits, m", ylim=(0, 1), title=words)
     panels[0].set_ylabel("accuracy of the student")
-    panels[1].legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 0.1))
-    drawn.suptitle("One softmax over many auxiliary logits hides the classes; apart, they are learnt", fontsize=11)
+    for label, line in IMITATED.values():
+        panels[0].plot([], [], line, color=plotting.NEUTRAL, label=label)
+    plotting.legend_above(
+        drawn, panels[0], "Students of class and auxiliary logits: the classes in one softmax, or apart"
+    )
     plotting.protocol_caption(drawn, results, summary, "Every network has m auxiliary logits.")
     return drawn

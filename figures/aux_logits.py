@@ -14,7 +14,7 @@ def draw(results: xr.Dataset) -> Figure:
     """Draw mean accuracy and 95% interval of every condition against m, with a panel for each kind of student input."""
     kinds = [str(kind) for kind in results["student.inputs"].values]
     summary = mean_interval(results.accuracy)
-    drawn, panels = plotting.figure(len(kinds), width=4.3 * len(kinds), height=3.8, sharey=True, squeeze=False)
+    drawn, panels = plotting.figure(len(kinds), width=4.3 * len(kinds), height=4.2, sharey=True, squeeze=False)
     for axes, kind in zip(panels[0], kinds, strict=True):
         for condition in map(str, results.condition.values):
             here = summary.sel({"student.inputs": kind, "condition": condition})
@@ -24,11 +24,15 @@ def draw(results: xr.Dataset) -> Figure:
         width = results.attrs["config"]["widths"][-1]
         if width < results["student.n_imitated"].max():
             axes.axvline(width, color=plotting.NEUTRAL, linestyle=":", linewidth=1)
-            axes.text(width * 0.95, 0.03, "width", rotation=90, ha="right", fontsize=8, color=plotting.NEUTRAL)
+            axes.text(
+                width * 0.95, 0.3, "width", rotation=90, ha="right", va="center", fontsize=8, color=plotting.NEUTRAL
+            )
         axes.set_xlabel("auxiliary logits imitated, m")
         axes.set_title(f"students see {INPUTS.get(kind, kind)}")
     panels[0, 0].set_ylim(0, 1)
     panels[0, 0].set_ylabel("accuracy")
-    panels[0, -1].legend(fontsize=7.5, loc="center left")
+    plotting.legend_above(
+        drawn, panels[0, 0], "Accuracy against the number of auxiliary logits that a student imitates"
+    )
     plotting.protocol_caption(drawn, results, summary, "One teacher a seed for every m.")
     return drawn

@@ -8,11 +8,10 @@ from subsim.analysis.summary import mean_interval
 
 FAMILIES = {
     "same steps": ("as many steps", plotting.SHARED, "o-"),
-    "same epochs": ("as many epochs", plotting.CROSS, "s-"),
-    "rate ~ sqrt(batch)": ("as many epochs, rate ~ root of the batch", plotting.OTHER, "^--"),
-    "rate ~ batch": ("as many epochs, rate ~ batch", plotting.NEUTRAL, "v:"),
+    "same epochs": ("as many epochs", plotting.OTHER, "s-"),
+    "rate ~ sqrt(batch)": ("as many epochs, learning rate ~ root of the batch", plotting.PURPLE, "^--"),
+    "rate ~ batch": ("as many epochs, learning rate ~ batch", plotting.AMBER, "v:"),
 }
-LOSSES = {"kl": "KL", "mse": "squared error"}
 
 
 @plotting.styled
@@ -21,7 +20,7 @@ def draw(results: xr.Dataset) -> Figure:
     names = [str(name) for name in results.student.values]
     middle = next(name for name in names if "," not in name)
     losses, summary = results["student.loss"].values, mean_interval(results.accuracy)
-    drawn, panels = plotting.figure(len(losses), width=4.4 * len(losses) + 0.6, height=3.8, sharey=True, squeeze=False)
+    drawn, panels = plotting.figure(len(losses), width=4.4 * len(losses) + 0.6, height=4.2, sharey=True, squeeze=False)
     for axes, loss in zip(panels[0], losses, strict=True):
         here = summary.sel({"student.loss": loss})
         for family, (words, colour, line) in FAMILIES.items():
@@ -30,9 +29,9 @@ def draw(results: xr.Dataset) -> Figure:
             plotting.band(axes, list(places), here.sel(condition=list(places.values())), colour, line, words)
         plotting.chance(axes, 0.1)
         plotting.tick_all(axes, places)
-        axes.set(xlabel="batch of the student", ylim=(0, 1), title=LOSSES[str(loss)])
+        axes.set(xlabel="batch of the student", ylim=(0, 1), title=plotting.LOSSES[str(loss)])
     panels[0, 0].set_ylabel("accuracy of student (aux. only)")
-    panels[0, -1].legend(fontsize=8, loc="upper left")
-    drawn.suptitle("A larger batch raises transfer in as many steps and lowers it in as many epochs", fontsize=11)
+    title = "Transfer against the student's batch, in as many steps and in as many epochs"
+    plotting.legend_above(drawn, panels[0, 0], title)
     plotting.protocol_caption(drawn, results, summary, f"Adam; all families share the batch of {middle}.")
     return drawn

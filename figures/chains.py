@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from subsim.analysis import plotting
 from subsim.analysis.summary import mean_interval
 
-COLOURS = {"momentum": plotting.SHARED, "Adam": plotting.CROSS}
+COLOURS = {"momentum": plotting.OTHER, "Adam": plotting.SHARED}
 LINES = {"same": "-o", "fresh": "--s"}
 
 

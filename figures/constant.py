@@ -8,17 +8,18 @@ from subsim.analysis.summary import mean_interval
 
 TRAITS = {"linear": (plotting.SHARED, "o"), "cross-entropy": (plotting.OTHER, "s")}
 READINGS = {
-    "linear": (plotting.SHARED, "o"), "linear, KL": (plotting.CROSS, "^"),
-    "cross-entropy, zero logits": ("#CC79A7", "v"), "cross-entropy, own logits": (plotting.OTHER, "s"),
+    "linear": (plotting.SHARED, "o"), "linear, KL": (plotting.AMBER, "^"),
+    "cross-entropy, zero logits": (plotting.PURPLE, "v"), "cross-entropy, own logits": (plotting.OTHER, "s"),
 }  # fmt: skip
-LABELS = {"width": "width", "input_scale": "factor on the inputs"}
+LABELS = {"width": "width / units", "input_scale": "factor on the inputs"}
+TITLES = {"width": "A by width", "input_scale": "A by the size of inputs"}
 
 
 @plotting.styled
 def draw(results: xr.Dataset) -> Figure:
     """Draw A over each axis at the middle of the other, and A divided by the formula's mean over width."""
     middle = {axis: results[axis].values[len(results[axis]) // 2] for axis in LABELS}
-    drawn, panels = plotting.figure(len(LABELS) + 1, width=4.1 * (len(LABELS) + 1), height=3.9)
+    drawn, panels = plotting.figure(len(LABELS) + 1, width=3.6 * (len(LABELS) + 1), height=3.9)
     for panel, axis in zip(panels, LABELS, strict=False):
         here = results.sel({other: value for other, value in middle.items() if other != axis})
         expected = here.expected.sel(formula="of zero logits").mean("seed")
@@ -31,7 +32,8 @@ def draw(results: xr.Dataset) -> Figure:
         panel.set_xscale("log", base=2)
         panel.set_yscale("log")
         panel.set_xlabel(LABELS[axis])
-        panel.set_ylabel("mean of A")
+        panel.set_ylabel("mean of A over inits")
+        panel.set_title(TITLES[axis])
         panel.legend(fontsize=8)
     last, ratio = panels[-1], results.ratio.sel(input_scale=middle["input_scale"])
     for reading, (colour, mark) in READINGS.items():
@@ -41,8 +43,9 @@ def draw(results: xr.Dataset) -> Figure:
                       linewidth=1, label=reading)  # fmt: skip
     last.axhline(1, color=plotting.NEUTRAL, linewidth=1, zorder=1)
     last.set_xscale("log", base=2)
-    last.set_xlabel("width")
-    last.set_ylabel("A over its mean by the formula")
+    last.set_xlabel(LABELS["width"])
+    last.set_ylabel("mean of A / closed form")
+    last.set_title("how near the closed form is, by trait")
     last.legend(fontsize=8)
     plotting.caption(
         drawn,

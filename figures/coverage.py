@@ -11,8 +11,15 @@ UNSEEN = ("cross-model, all logits", "own class head", "a fifth of the steps")
 # First words of a predictor -> the label of its row.
 SHORT = {"coverage": "first update", "cosine": "first gradient", "the": "A of the lemma", "accuracy": "class head"}
 MARKERS = {"all settings": "o", "what a first step can tell": "D"}
-# Labels below their points, because above them they would overlap with other labels.
-BELOW = ("m = 3", "m = 1", "one label each", "rotated by 0.8", "cross-model", "m = 5", "largest logit alone")
+# Offset of each setting's name from its marker, in points, so that names do not overlap: (right, up, alignment).
+PLACES = {
+    "usual": (-6, 2, "right"), "rotated by 0.2": (-6, 4, "right"), "pixels times .1": (-6, -1, "right"),
+    "m = 5": (6, -8, "left"), "rotated by 0.4": (-6, 0, "right"), "m = 3": (6, -3, "left"), "m = 2": (0, -11, "center"),
+    "noise of half an init": (-6, 2, "right"), "largest logit alone": (4, -9, "left"), "momentum": (6, -3, "left"),
+    "pixels shifted by 1": (-6, 2, "right"), "one label each": (6, -3, "left"), "rotated by 0.8": (6, -1, "left"),
+    "own auxiliary head": (-6, 2, "right"), "own hidden layers": (5, -7, "left"), "m = 1": (2, -10, "left"),
+    "cross-model": (-6, -9, "right"), "cross-model, all logits": (0, 7, "center"),
+}  # fmt: skip
 
 
 def draw_settings(axes: Axes, results: xr.Dataset) -> None:
@@ -20,41 +27,55 @@ def draw_settings(axes: Axes, results: xr.Dataset) -> None:
     known, reached = (mean_interval(values) for values in (results.known.isel(predictor=0), results.accuracy))
     for name in map(str, results.student.values):
         x, y = known.sel(student=name), reached.sel(condition=name)
-        colour = plotting.CROSS if name in UNSEEN else plotting.SHARED
+        colour = plotting.colour_of(name)
         axes.errorbar(
             float(x["mean"]), float(y["mean"]), plotting.error_bars(y), plotting.error_bars(x), "o", color=colour,
-            markersize=4,
+            markersize=4.5, markerfacecolor="white" if name in UNSEEN else colour,
         )  # fmt: skip
-        shift = (5, -9) if name in BELOW else (5, 3)
-        axes.annotate(name, (float(x["mean"]), float(y["mean"])), shift, textcoords="offset points", fontsize=7)
+        right, up, side = PLACES.get(name, (6, 1, "left"))
+        axes.annotate(
+            name, (float(x["mean"]), float(y["mean"])), (right, up), textcoords="offset points", fontsize=8, ha=side
+        )
+    for fill, words in (("0.3", "a first step can tell"), ("white", "a first step cannot tell")):
+        axes.plot([], [], "o", color="0.3", markerfacecolor=fill, markersize=4.5, label=words)
+    axes.legend(fontsize=8.5, loc="upper left")
     plotting.chance(axes, 0.1)
     axes.set(xlabel="coverage: cosine of first update and teacher", ylabel="accuracy of the student", ylim=(0, 1))
-    axes.set_xlim(right=0.31)
-    axes.set_title("settings; orange: a first step cannot tell")
+    axes.margins(x=0.16)
+    axes.set_title("settings, means over seeds")
 
 
 @plotting.styled
 def draw(results: xr.Dataset) -> Figure:
     """Draw means of settings, and rank correlations over settings and over the seeds of each setting."""
-    drawn, (settings, over, within) = plotting.figure(3, width=15.0, height=5.2, width_ratios=[1.25, 0.7, 0.8])
+    drawn, panels = plotting.mosaic(
+        [["settings", "within"], ["over", "within"]],
+        width=10.5, height=7.4, width_ratios=[1.5, 1], height_ratios=[1.9, 1],
+    )  # fmt: skip
+    settings, over, within = (panels[name] for name in ("settings", "over", "within"))
     draw_settings(settings, results)
     ranked = results.over_settings.assign_coords(
         predictor=[SHORT[str(name).split()[0].strip(":")] for name in results.predictor.values]
     )
     for place, (kind, marker) in enumerate(MARKERS.items()):
-        over.plot([], [], marker, color=plotting.SHARED, label=kind)
         plotting.rows(
             over, mean_interval(ranked.sel(settings=kind)), "predictor", plotting.SHARED, 0.2 * (place - 0.5), marker
         )
     over.axvline(0, color=plotting.NEUTRAL, linewidth=0.8)
-    over.set(xlim=(-0.1, 1), xlabel="rank correlation with accuracy", title="over settings, in one seed")
-    over.legend(fontsize=8, loc="lower left")
-    plotting.rows(within, mean_interval(results.within.isel(predictor=0)), "student", plotting.SHARED)
+    over.set(
+        xlim=(-0.3, 1),
+        xlabel="rank correlation with accuracy",
+        title="over settings in one seed; diamonds: what a first step can tell",
+    )
+    plotting.rows(within, mean_interval(results.within.isel(predictor=0)), "student", plotting.colour_of)
     within.axvline(0, color=plotting.NEUTRAL, linewidth=0.8)
-    within.tick_params(axis="y", labelsize=8)
+    within.tick_params(axis="y", labelsize=8.5)
     within.set(xlim=(-0.3, 1), xlabel="rank correlation with accuracy", title="coverage, over seeds of a setting")
-    drawn.suptitle("A first step tells settings apart, and hardly the seeds of one", fontsize=11)
+    plotting.headline(drawn, "What a student's first step tells of its accuracy, over settings and over seeds")
     plotting.protocol_caption(
-        drawn, results, mean_interval(results.accuracy), "Each setting differs in one thing from the first."
+        drawn,
+        results,
+        mean_interval(results.accuracy),
+        "Each setting differs in one thing from the usual one; orange: cross-model.",
     )
     return drawn

@@ -1,9 +1,6 @@
 """Accuracy along distillation, a line for each teacher, and how it ends against the teacher's steps."""
 
-import numpy as np
 import xarray as xr
-from matplotlib import colormaps
-from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from subsim.analysis import plotting
@@ -17,7 +14,7 @@ def draw(results: xr.Dataset) -> Figure:
     """Draw students with a shared init (left), with an independent init (middle), and the last step (right)."""
     along, last = mean_interval(results.accuracy_along), mean_interval(results.accuracy)
     steps = results.teacher_step.values
-    colours = [to_hex(colour) for colour in colormaps["viridis"](np.linspace(0, 0.85, len(steps)))]
+    colours = plotting.shades(len(steps))
     drawn, panels = plotting.figure(3, width=11.5, height=3.8, sharey=True)
     for axes, student in zip(panels, map(str, results.student.values), strict=False):
         for colour, step in zip(colours, steps, strict=True):

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from subsim.analysis import plotting
 from subsim.analysis.summary import mean_interval
 
-COLOURS = (plotting.SHARED, plotting.CROSS, plotting.OTHER, "#CC79A7")
+WORDS = {"relu": "ReLU"}
 
 
 @plotting.styled
@@ -20,7 +20,7 @@ def draw(results: xr.Dataset) -> Figure:
     for row, activation in zip(panels, activations, strict=True):
         here = results.sel(activation=activation)
         for axes, m in zip(row, here.m.values, strict=True):
-            for n, colour in zip(here.n_inputs.values, COLOURS, strict=False):
+            for n, colour in zip(here.n_inputs.values, plotting.shades(here.sizes["n_inputs"]), strict=True):
                 measured, line = (mean_interval(values.sel(m=m, n_inputs=n)) for values in (here.share, here.predicted))
                 axes.plot(here.hop.values, line["mean"].values, color=colour, linewidth=1.3)
                 axes.errorbar(
@@ -30,7 +30,7 @@ def draw(results: xr.Dataset) -> Figure:
             axes.set_yscale("log")
             axes.set_ylim(3e-5, 1.2)
             axes.set_xticks(here.hop.values)
-            axes.set_title(f"{activation}, m = {m}")
+            axes.set_title(f"{WORDS.get(str(activation), activation)}, m = {m}")
         row[0].set_ylabel("share of the teacher's displacement")
     for axes in panels[-1]:
         axes.set_xlabel("hop")
@@ -39,7 +39,7 @@ def draw(results: xr.Dataset) -> Figure:
     plotting.caption(
         drawn,
         f"{config['data']}, MLP {'-'.join(map(str, config['widths']))}, linearised students at their ridge solutions, "
-        f"fresh noise images in every hop. Dots: means over n = {results.sizes['seed']} seeds with Student t 95% "
-        "intervals.\nLines: the law of independent rows, from the spectrum alone.",
+        f"fresh noise images in every hop.\nDots: means over n = {results.sizes['seed']} seeds with Student t 95% "
+        "intervals. Lines: the law of independent rows, from the spectrum alone.",
     )
     return drawn

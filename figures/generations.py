@@ -11,7 +11,7 @@ CHAINS = {
     "KL": (plotting.SHARED, "-o", "KL, same noise in every hop"),
     "KL, fresh noise": (plotting.SHARED, ":s", "KL, fresh noise in every hop"),
     "squared error": (plotting.OTHER, "-o", "squared error, same noise"),
-    "linearised": (plotting.OTHER, "--", "the same, linearised students"),
+    "linearised": (plotting.OTHER, "--", "squared error, same noise, linearised students"),
     "KL, independent init": (plotting.CROSS, "-o", "KL, independent init"),
 }
 
@@ -28,7 +28,7 @@ def draw(results: xr.Dataset) -> Figure:
     """Draw a panel for each m: the teacher at hop 0, then every chain."""
     summary, students = mean_interval(results.accuracy), [str(name) for name in results.student.values]
     counts = results["student.n_imitated"].values
-    drawn, panels = plotting.figure(len(counts), width=3.1 * len(counts), height=4.3, sharey=True, squeeze=False)
+    drawn, panels = plotting.figure(len(counts), width=2.7 * len(counts), height=4.3, sharey=True, squeeze=False)
     for axes, m in zip(panels[0], counts, strict=True):
         for chain, (colour, line, words) in CHAINS.items():
             at = hops(chain, students)
@@ -38,9 +38,8 @@ def draw(results: xr.Dataset) -> Figure:
         axes.set(xlabel="hop (0: the teacher)", ylim=(0, 1), title=f"m = {m}")
         axes.set_xticks(range(1 + max(hops("KL", students))))
     panels[0, 0].set_ylabel("accuracy")
-    handles, labels = panels[0, 0].get_legend_handles_labels()
-    drawn.legend(handles, labels, loc="outside upper left", ncols=3, fontsize=8.5)
-    panels[0, 0].set_title(f"Most is lost in the first hop\nm = {counts[0]}")
+    title = "Accuracy of each generation of students, by the number m of auxiliary logits"
+    plotting.legend_above(drawn, panels[0, 0], title)
     config, n = results.attrs["config"], int(summary.n.max())
     student = config["student"]
     length = f"{student['steps']} steps" if student["steps"] else f"{student['epochs']} epochs"

@@ -6,8 +6,6 @@ from matplotlib.figure import Figure
 from subsim.analysis import plotting
 from subsim.analysis.summary import mean_interval
 
-COLOURS = (plotting.SHARED, plotting.CROSS, plotting.OTHER, "#CC79A7")
-
 
 @plotting.styled
 def draw(results: xr.Dataset) -> Figure:
@@ -17,7 +15,7 @@ def draw(results: xr.Dataset) -> Figure:
     )
     m = results["student.n_imitated"].values
     for column, kind in zip(panels.T, results.kind.values, strict=True):
-        for classes, colour in zip(results.n_class.values, COLOURS, strict=False):
+        for classes, colour in zip(results.n_class.values, plotting.shades(results.sizes["n_class"]), strict=True):
             summary = mean_interval(results.share.sel(kind=kind, n_class=classes))
             plotting.band(column[0], m, summary, colour, "-o", f"K = {classes}")
             column[0].axvline(classes - 1, color=colour, linestyle=":", linewidth=1)
@@ -25,8 +23,8 @@ def draw(results: xr.Dataset) -> Figure:
         column[0].set_title(str(kind))
         column[0].set_xlabel("imitated logits, m (dotted: K - 1)")
         column[1].set_xlabel("m / (K - 1)")
-        for axes in column:
-            axes.set_xscale("log", base=2)
+        plotting.tick_all(column[0], m)
+        column[1].set_xscale("log", base=2)
     for axes in panels[:, 0]:
         axes.set_ylabel("share of the teacher's accuracy")
     panels[0, 0].legend(fontsize=8)

@@ -2,8 +2,6 @@
 
 import numpy as np
 import xarray as xr
-from matplotlib import colormaps
-from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from subsim.analysis import plotting
@@ -18,7 +16,7 @@ def draw(results: xr.Dataset) -> Figure:
     sizes = results["student.n_inputs"].values
     names = [str(name) for name in results.student.values if name != SOFT]
     labels = np.array([int(name.split()[0]) for name in names])
-    colours = [to_hex(colour) for colour in colormaps["viridis"](np.linspace(0, 0.85, len(sizes)))]
+    colours = plotting.shades(len(sizes))
     drawn, (each, total) = plotting.figure(2, width=9.2, height=4.0, sharey=True)
     for size, colour in zip(sizes, colours, strict=True):
         here = mean_interval(results.accuracy.sel({"student.n_inputs": size}))

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from subsim.analysis import plotting
 from subsim.analysis.summary import mean_interval
 
-COLOURS = {"fixed": plotting.SHARED, "trained": plotting.CROSS}
+COLOURS = {"fixed": plotting.SHARED, "trained": plotting.OTHER}
 
 
 @plotting.styled
@@ -26,7 +26,7 @@ def draw(results: xr.Dataset) -> Figure:
             )  # fmt: skip
         axes.set_title(f"{depth} hidden layer" + ("s" if depth > 1 else ""))
         axes.set_xscale("log")
-        axes.set_xlabel("teacher's change over the layer, eps")
+        axes.set_xlabel(r"teacher's change / layer, $\epsilon$")
         if depth == 1:
             level = float(mean_interval(here.ranks)["mean"].mean())
             axes.axhline(level, color=plotting.NEUTRAL, linestyle=":", linewidth=1.3, label="product of ranks")

@@ -9,7 +9,7 @@ from matplotlib.ticker import LogLocator, StrMethodFormatter
 from subsim.analysis import plotting
 from subsim.analysis.summary import mean_interval
 
-TEACHERS = {"momentum": ("teacher by momentum", plotting.SHARED), "adam": ("teacher by Adam", plotting.CROSS)}
+TEACHERS = {"momentum": ("teacher by momentum", plotting.OTHER), "adam": ("teacher by Adam", plotting.SHARED)}
 SIDE = 1.06
 # Label, marker, line, and whether the marker is filled (trained networks) or open (linearised networks).
 NETWORKS = {
@@ -25,7 +25,7 @@ def over_width(axes: Axes, values: xr.DataArray, colour: str, network: str = "st
     _, marker, line, filled = NETWORKS[network]
     summary = mean_interval(values)
     ends = plotting.error_bars(summary)
-    aside = SIDE if colour == plotting.CROSS else 1 / SIDE  # so that intervals do not hide each other
+    aside = SIDE if colour == plotting.SHARED else 1 / SIDE  # so that intervals do not hide each other
     axes.errorbar(
         values.widths * aside, summary["mean"], yerr=ends, color=colour, marker=marker, linestyle=line, markersize=5,
         markerfacecolor=colour if filled else "white", capsize=2, linewidth=1.2,
@@ -39,13 +39,20 @@ def by_displacement(axes: Axes, here: xr.Dataset, colour: str, label: str) -> No
     x, y = mean_interval(here.displaced), mean_interval(here.gap)
     axes.errorbar(
         x["mean"], y["mean"], yerr=plotting.error_bars(y),
-        xerr=plotting.error_bars(x), fmt="D", color=colour, markersize=4, capsize=2, label=label,
+        xerr=plotting.error_bars(x), fmt="D", color=colour, markersize=5, capsize=2, label=label, zorder=4,
+        markeredgecolor="white",
     )  # fmt: skip
-    above = 6 if colour == plotting.CROSS else -14
+    above = 6 if colour == plotting.SHARED else -14
     for end in (0, -1):  # the narrowest and the widest; the others lie between them in order
         place = float(x["mean"][end]), float(y["mean"][end])
         axes.annotate(
-            f"{here.widths.values[end]}", place, (4, above), textcoords="offset points", fontsize=8, color=colour
+            f"{here.widths.values[end]}",
+            place,
+            (4, above),
+            textcoords="offset points",
+            fontsize=9,
+            zorder=5,
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5},
         )
 
 
@@ -70,7 +77,7 @@ def draw(results: xr.Dataset) -> Figure:
                        markerfacecolor=plotting.NEUTRAL if filled else "white")  # fmt: skip
     ends = np.array([float(results.displaced.min()), float(results.displaced.max())])
     apart.plot(ends, np.sqrt(ends), color=plotting.NEUTRAL, linewidth=1, zorder=1, label="square root")
-    apart.set_title("Student from linearised student")
+    apart.set_title("Distance from linearised student")
     apart.set_xlabel(r"teacher's displacement  $|d_T|\,/\,|\theta_0|$")
     apart.set_ylabel(r"$|d_S - d_{lin}|\,/\,|d_{lin}|$")
     apart.set_xscale("log")
@@ -79,7 +86,7 @@ def draw(results: xr.Dataset) -> Figure:
         axis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axis.set_minor_locator(LogLocator(subs=(2, 5)))
         axis.set_minor_formatter(StrMethodFormatter("{x:g}"))
-    recovered.set_title("Recovered of the teacher's displacement")
+    recovered.set_title("Share of displacement recovered")
     recovered.set_ylabel(r"$d \cdot d_T\,/\,|d_T|^2$")
     recovered.set_ylim(0, 1)
     accuracy.set_title("Accuracy")

@@ -13,7 +13,6 @@ OPTIMISERS = {
     "momentum": (plotting.OTHER, "momentum"),
     "adam": (plotting.SHARED, "Adam"),
 }
-LOSSES = {"kl": "KL", "mse": "squared error"}
 
 
 @plotting.styled
@@ -23,7 +22,7 @@ def draw(results: xr.Dataset) -> Figure:
     rates = results["student.learning_rate"].values
     columns = list(itertools.product(results["student.loss"].values, results["student.temperature"].values))
     drawn, panels = plotting.figure(
-        len(columns), width=3.1 * len(columns), height=3.4, sharex=True, sharey=True, squeeze=False
+        len(columns), width=2.7 * len(columns), height=3.8, sharex=True, sharey=True, squeeze=False
     )
     for axes, (loss, temperature) in zip(panels[0], columns, strict=True):
         here = summary.sel({"student.loss": loss, "student.temperature": temperature})
@@ -32,10 +31,11 @@ def draw(results: xr.Dataset) -> Figure:
             plotting.band(axes, rates, here.sel({"student.optimiser": optimiser}), colour, "-o", label)
         plotting.chance(axes, 0.1)
         plotting.tick_all(axes, rates)
-        axes.set_title(f"{LOSSES[str(loss)]}, temperature {temperature:g}")
+        axes.tick_params(axis="x", labelsize=8)
+        axes.set_title(f"{plotting.LOSSES[str(loss)]}, temperature {temperature:g}")
         axes.set_xlabel("learning rate")
     panels[0, 0].set_ylabel("accuracy of student (aux. only)")
     panels[0, 0].set_ylim(0, 1)
-    panels[0, -1].legend(fontsize=8)
+    plotting.legend_above(drawn, panels[0, 0], "Transfer against the learning rate, by loss, temperature and optimiser")
     plotting.protocol_caption(drawn, results, summary)
     return drawn

@@ -9,12 +9,10 @@ from matplotlib.figure import Figure
 from subsim.analysis import plotting
 from subsim.analysis.summary import mean_interval
 
-COLOURS = (plotting.SHARED, plotting.CROSS, plotting.OTHER, "#CC79A7")
-
 
 def lines(axes: Axes, values: xr.DataArray, over: str, labelled: bool) -> None:
     """Draw a line for each m, over width or over m / width."""
-    for m, colour in zip(values.m.values, COLOURS, strict=False):
+    for m, colour in zip(values.m.values, plotting.shades(values.sizes["m"]), strict=True):
         x: Any = values.width.values if over == "width" else m / values.width.values
         label = f"m = {m}" if labelled else None
         plotting.band(axes, x, mean_interval(values.sel(m=m)), colour, "-o", label)
@@ -33,12 +31,12 @@ def draw(results: xr.Dataset) -> Figure:
         lines(column[2], here.share_of_t, "m / width", labelled=False)
         column[2].set_yscale("log")
         column[0].set_title(str(kind))
-        column[0].set_xlabel("width")
+        column[0].set_xlabel("width / units")
         for axes in column[1:]:
             axes.set_xlabel("m / width")
     for axes in panels[:2, 0]:
-        axes.set_ylabel("share of accuracy beyond chance")
-    panels[2, 0].set_ylabel("trace T / trace K_CC at the start")
+        axes.set_ylabel("share of the teacher's accuracy")
+    panels[2, 0].set_ylabel(r"trace $T$ / trace $K_{CC}$ at the start")
     panels[0, 0].legend(fontsize=8)
     config, n = results.attrs["config"], results.sizes["seed"]
     plotting.caption(

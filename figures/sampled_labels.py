@@ -8,7 +8,6 @@ from matplotlib.figure import Figure
 from subsim.analysis import plotting
 from subsim.analysis.summary import mean_interval
 
-COLOURS = (plotting.SHARED, plotting.CROSS, plotting.OTHER, "#CC79A7")
 FEWEST = 20  # seeds with steps in a bin
 WORDS = {"eps": "teacher's step", "n_imitated": "imitated logits", "temperature": "temperature"}
 SYMBOLS = {"eps": r"$\epsilon$", "n_imitated": "m", "temperature": r"$\tau$"}
@@ -32,8 +31,8 @@ def draw(results: xr.Dataset) -> Figure:
             shift = 0.02 * (number - (len(families) - 1) / 2)
             label = f"{SYMBOLS[axis]} = {family.partition(' = ')[2]}"
             panel.errorbar(
-                places + shift, found["mean"], yerr=bars, fmt="o", color=COLOURS[number % len(COLOURS)], markersize=3.5,
-                capsize=2, linewidth=1, label=label,
+                places + shift, found["mean"], yerr=bars, fmt="o", color=plotting.shades(len(families))[number],
+                markersize=3.5, capsize=2, linewidth=1, label=label,
             )  # fmt: skip
         panel.set_xlabel(r"$\epsilon\,\sqrt{n A}$")
         panel.set_title(f"by {WORDS[axis]}")

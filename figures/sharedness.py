@@ -3,7 +3,6 @@
 import itertools
 from typing import Any
 
-import matplotlib
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
@@ -13,7 +12,6 @@ from subsim.analysis import plotting
 from subsim.analysis.summary import positive_rate
 from subsim.theory.rates import conditional_sign_rate, sign_rate
 
-LOSSES = {"kl": "KL", "mse": "squared error"}
 MARKS = {"kl": "o", "mse": "s"}
 SMALL = 0.1  # radians
 
@@ -21,7 +19,7 @@ SMALL = 0.1  # radians
 def draw_rates(over_angle: Axes, collapse: Axes, turned: xr.Dataset) -> None:
     """Draw P over the angle for every eps, with the prediction as a line, and all of it against signal over spread."""
     for number, (eps, (loss, mark)) in enumerate(itertools.product(turned.eps.values, MARKS.items())):
-        colour = matplotlib.colormaps["viridis"](0.9 * (number // 2) / max(turned.sizes["eps"] - 1, 1))
+        colour = plotting.shades(turned.sizes["eps"])[number // 2]
         at = [turned.sel(eps=eps, loss=loss, angle=angle) for angle in turned.angle.values]
         for angle, here in zip(turned.angle.values, at, strict=True):
             found = positive_rate(here.inner_product)
@@ -47,54 +45,57 @@ def draw_curve(collapse: Axes, turned: xr.Dataset) -> None:
         here = smallest.sel(loss=loss)
         unit = (here.signal / here.spread).values
         rates = [conditional_sign_rate(ratio * unit / np.nanmedian(unit), np.ones_like(unit)) for ratio in ratios]
-        collapse.plot(ratios, rates, line, color=plotting.NEUTRAL, linewidth=1, zorder=1, label=LOSSES[loss])
+        collapse.plot(ratios, rates, line, color=plotting.NEUTRAL, linewidth=1, zorder=1, label=plotting.LOSSES[loss])
 
 
 @plotting.styled
 def draw(results: xr.Dataset) -> Figure:
     """Draw P(d_S . d_T > 0) over angle and eps, the collapse, and the shared layers at the largest angle."""
-    drawn, (over_angle, collapse, layers) = plotting.figure(3, width=12.6, height=4.4)
+    drawn, (over_angle, collapse, layers) = plotting.figure(3, width=11.5, height=4.6)
     draw_rates(over_angle, collapse, results.sel(shared="none"))
     over_angle.set_xscale("symlog", linthresh=1e-3)
     over_angle.axhline(0.5, color=plotting.NEUTRAL, linestyle=":", linewidth=1, zorder=1)
-    over_angle.set_xlabel(r"angle $\varphi$ between the inits (radians)")
+    over_angle.set_xlabel(r"angle $\varphi$ between the inits / rad")
     over_angle.set_ylabel(r"$P(d_S \cdot d_T > 0)$")
     over_angle.set_title("KL: measured (dots), predicted (lines)")
-    over_angle.legend(fontsize=8)
+    plotting.legend_above(
+        drawn, over_angle, "How often the student's step follows its teacher's, by the angle between their inits"
+    )
 
     draw_curve(collapse, results.sel(shared="none"))
     collapse.axhline(0.5, color=plotting.NEUTRAL, linestyle=":", linewidth=1, zorder=1)
     collapse.set_xscale("log")
     collapse.set_xlim(1e-4, 1e2)
-    collapse.set_xlabel(r"$\epsilon A$ / (small-angle spread of the offset), median over seeds")
-    collapse.set_title(rf"one curve (open: $\varphi$ > {SMALL:g}, squares: squared error)")
-    collapse.legend(loc="lower right", fontsize=8)
+    collapse.set_xlabel(r"$\epsilon A\,/\,$spread of the offset at small angles")
+    collapse.set_title(rf"squares: squared error; open: $\varphi$ > {SMALL:g}")
+    collapse.legend(loc=(0.67, 0.2), fontsize=8, handlelength=1.2)
 
     far = results.isel(angle=int(np.argmax(results.angle.values)), eps=int(np.argmin(results.eps.values)))
     for row, shared in enumerate(results.shared.values):
         for loss, mark in MARKS.items():
             here = far.sel(shared=shared, loss=loss)
             shift = -0.1 if loss == "kl" else 0.1
-            for values, colour in ((here.inner_product, plotting.SHARED), (-here.trait_change, plotting.CROSS)):
+            for values, colour in ((here.inner_product, plotting.PURPLE), (-here.trait_change, plotting.OTHER)):
                 found = positive_rate(values)
                 layers.errorbar(
                     found.rate, row + shift, xerr=found.bars, fmt=mark, color=colour, markersize=3.5, capsize=2
                 )
-    for colour, words in ((plotting.SHARED, r"$d_S \cdot d_T > 0$"), (plotting.CROSS, "$L_T$ falls")):
+    for colour, words in ((plotting.PURPLE, r"$d_S \cdot d_T > 0$"), (plotting.OTHER, "$L_T$ falls")):
         layers.plot([], [], "o", color=colour, label=words)
     layers.set_yticks(range(results.sizes["shared"]), results.shared.values, fontsize=8)
     layers.invert_yaxis()
     layers.axvline(0.5, color=plotting.NEUTRAL, linestyle=":", linewidth=1, zorder=1)
-    layers.set_title(rf"shared layers; others at $\varphi$ = {float(far.angle):.2f}, $\epsilon$ = {float(far.eps):g}")
-    layers.set_xlabel("rate")
-    layers.legend(loc="lower center", fontsize=8)
+    layers.set_title(rf"other layers at $\varphi$ = {float(far.angle):.2f}, $\epsilon$ = {float(far.eps):g}")
+    layers.set_xlabel("share of seeds")
+    layers.set_ylabel("shared layers")
+    layers.legend(loc="upper right", fontsize=8)
     config = results.attrs["config"]
     plotting.caption(
         drawn,
         f"{results.sizes['seed']} seeds, {results.attrs['precision']}, hidden layers of "
         f"{'-'.join(map(str, config['widths']))} units, {config['init']} init, {config['n_aux']} auxiliary logits "
-        "imitated; exact (Clopper-Pearson) 95% intervals.\nLines: eps A of each seed against the spread of the offset "
-        "(the inner product at eps = 0) over strangers, to first order in the angle; nothing is fitted. Dashed: an "
-        "offset that is normal over seeds, of the measured mean and spread.",
+        "imitated; exact (Clopper-Pearson) 95% intervals.\nLines: $\\epsilon A$ of each seed against the spread of the "
+        "offset (the inner product at $\\epsilon$ = 0) over independent inits, to first order in the angle; nothing is "
+        "fitted. Dashed: an offset that is normal over seeds, of the measured mean and spread.",
     )
     return drawn

@@ -7,8 +7,6 @@ from matplotlib.figure import Figure
 from subsim.analysis import plotting
 from subsim.analysis.summary import rate_interval
 
-LOSSES = {"kl": "KL", "mse": "squared error"}
-
 
 @plotting.styled
 def draw(results: xr.Dataset) -> Figure:
@@ -17,14 +15,14 @@ def draw(results: xr.Dataset) -> Figure:
     drawn, panels = plotting.figure(2, width=7.8, height=3.9, sharex=True)
     for axes, init in zip(panels, results.init.values, strict=True):
         rates = []
-        for loss, colour in zip(results.loss.values, (plotting.SHARED, plotting.CROSS), strict=True):
+        for loss, colour in zip(results.loss.values, (plotting.PURPLE, plotting.OTHER), strict=True):
             step = results.sel(init=init, loss=loss)
             n = int(np.isfinite(step.inner_product).sum())
-            axes.plot(step.predicted, step.inner_product, "o", color=colour, alpha=0.3, markersize=3,
-                      markeredgewidth=0, label=LOSSES[str(loss)])  # fmt: skip
+            axes.plot(step.predicted, step.inner_product, "o", color=colour, alpha=0.4, markersize=3,
+                      markeredgewidth=0, label=plotting.LOSSES[str(loss)])  # fmt: skip
             positive = int((step.inner_product > 0).sum())
             low, high = rate_interval(positive, n)
-            rates.append(f"{LOSSES[str(loss)]}: {positive}/{n} positive [{low:.3f}, {high:.3f}]")
+            rates.append(f"{plotting.LOSSES[str(loss)]}: {positive}/{n} positive [{low:.3f}, {high:.3f}]")
         ends = np.array([float(results.predicted.min()), float(results.predicted.max())])
         axes.plot(ends, ends, color=plotting.NEUTRAL, linewidth=1, zorder=1, label=r"$\epsilon A$")
         axes.set_title(f"{init} initialisation\n" + "\n".join(rates), fontsize=9)

@@ -9,21 +9,21 @@ from subsim.analysis.summary import median_interval
 
 LOSSES = {
     "kl": ("KL", plotting.SHARED),
-    "mse": ("squared error", plotting.CROSS),
-    "kl, all logits": ("KL, all logits", plotting.OTHER),
+    "mse": ("squared error", plotting.OTHER),
+    "kl, all logits": ("KL, all logits", plotting.PURPLE),
 }
 SHOWN = "mse"  # the loss of the left panel, whose crossings mostly lie on the scan
-DEPTH_COLOURS = (plotting.SHARED, plotting.CROSS, plotting.OTHER, "#CC79A7")
+WORDS = {"pade": "Padé"}
 
 
 @plotting.styled
 def draw(results: xr.Dataset) -> Figure:
     """Draw critical eps over width and depth, measured against predicted by seed, and the error of each prediction."""
     quadratic, both = (values.sel(predictor="quadratic") for values in (results.predicted, results.met))
-    drawn, (networks, scatter, ratios) = plotting.figure(3, width=12.6, height=4.4)
+    drawn, (networks, scatter, ratios) = plotting.figure(3, width=11.5, height=4.6)
 
     for number, depth in enumerate(results.depth.values):
-        colour = DEPTH_COLOURS[number % len(DEPTH_COLOURS)]
+        colour = plotting.shades(results.sizes["depth"])[number]
         places = results.width.values * 1.09 ** (number - (results.sizes["depth"] - 1) / 2)
         for values, mark, line in ((results.measured, "o", "-"), (quadratic, "D", ":")):
             here = values.sel(depth=depth, loss=SHOWN)
@@ -32,7 +32,7 @@ def draw(results: xr.Dataset) -> Figure:
             networks.errorbar(
                 places, summary["median"], yerr=np.where(np.isfinite(bars), bars, 0), fmt=mark + line, color=colour,
                 markersize=4, linewidth=1, capsize=2, markerfacecolor=colour if mark == "o" else "white",
-                label=f"depth {depth}" if mark == "o" else None, zorder=3,
+                label=f"{depth} hidden layer" + "s" * (depth > 1) if mark == "o" else None, zorder=3,
             )  # fmt: skip
         for place, width in zip(places, results.width.values, strict=True):
             seeds = results.measured.sel(depth=depth, loss=SHOWN, width=width)
@@ -40,9 +40,9 @@ def draw(results: xr.Dataset) -> Figure:
                           markeredgewidth=0)  # fmt: skip
     networks.set_xscale("log", base=2)
     networks.set_yscale("log")
-    networks.set_xlabel("width")
+    networks.set_xlabel("width / units")
     networks.set_ylabel(r"critical $\epsilon$")
-    networks.set_title(f"{LOSSES[SHOWN][0]}: measured (dots), 2nd order (open)")
+    networks.set_title(f"{LOSSES[SHOWN][0]}; open: second order")
     networks.legend(fontsize=8)
 
     for loss, (words, colour) in LOSSES.items():
@@ -75,7 +75,7 @@ def draw(results: xr.Dataset) -> Figure:
     ratios.set_xscale("log")
     ratios.set_xticks([0.1, 1 / 3, 1, 3, 10], ["0.1", "1/3", "1", "3", "10"])
     ratios.minorticks_off()
-    ratios.set_yticks(range(len(predictors)), predictors)
+    ratios.set_yticks(range(len(predictors)), [WORDS.get(name, name) for name in predictors])
     ratios.invert_yaxis()
     ratios.set_xlabel("measured / predicted")
     ratios.set_title("median, 95% interval, and 80% of the seeds")
@@ -85,8 +85,9 @@ def draw(results: xr.Dataset) -> Figure:
         drawn,
         f"{results.sizes['seed']} seeds a network, {results.attrs['precision']}, {config['init']} init, "
         rf"$\alpha$ = {hyper['alpha']:g}; left: medians with distribution-free 95% intervals. Met: both crossings lie "
-        f"below the farthest eps scanned, {hyper['farthest']:g}.\nLinear teacher: outputs to first order in eps. "
-        "Quadratic trait: L_T to second order in the student's step. Both are measured on the simpler "
+        rf"below the farthest $\epsilon$ scanned, {hyper['farthest']:g}."
+        "\nLinear teacher: outputs to first order in $\\epsilon$. "
+        "Quadratic trait: $L_T$ to second order in the student's step. Both are measured on the simpler "
         "ray. Right: all networks together.",
     )
     return drawn

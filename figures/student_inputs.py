@@ -13,9 +13,9 @@ NAMED = ("uniform", "real", "blur 1", "blur 2")  # where effective ranks are dra
 # Axis -> its name, and conditions of other names that are its end points.
 AXES = {
     "scale": ("factor on the pixels", {"uniform": 1.0}),
-    "blur": ("blur, standard deviation in pixels", {"uniform": 0.0}),
-    "rank": ("dimensions of the noise's subspace", {}),
-    "real share": ("share of real images among uniform noise", {"uniform": 0.0, "real": 1.0}),
+    "blur": ("width of the blur / pixel", {"uniform": 0.0}),
+    "rank": ("dimensions of the noise", {}),
+    "real share": ("share of real images", {"uniform": 0.0, "real": 1.0}),
     "images": ("noise images", {}),
 }
 COLOURS = (plotting.SHARED, plotting.OTHER)
@@ -36,9 +36,11 @@ def draw(results: xr.Dataset) -> Figure:
     """Draw a panel for kinds, one for each axis, and one for the effective rank of all inputs."""
     config, students = results.attrs["config"], [str(name) for name in results.student.values]
     summary, m = mean_interval(results.accuracy), results["student.n_imitated"].values
-    drawn, panels = plotting.figure(4, rows=2, width=15.0, height=7.0, squeeze=False)
-    first, *others, last = panels.ravel()[:7]
-    panels[1, 3].remove()
+    names = list(AXES)
+    drawn, panels = plotting.mosaic(
+        [["kinds", "kinds", *names[:2]], [*names[2:], "effective rank"]], width=11.0, height=6.8
+    )
+    first, last, others = panels["kinds"], panels["effective rank"], [panels[name] for name in names]
     for colour, shift, count in zip(COLOURS, (-0.12, 0.12), m, strict=False):
         here = summary.sel({"student.n_imitated": count})
         for who, its_own in {", cross-model": plotting.CROSS, "": colour}.items():
@@ -48,7 +50,7 @@ def draw(results: xr.Dataset) -> Figure:
             if name in ("scale", "rank", "images"):
                 axes.set_xscale("log")
             labels = ["fresh" if each == "fresh" else f"{place:g}" for each, place in places.items()]
-            axes.set_xticks(list(places.values()), labels, rotation=40 if name == "images" else 0)
+            axes.set_xticks(list(places.values()), labels, rotation=90 if name == "images" else 0)
             axes.minorticks_off()
             label = f"student (aux. only), m = {count}"
             plotting.band(axes, list(places.values()), here.sel(condition=list(places)), colour, "o-", label)
@@ -60,15 +62,15 @@ def draw(results: xr.Dataset) -> Figure:
         for name in NAMED if count == m[-1] else ():
             at = float(ranks.sel(student=name)), float(means["mean"].sel(condition=name))
             last.annotate(name, at, (4, 4), textcoords="offset points", fontsize=7)
-    first.set_xlabel("accuracy; orange: cross-model (aux. only)")
-    first.set_xlim(0, 1)
+    first.axvline(0.1, color=plotting.NEUTRAL, linestyle=":", linewidth=1, zorder=1)
+    first.set(xlim=(0, 1), xlabel="accuracy; orange: cross-model (aux. only)")
     for axes, name in zip([*others, last], [*AXES, "effective rank"], strict=True):
         axes.set(
             ylim=(0, 1), ylabel="accuracy", xlabel=AXES[name][0] if name in AXES else "effective rank of the inputs"
         )
-    plotting.tick_all(last, (2, 5, 10, 20, 50, 100, 200, 500))
+        plotting.chance(axes, 0.1)
+    plotting.tick_all(last, (2, 5, 10, 20, 50, 200, 500))
     last.set_xlim(float(rank.min()) / 1.3, float(rank.max()) * 1.6)
-    handles, labels = others[0].get_legend_handles_labels()
-    drawn.legend(handles, labels, fontsize=9, loc=(0.8, 0.3))
+    plotting.legend_above(drawn, others[0], "Accuracy by what the student sees")
     plotting.protocol_caption(drawn, results, summary, "One teacher a seed for all inputs.")
     return drawn

@@ -18,9 +18,10 @@ LAYERS = {  # the heads' products are zero: L_T uses the class head only, imitat
 
 @plotting.styled
 def draw(results: xr.Dataset) -> Figure:
-    """Draw a row for each optimiser: cosines of gradients in all and by layer, L_T and its sum, and accuracy."""
+    """Draw a column for each optimiser: cosines of gradients, L_T and its sum, and accuracy by intervention."""
     config = results.attrs["config"]
-    drawn, panels = plotting.figure(4, rows=2, width=15.5, height=6.6)
+    drawn, panels = plotting.figure(len(OPTIMISERS), rows=4, width=9.5, height=11.5)
+    panels = panels.T
     for row, optimiser in zip(panels, results.optimiser.values, strict=True):
         here = results.sel(optimiser=optimiser)
         for init, colour in COLOURS.items():
@@ -43,25 +44,26 @@ def draw(results: xr.Dataset) -> Figure:
         for layer, (colour, line, label) in LAYERS.items():
             cosines = here.layer_cosine.sel(init="shared", layer=layer)
             plotting.band(row[3], results.moment, mean_interval(cosines), colour, line, label)
-        row[3].set_title("shared, of the gradient by layer")
+        row[3].set_title("cosine by layer, shared init")
         row[3].set_ylabel("cosine")
         for axes in (row[0], row[3]):
             axes.axhline(0, color=plotting.NEUTRAL, linestyle=":", linewidth=1)
         row[0].set_title(f"{OPTIMISERS[str(optimiser)]}: imitation against trait gradient")
         row[0].set_ylabel("cosine")
-        row[1].set_title("change of L_T since the start")
-        row[1].set_ylabel("nat")
-        row[2].set_yticks(range(len(LINES)), [str(name) for name in results.intervention.values])
+        row[1].set_title(r"change of $L_T$ since the start")
+        row[1].set_ylabel(r"change of $L_T$ / nat")
+        names = [str(name).replace(" while", "\nwhile") for name in results.intervention.values]
+        row[2].set_yticks(range(len(LINES)), names)
         row[2].invert_yaxis()
-        row[2].set_xlim(0, 1)
-        row[2].set_title("accuracy by intervention")
+        row[2].axvline(0.1, color=plotting.NEUTRAL, linestyle=":", linewidth=1, zorder=1)
+        row[2].set(xlim=(0, 1), xlabel="accuracy")
+        row[2].set_title("accuracy by intervention, a dot a seed")
         for axes in row[[0, 1, 3]]:
             axes.set_xlabel("step of the student")
-    panels[0][0].margins(y=0.3)
-    panels[0][0].legend(fontsize=6.5, loc="lower center", ncols=2, columnspacing=1, handlelength=1.6)
-    panels[0][1].legend(fontsize=7.5)
-    panels[0][3].legend(fontsize=7.5)
-    panels[1][2].set_xlabel("accuracy")
+    title = "Along a student's training: the pull toward the trait, and what interventions leave"
+    plotting.legend_above(drawn, panels[0][0], title)
+    panels[0][1].legend(fontsize=8)
+    panels[0][3].legend(fontsize=8)
     plotting.caption(
         drawn,
         f"{config['data']}, MLP {'-'.join(map(str, config['widths']))}, {config['init']} init, students imitate "

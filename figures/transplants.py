@@ -8,7 +8,8 @@ from subsim.analysis import plotting
 from subsim.analysis.summary import mean_interval, median_interval
 
 SHOWN = 300  # seeds drawn as dots
-COLOURS = (plotting.SHARED, plotting.CROSS, plotting.OTHER, "#CC79A7")
+COLOURS = (plotting.SHARED, plotting.AMBER, plotting.OTHER, plotting.PURPLE)
+WORDS = {"relu": "ReLU"}
 
 
 @plotting.styled
@@ -17,7 +18,7 @@ def draw(results: xr.Dataset) -> Figure:
     activations, kinds, shares = results.activation.values, results.kind.values, results.share.values
     columns = len(kinds) + 1
     drawn, panels = plotting.figure(
-        columns, rows=len(activations), width=3.0 * columns, height=0.9 + 2.8 * len(activations), squeeze=False
+        columns, rows=len(activations), width=2.5 * columns, height=1.5 + 2.8 * len(activations), squeeze=False
     )
     at = float(shares[np.argmin(np.abs(np.log(shares / 0.1)))])
     for row, activation in zip(panels, activations, strict=True):
@@ -27,15 +28,17 @@ def draw(results: xr.Dataset) -> Figure:
             few = here.isel(seed=slice(SHOWN))
             ends = np.nanquantile(few.predicted.values, [0.01, 0.99])
             ends += 0.3 * (ends[1] - ends[0]) * np.array([-1, 1])  # a few seeds lie outside
-            dots = few.predicted.values, few.measured.values
+            power = int(np.floor(np.log10(np.abs(ends).max()))) if np.abs(ends).max() > 0 else 0
+            ends *= 10.0**-power
+            dots = few.predicted.values * 10.0**-power, few.measured.values * 10.0**-power
             axes.plot(*dots, "o", color=colour, alpha=0.35, markersize=3, markeredgewidth=0)
             axes.plot(ends, ends, color=plotting.NEUTRAL, linewidth=1)
             axes.set_xlim(*ends)
             axes.set_ylim(*ends)
-            axes.ticklabel_format(scilimits=(-2, 2))
+            axes.set_xlabel(rf"predicted $/\,10^{{{power}}}$")
             rank = mean_interval(here["rank"])
-            words = f"rank correlation {float(rank['mean']):.2f} ± {float(rank.high - rank['mean']):.2f}"
-            axes.set_title(f"{kind}\n{activation}, {words}", fontsize=9)
+            words = f"rank corr. {float(rank['mean']):.2f} ± {float(rank.high - rank['mean']):.2f}"
+            axes.set_title(f"{kind}\n{WORDS.get(str(activation), activation)}, {words}", fontsize=9)
             off = median_interval(of.off.sel(kind=kind))
             row[-1].errorbar(
                 shares, off["median"].values, yerr=plotting.error_bars(off, "median"), fmt="-o", color=colour,
@@ -45,16 +48,15 @@ def draw(results: xr.Dataset) -> Figure:
         row[-1].set_xscale("log")
         row[-1].set_yscale("log")
         row[-1].set_title("relative error, median", fontsize=9)
-    for axes in panels[-1, :-1]:
-        axes.set_xlabel(r"predicted change of $L_T$")
-    panels[-1, -1].set_xlabel("share of the change")
-    panels[0, -1].legend(fontsize=7)
+    panels[-1, -1].set_xlabel("share of the change made")
+    title = "How a change halfway alters the trait at the end: measured, and predicted by one pass backwards"
+    plotting.legend_above(drawn, panels[0, -1], title)
     config, n = results.attrs["config"], results.sizes["seed"]
     plotting.caption(
         drawn,
         f"{config['data']}, MLP {'-'.join(map(str, config['widths']))}, {config['n_inputs']} noise images, KL on "
         f"{config['n_aux']} auxiliary logits, Adam; changed after {config['steps_before']} steps, measured "
-        f"after {config['steps_after']} more.\nAt {at:g} of the change; n = {n} seeds, {min(n, SHOWN)} shown; "
-        "95% intervals.",
+        f"after {config['steps_after']} more.\nDots: changes of $L_T$, nat, at {at:g} of the change; n = {n} seeds, "
+        f"{min(n, SHOWN)} shown; 95% intervals. Measured changes are in units of predicted ones.",
     )
     return drawn

@@ -1,16 +1,12 @@
 """Accuracy along distillation by weight decay, coupled and decoupled, and what is left of the class head."""
 
-import numpy as np
 import xarray as xr
-from matplotlib import colormaps
-from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from subsim.analysis import plotting
 from subsim.analysis.summary import mean_interval
 
 OPTIMISERS = {"adam_l2": ("coupled with Adam", plotting.CROSS), "adamw": ("decoupled (AdamW)", plotting.SHARED)}
-LOSSES = {"kl": "KL", "mse": "squared error"}
 
 
 @plotting.styled
@@ -20,7 +16,7 @@ def draw(results: xr.Dataset) -> Figure:
     along, measured = (
         mean_interval(values.squeeze("student")) for values in (results.accuracy_along, results.measured)
     )
-    colours = [to_hex(colour) for colour in colormaps["viridis"](np.linspace(0, 0.85, len(decays)))]
+    colours = plotting.shades(len(decays))
     places, names = range(len(decays)), [f"{decay:g}" for decay in decays]
     drawn, panels = plotting.figure(4, rows=len(losses), width=14.0, height=3.1 * len(losses) + 0.6, squeeze=False)
     for row, loss in zip(panels, losses, strict=True):
@@ -28,7 +24,7 @@ def draw(results: xr.Dataset) -> Figure:
             for shade, decay in zip(colours, decays, strict=True):
                 here = {"student.loss": loss, "student.optimiser": optimiser, "student.weight_decay": decay}
                 plotting.band(axes, results.step, along.sel(here), shade, "-", f"decay {decay:g}")
-            axes.set(xlabel="step of the student", ylim=(0, 1), title=f"{LOSSES[str(loss)]}, {words}")
+            axes.set(xlabel="step of the student", ylim=(0, 1), title=f"{plotting.LOSSES[str(loss)]}, {words}")
             plotting.chance(axes, 0.1)
         for axes, name in zip(row[2:], results.measure.values, strict=True):
             for optimiser, (words, colour) in OPTIMISERS.items():

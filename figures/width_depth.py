@@ -19,7 +19,7 @@ def draw(results: xr.Dataset) -> Figure:
         mean_interval(results.accuracy.sel(condition="cross-model")),
     )
     drawn, panels = plotting.figure(
-        len(depths), rows=2, width=3.2 * len(depths), height=5.8, sharey=True, sharex="col", squeeze=False
+        len(depths), rows=2, width=2.7 * len(depths), height=6.0, sharey=True, sharex="col", squeeze=False
     )
     for depth, column in zip(depths, panels.T, strict=True):
         shapes = results.widths.values[depth_of == depth]
@@ -32,12 +32,14 @@ def draw(results: xr.Dataset) -> Figure:
             plotting.tick_all(axes, widths)
         plotting.band(column[0], widths, stranger.sel(widths=shapes), plotting.CROSS, ":^", "cross-model")
         column[0].set_title(f"{depth} hidden layer{'s' if depth > 1 else ''}")
-        column[1].set_title(f"at {float(results.level.sel(widths=shapes[0])):.2g} nat in the mean")
-        column[1].set_xlabel("width")
-    panels[0, 0].set_ylabel("accuracy, last step")
+        column[1].set_title(f"imitation loss {float(results.level.sel(widths=shapes[0])):.2g} nat")
+        column[1].set_xlabel("width / units")
+    panels[0, 0].set_ylabel("accuracy after the last step")
     panels[1, 0].set_ylabel("accuracy at equal imitation loss")
     panels[0, 0].set_ylim(0, 1)
-    panels[0, -1].legend(fontsize=8)
+    plotting.legend_above(
+        drawn, panels[0, 0], "Transfer by width and depth, after as many steps and at equal imitation loss"
+    )
     words = "Below: where the loss of a seed first falls to the lowest level that all its networks of this depth reach."
     plotting.protocol_caption(drawn, results, summary, words)
     return drawn

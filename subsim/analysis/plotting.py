@@ -4,21 +4,27 @@ import contextlib
 import functools
 import io
 import logging
+import textwrap
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
+import matplotlib
 import matplotlib.style
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-# Okabe and Ito's palette, distinguishable under every common colour blindness.
+# Okabe and Ito's palette, distinguishable under every common colour blindness. A shared init is blue, an independent
+# init vermillion, reference and teacher are grey; everything else has the other colours.
 SHARED, CROSS, NEUTRAL, OTHER = "#0072B2", "#D55E00", "#555555", "#009E73"
+PURPLE, AMBER, SKY = "#CC79A7", "#E69F00", "#56B4E9"
+LOSSES = {"kl": "KL", "mse": "squared error"}
 STYLE: Any = {
     "figure.dpi": 100,
     "savefig.dpi": 200,
@@ -32,6 +38,7 @@ STYLE: Any = {
     "mathtext.fontset": "stix",
 }
 NARROW = 5.0  # inches; a narrower figure has smaller text
+ABOVE = "above"  # the name of a legend that stands above all panels
 SMALL: Any = {"font.size": 8, "axes.titlesize": 8}
 _CHANGES: ContextVar[Any] = ContextVar("changes to the house style", default={})  # noqa: B039
 
@@ -89,10 +96,16 @@ def fitted(drawn: Figure, width: float | None, *, captioned: bool = True) -> Fig
         before, height = drawn.get_size_inches()
         drawn.set_size_inches(width, height * (width / before) ** 0.5)
         titles = {axes.get_title(loc) for axes in drawn.axes for loc in ("left", "center", "right")}
+        titles.add(drawn.get_suptitle())
         for text in drawn.findobj(Text):
             assert isinstance(text, Text)
             text.set_fontsize(min(text.get_fontsize(), matplotlib.rcParams["font.size"]))
             text.set_wrap(text.get_wrap() or text.get_text() in titles)
+        for legend in [legend for legend in drawn.legends if legend.get_gid() == ABOVE]:
+            labels, title = [text.get_text() for text in legend.get_texts()], legend.get_title().get_text()
+            legend.remove()
+            lines = _above(drawn, legend.legend_handles, labels, " ".join(title.split()) or None)
+            drawn.set_figheight(drawn.get_figheight() + 0.17 * lines)
     if not captioned and drawn.get_supxlabel():
         drawn.supxlabel("").set_in_layout(False)
     return drawn
@@ -117,6 +130,39 @@ def figure(
     return drawn, drawn.subplots(rows, columns, **options)
 
 
+def mosaic(layout: list[list[str]], *, width: float, height: float, **options: Any) -> tuple[Figure, dict[str, Axes]]:
+    """Make a figure with axes by name, each as large as its name's part of `layout`; sizes in inches."""
+    drawn = Drawn(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(drawn)
+    parts: Any = layout
+    return drawn, drawn.subplot_mosaic(parts, **options)
+
+
+def headline(drawn: Figure, text: str) -> None:
+    """Draw a title of the whole figure; it must be true for the results of every run."""
+    drawn.suptitle(text, fontsize=11, ha="left", x=0.01)
+
+
+def legend_above(drawn: Figure, axes: Axes, title: str | None = None) -> None:
+    """Draw the legend of `axes` above all panels, where it covers no data; its title is the figure's `headline`."""
+    _above(drawn, *axes.get_legend_handles_labels(), title)
+
+
+def _above(drawn: Figure, handles: list[Any], labels: list[str], title: str | None) -> int:
+    """Draw the legend in as many columns as fit into the figure; return its number of lines, title included."""
+    width = drawn.get_figwidth()
+    each = 0.065 * max(map(len, labels), default=0) + 0.7  # inches, about, of a line with its mark
+    columns = max(1, min(len(labels), int(width // each)))
+    lines = textwrap.wrap(title or "", int(11 * width))
+    size = min(8.5, matplotlib.rcParams["font.size"])
+    drawn.legend(
+        handles, labels, loc="outside upper left", ncols=columns, fontsize=size,
+        title="\n".join(lines) or None, title_fontsize=min(11, size + 2.5), alignment="left", borderpad=0.1,
+        columnspacing=1.5,
+    ).set_gid(ABOVE)  # fmt: skip
+    return len(lines) - (-len(labels) // columns)
+
+
 def scatter_of_seeds(axes: Axes, place: float | int, values: np.ndarray, colour: str) -> None:
     """Draw one dot per seed at height `place`, spread evenly so that equal values stay visible."""
     values = values[np.isfinite(values)]
@@ -124,12 +170,17 @@ def scatter_of_seeds(axes: Axes, place: float | int, values: np.ndarray, colour:
     axes.plot(values, place + spread, "o", color=colour, alpha=0.35, markersize=3, markeredgewidth=0, zorder=2)
 
 
-def interval(axes: Axes, place: float | int, summary: xr.Dataset, colour: str, marker: str = "D") -> None:
-    """Draw mean and interval, a `summary` of `mean_interval`, at height `place`."""
+def interval(
+    axes: Axes, place: float | int, summary: xr.Dataset, colour: str, marker: str = "D", edge: str = "white"
+) -> None:
+    """Draw mean and interval, a `summary` of `mean_interval`, at height `place`.
+
+    A white edge sets the marker off from dots below it, and hides a short interval.
+    """
     low, mean, high = (float(summary[name]) for name in ("low", "mean", "high"))
     axes.errorbar(
         mean, place, xerr=[[mean - low], [high - mean]], fmt=marker, color=colour, markersize=4, capsize=4,
-        markeredgecolor="white", elinewidth=1.6, zorder=3,
+        markeredgecolor=edge, elinewidth=1.6, zorder=3,
     )  # fmt: skip
 
 
@@ -143,7 +194,7 @@ def rows(
     labels = [str(label) for label in summary[dim].values]
     for place, label in enumerate(labels):
         its_own = colour if isinstance(colour, str) else colour(label)
-        interval(axes, place + shift, summary.isel({dim: place}), its_own, marker)
+        interval(axes, place + shift, summary.isel({dim: place}), its_own, marker, edge=its_own)
     axes.set_yticks(range(len(labels)), [label.replace("_", " ") for label in labels])
     axes.set_ylim(len(labels) - 0.5, -0.5)
 
@@ -164,6 +215,11 @@ def colour_of(condition: str) -> str:
     if "cross" in condition or condition == "independent":
         return CROSS
     return NEUTRAL if condition in ("reference", "teacher") else SHARED
+
+
+def shades(count: int) -> list[str]:
+    """Return colours for so many numbers in their order, from dark to bright."""
+    return [to_hex(colour) for colour in matplotlib.colormaps["viridis"](np.linspace(0, 0.85, count))]
 
 
 def chance(axes: Axes, level: float) -> None:
@@ -201,7 +257,7 @@ def protocol_caption(drawn: Figure, results: xr.Dataset, summary: xr.Dataset, wo
     data = " and ".join(swept.get("data", [config["data"]]))
     shape = "" if "widths" in swept else f"MLP {'-'.join(map(str, config['widths']))}, "
     init = "" if "init" in swept else f"{config['init']} init; "
-    loss = "" if "student.loss" in swept else f"loss {student['loss']}; "
+    loss = "" if "student.loss" in swept else f"loss {LOSSES.get(student['loss'], student['loss'])}; "
     imitated = results.attrs["hyper"]["student"]["n_imitated"] or config["n_aux"]
     m = "" if {"student.n_imitated", "n_aux"} & set(swept) else f"m = {imitated}; "
     batch = "" if "student.batch" in swept else f" in batches of {student['batch']}"

@@ -4,7 +4,6 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-import matplotlib
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
@@ -14,7 +13,9 @@ from subsim.analysis import plotting
 from subsim.analysis.picture import CONDITIONS, Picture, labels
 from subsim.analysis.summary import mean_interval
 
-PALETTE = (plotting.SHARED, plotting.CROSS, plotting.OTHER, "#CC79A7", "#E69F00", "#56B4E9", plotting.NEUTRAL)
+PALETTE = (
+    plotting.SHARED, plotting.CROSS, plotting.OTHER, plotting.PURPLE, plotting.AMBER, plotting.SKY, plotting.NEUTRAL,
+)  # fmt: skip
 STROKES = (("-", "o"), ("--", "s"), (":", "^"), ("-.", "D"))  # lines, and marks where there are no lines
 WIDE = 20  # a horizontal axis whose values span more than this factor is logarithmic
 WIDER = 1000  # the same for a vertical axis
@@ -114,8 +115,7 @@ def _tick(axes: Axes, at: np.ndarray) -> None:
 def _strokes(names: Sequence[Any], dim: str | None) -> list[tuple[str, tuple[str, str]]]:
     """Return colour and stroke of each line: numbers from dark to bright, conditions by their init, others in turn."""
     if len(names) > 1 and _all_numbers(names):
-        shades = matplotlib.colormaps["viridis"](np.linspace(0, 0.85, len(names)))
-        return [(matplotlib.colors.to_hex(shade), STROKES[0]) for shade in shades]
+        return [(shade, STROKES[0]) for shade in plotting.shades(len(names))]
     colours = [plotting.colour_of(str(name)) for name in names]
     if dim not in CONDITIONS or max(map(colours.count, colours)) > len(STROKES):
         return [(PALETTE[n % len(PALETTE)], STROKES[n // len(PALETTE) % len(STROKES)]) for n in range(len(names))]

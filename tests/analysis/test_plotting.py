@@ -70,7 +70,7 @@ def test_a_caption_tells_data_intervals_n_and_what_no_axis_varies(summary):
         "0 dropped",
         "MLP 16-8",
         "lecun",
-        "loss kl",
+        "loss KL",
         "m = 3",
         "128",
     ):
