@@ -52,7 +52,7 @@ def picture(
 
     Raises `UserError` for a name that is none of the results', and for a dimension that has no place in the picture.
     """
-    variables = _variables(results)
+    variables = averaged(results)
     dims = list(dict.fromkeys(str(dim) for values in variables.values() for dim in values.dims if dim != "seed"))
     asked = {"x": x, "lines": lines, "panels": panels}
     places = {option: _dimension(option, name, dims) for option, name in asked.items() if name is not None}
@@ -84,15 +84,24 @@ def picture(
 
 
 def suggested(results: xr.Dataset) -> dict[str, Any] | None:
-    """Return the options of a `picture` of any results: the longest axis of their sweep against the others.
+    """Return the options of a `picture` of any results: the longest axis of their sweep, of numbers where there is one,
+    against the others.
 
     None where no variable of numbers has a dimension beside the seed.
     """
     swept = list(results.attrs.get("sweep", {}))
-    for values in _variables(results).values():
+    for values in averaged(results).values():
         free = _free(values)
         if free:
-            x, *rest = sorted(free, key=lambda dim: (dim not in swept, dim in CONDITIONS, -values.sizes[dim]))
+            x, *rest = sorted(
+                free,
+                key=lambda dim: (
+                    dim not in swept,
+                    dim in CONDITIONS,
+                    not all_numbers(labels(values, dim)),
+                    -values.sizes[dim],
+                ),
+            )
             by_itself = next((dim for dim in CONDITIONS if dim in rest), None)
             rest = [dim for dim in rest if dim != by_itself]
             options: dict[str, Any] = dict(zip(["panels"] if by_itself else ["lines", "panels"], rest, strict=False))
@@ -106,8 +115,13 @@ def labels(values: xr.DataArray, dim: str) -> list[Any]:
     return values[dim].values.tolist() if dim in values.coords else list(range(values.sizes[dim]))
 
 
-def _variables(results: xr.Dataset) -> dict[str, xr.DataArray]:
-    """The variables that have a mean over seeds: `accuracy` first, then those of floats."""
+def all_numbers(values: Sequence[Any]) -> bool:
+    """Whether every label is a number."""
+    return all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+
+
+def averaged(results: xr.Dataset) -> dict[str, xr.DataArray]:
+    """Return the variables that have a mean over seeds: `accuracy` first, then those of floats."""
     found = {
         str(name): values
         for name, values in results.data_vars.items()
