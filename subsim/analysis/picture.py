@@ -12,6 +12,9 @@ from subsim.options import UserError, require
 CONDITIONS = ("condition", "student")
 """Dimensions that are lines unless a picture says otherwise."""
 
+MOST_LINES = 20
+"""Labels of a dimension that `suggested` makes lines or panels while another could be."""
+
 
 class Picture(NamedTuple):
     """What is drawn: `values` over the seed, `x` and, where these are named, `lines` and `panels`.
@@ -85,7 +88,7 @@ def picture(
 
 def suggested(results: xr.Dataset) -> dict[str, Any] | None:
     """Return the options of a `picture` of any results: the longest axis of their sweep, of numbers where there is one,
-    against the others.
+    against the others; a curve that is longer than `MOST_LINES` is drawn along itself.
 
     None where no variable of numbers has a dimension beside the seed.
     """
@@ -102,6 +105,9 @@ def suggested(results: xr.Dataset) -> dict[str, Any] | None:
                     -values.sizes[dim],
                 ),
             )
+            longest = max(rest, key=lambda dim: values.sizes[dim], default=x)
+            if values.sizes[longest] > MOST_LINES >= values.sizes[x]:  # a curve along its steps, not a line for each
+                rest[rest.index(longest)], x = x, longest
             by_itself = next((dim for dim in CONDITIONS if dim in rest), None)
             rest = [dim for dim in rest if dim != by_itself]
             options: dict[str, Any] = dict(zip(["panels"] if by_itself else ["lines", "panels"], rest, strict=False))

@@ -60,7 +60,7 @@ def summary_of(what: Picture) -> xr.Dataset:
     return mean_interval(what.values.squeeze(list(what.single), drop=True))
 
 
-def spans(values: np.ndarray, factor: float) -> bool:
+def spans(values: np.ndarray, factor: int) -> bool:
     """Whether the finite ones of `values` are positive and span more than this factor: their axis is logarithmic."""
     finite = values[np.isfinite(values)]
     return bool(finite.size and finite.min() > 0 and finite.max() / finite.min() > factor)

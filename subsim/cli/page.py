@@ -11,7 +11,7 @@ from subsim.cli.terminal import keys_of
 from subsim.engine.study import Table
 from subsim.options import SMALLEST
 
-MOST_ROWS, MOST_CELLS = 6, 6  # of a run in the summary
+MOST_VALUES, MOST_ROWS, MOST_COLUMNS = 20, 6, 6  # of a run in the summary
 OPEN_PLOTS = 2  # of a run; the others are folded
 
 
@@ -81,25 +81,28 @@ def when(entry: Entry) -> str:
 
 
 def headline(tables: Sequence[Table]) -> Html:
-    """The first rows of a run's first table, each in a line: the columns that tell it apart, and its values by name."""
+    """Rows of a run's first table, evenly spaced, each in a line: the columns that tell it apart, and its values."""
     if not tables:
         return Html()
     table = tables[0]
-    keys = keys_of(table)
-    lines = [element("strong", table.title)]
-    for row in table.rows[:MOST_ROWS]:
+    keys, count = keys_of(table), len(table.rows)
+    values_each = max(1, min(len(table.columns) - keys - ("95% interval" in table.columns), MOST_COLUMNS))
+    most = min(count, MOST_ROWS, max(2, MOST_VALUES // values_each))
+    title = table.title if most == count else f"{table.title}; {most} of {count} rows"
+    lines = [element("strong", title)]
+    for place in range(most):
+        row = table.rows[round(place * (count - 1) / max(most - 1, 1))]
         cells = list(zip(table.columns, row, strict=True))
         parts = [element("b", *(_named(*cell) if is_number(cell[1]) else f"{cell[1]} " for cell in cells[:keys]))]
         values = list[list[Any]]()
-        for column, cell in cells[keys : keys + MOST_CELLS]:
+        for column, cell in cells[keys : keys + MOST_COLUMNS]:
             if column == "95% interval" and values:
                 values[-1].append(f" {cell}")
             elif (column, cell) != ("dropped", "0"):
                 values.append([_named(column, cell)])
         parts += [element("span", *value) for value in values]
         lines.append(element("div", *parts))
-    more = len(table.rows) - MOST_ROWS
-    return Html("".join(lines) + (element("i", f"and {more} more rows") if more > 0 else ""))
+    return Html("".join(lines))
 
 
 def _named(column: str, cell: str) -> Html:

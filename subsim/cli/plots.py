@@ -11,6 +11,7 @@ from subsim.analysis.picture import Picture, all_numbers, averaged, labels, pict
 
 MOST_PLOTS = 12  # of a run
 MOST_POINTS = 2000  # of a plot: a page of many runs stays within some megabytes
+MOST_PANELS = 24
 MOST_LABELS = 100  # of a plot's axis
 
 
@@ -25,7 +26,7 @@ class Plot(NamedTuple):
 def plots(results: xr.Dataset) -> list[Plot]:
     """Return a plot for each variable along its swept option or its numbers, a line for each condition.
 
-    Variables that have neither are left out, as those that have more lines than `MOST_POINTS`.
+    Left out are variables that have neither, and those with too many lines or panels to be drawn.
     """
     found = list[Plot]()
     swept = results.attrs.get("sweep", {})
@@ -46,12 +47,13 @@ def _plot(what: Picture) -> list[Plot]:
 
     lines = int(np.prod([what.values.sizes[dim] for dim in (what.lines, what.panels) if dim is not None]))
     size, most = what.values.sizes[what.x], min(MOST_LABELS, MOST_POINTS // lines)
-    if most < 2:
+    if most < 2 or (what.panels is not None and what.values.sizes[what.panels] > MOST_PANELS):
         return []
     note = ""
     if size > most:
         note = f" {most} of {size} labels of {what.x}."
-        what = what._replace(values=what.values.isel({what.x: np.linspace(0, size - 1, most).round().astype(int)}))
+        named = what.values.assign_coords({what.x: labels(what.values, what.x)})
+        what = what._replace(values=named.isel({what.x: np.linspace(0, size - 1, most).round().astype(int)}))
     summary = sweeps.summary_of(what)
     title = f"{what.values.name} by {sweeps.in_words(what.x)}"
     panels = [None] if what.panels is None else labels(what.values, what.panels)

@@ -6,10 +6,21 @@ import os
 import select
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
+
+# Chromium reads commands from descriptor 3 and answers on descriptor 4; both may be in use until they are copied.
+START = """
+import fcntl, os, sys
+ends = [fcntl.fcntl(int(end), fcntl.F_DUPFD, 10) for end in sys.argv[1:3]]
+for end, number in zip(ends, (3, 4)):
+    os.dup2(end, number)
+    os.close(end)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 
 
 def found():
@@ -24,10 +35,9 @@ class Browser:
         self.deadline, self.complaints = time.monotonic() + seconds, []
         commands, self._to = os.pipe()
         self._from, answers = os.pipe()
-        # Chromium reads commands from descriptor 3 and answers on descriptor 4; the shell puts the pipes there.
         words = [
-            "sh", "-c", f'exec "$@" 3<&{commands} 4>&{answers}', "sh", found(), "--headless=new", "--no-sandbox",
-            "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--hide-scrollbars",
+            sys.executable, "-I", "-S", "-c", START, str(commands), str(answers), found(), "--headless=new",
+            "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--hide-scrollbars",
             "--remote-debugging-pipe", f"--user-data-dir={profile}", "about:blank",
         ]  # fmt: skip
         quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
@@ -70,7 +80,8 @@ class Browser:
     def _read(self):
         while b"\0" not in self._rest:
             left = self.deadline - time.monotonic()
-            assert left > 0 and select.select([self._from], [], [], left)[0], "Chromium does not answer"
+            assert left > 0, "Chromium took too long"
+            assert select.select([self._from], [], [], left)[0], "Chromium does not answer"
             data = os.read(self._from, 1 << 20)
             assert data, "Chromium ended"
             self._rest += data
@@ -86,11 +97,11 @@ class Browser:
         elif name == "Log.entryAdded" and told["entry"]["level"] in ("error", "warning"):
             self.complaints.append(told["entry"]["text"])
 
-    def show(self, path, width, height=900, dark=False, media="screen"):
+    def show(self, path, width, height=900, dark=False):
         """Load a file into a window of this size, and wait until it is drawn."""
         self("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 500)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self("Emulation.setEmulatedMedia", media=media, features=[scheme])
+        self("Emulation.setEmulatedMedia", features=[scheme])
         self("Page.navigate", url=Path(path).resolve().as_uri())
         self.wait("document.readyState === 'complete' && location.protocol === 'file:'")
         self.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
