@@ -51,7 +51,12 @@
     const [red, green, blue] = parts.map((part) => Math.round(part + 0.35 * (255 - part)));
     return `rgb(${red}, ${green}, ${blue})`;
   }
-  const digits = (value) => (value === null ? "none" : String(Number(value.toPrecision(4))));
+  function digits(value) {
+    if (value === null) return "none";
+    const rounded = Number(value.toPrecision(4));
+    const size = Math.abs(rounded);
+    return rounded === 0 || (size >= 1e-3 && size < 1e6) ? String(rounded) : rounded.toExponential();
+  }
   const intervals = {
     id: "intervals",
     beforeDatasetsDraw(chart, _, {numeric}) {
@@ -149,7 +154,7 @@
           labels: {color: ink, usePointStyle: true, boxHeight: 7, padding: 8},
         },
         tooltip: {
-          displayColors: false,
+          displayColors: false, borderColor: colour("--quiet"), borderWidth: 1,
           callbacks: {
             title: ([item]) => `${plot.x} = ${plot.words[item.raw.index]}`,
             label: ({dataset, raw}) => [
