@@ -12,6 +12,9 @@ from subsim.options import UserError, require
 CONDITIONS = ("condition", "student")
 """Dimensions that are lines by default."""
 
+MOST_LINES = 20
+"""Labels of a dimension that `suggested` makes lines or panels while another could be."""
+
 
 class Picture(NamedTuple):
     """The content of a picture: `values` over the seed, `x` and, if they are named, `lines` and `panels`.
@@ -52,7 +55,7 @@ def picture(
 
     Raises `UserError` for a name that is not in the results, and for a dimension that the picture does not use.
     """
-    variables = _variables(results)
+    variables = averaged(results)
     dims = list(dict.fromkeys(str(dim) for values in variables.values() for dim in values.dims if dim != "seed"))
     asked = {"x": x, "lines": lines, "panels": panels}
     places = {option: _dimension(option, name, dims) for option, name in asked.items() if name is not None}
@@ -84,15 +87,28 @@ def picture(
 
 
 def suggested(results: xr.Dataset) -> dict[str, Any] | None:
-    """Return the options of a `picture` of any results, with the longest axis of the sweep as `x`.
+    """Return the options of a `picture` of any results, with the longest axis of the sweep as `x`, a numeric one first.
+
+    A curve longer than `MOST_LINES` is drawn along itself.
 
     Returns None if no numeric variable has a dimension other than the seed.
     """
     swept = list(results.attrs.get("sweep", {}))
-    for values in _variables(results).values():
+    for values in averaged(results).values():
         free = _free(values)
         if free:
-            x, *rest = sorted(free, key=lambda dim: (dim not in swept, dim in CONDITIONS, -values.sizes[dim]))
+            x, *rest = sorted(
+                free,
+                key=lambda dim: (
+                    dim not in swept,
+                    dim in CONDITIONS,
+                    not all_numbers(labels(values, dim)),
+                    -values.sizes[dim],
+                ),
+            )
+            longest = max(rest, key=lambda dim: values.sizes[dim], default=x)
+            if values.sizes[longest] > MOST_LINES >= values.sizes[x]:  # a curve along its steps, not a line for each
+                rest[rest.index(longest)], x = x, longest
             by_itself = next((dim for dim in CONDITIONS if dim in rest), None)
             rest = [dim for dim in rest if dim != by_itself]
             options: dict[str, Any] = dict(zip(["panels"] if by_itself else ["lines", "panels"], rest, strict=False))
@@ -106,8 +122,13 @@ def labels(values: xr.DataArray, dim: str) -> list[Any]:
     return values[dim].values.tolist() if dim in values.coords else list(range(values.sizes[dim]))
 
 
-def _variables(results: xr.Dataset) -> dict[str, xr.DataArray]:
-    """Return the variables that have a mean over seeds: `accuracy` first, then floats, then integers."""
+def all_numbers(values: Sequence[Any]) -> bool:
+    """Whether every label is a number."""
+    return all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+
+
+def averaged(results: xr.Dataset) -> dict[str, xr.DataArray]:
+    """Return the variables that have a mean over seeds: `accuracy` first, then those of floats."""
     found = {
         str(name): values
         for name, values in results.data_vars.items()

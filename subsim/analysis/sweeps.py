@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from subsim.analysis import plotting
-from subsim.analysis.picture import CONDITIONS, Picture, labels
+from subsim.analysis.picture import CONDITIONS, Picture, all_numbers, labels
 from subsim.analysis.summary import mean_interval
 
 PALETTE = (
@@ -31,32 +31,46 @@ def draw(what: Picture, title: str, width: float | None = None) -> Figure:
     panels = [None] if what.panels is None else labels(what.values, what.panels)
     drawn, grid = _panels(len(panels), width)
     columns, width = grid.shape[1], drawn.get_figwidth()
-    summary = mean_interval(what.values.squeeze(list(what.single), drop=True))
+    summary = summary_of(what)
     for number, (axes, label) in enumerate(zip(grid.flat, panels, strict=False)):
         here = summary if what.panels is None else summary.isel({what.panels: number})
         _draw_panel(axes, here, what, width / columns)
         if what.panels is not None:
-            axes.set_title(f"{what.panels} = {_word(label)}")
+            axes.set_title(f"{what.panels} = {word(label)}")
         if number + columns >= len(panels):  # nothing is below it
-            axes.set_xlabel(_in_words(what.x))
+            axes.set_xlabel(in_words(what.x))
             axes.tick_params(labelbottom=True)
     for axes in grid.flat[len(panels) :]:
         axes.set_visible(False)
-    means = summary["mean"].values[np.isfinite(summary["mean"].values)]
-    if means.size and means.min() > 0 and means.max() / means.min() > WIDER:
+    if spans(summary["mean"].values, WIDER):
         grid[0, 0].set_yscale("log")
-    unit = what.values.attrs.get("units", "1")
-    named = _in_words(str(what.values.name)) + ("" if unit == "1" else f" [{unit}]")
     for axes in grid[:, 0]:
-        axes.set_ylabel(textwrap.fill(named, 24))
+        axes.set_ylabel(textwrap.fill(named(what), 24))
     if what.lines is not None:
         beside: dict[str, Any] = {"loc": "outside right upper"}
         above: dict[str, Any] = {"loc": "outside upper left", "ncols": 2}
         where = beside if width > plotting.NARROW else above
         handles, names = grid[0, 0].get_legend_handles_labels()
-        drawn.legend(handles, names, title=_in_words(what.lines), alignment="left", fontsize="small", **where)
-    plotting.caption(drawn, _caption(what, summary, title))
+        drawn.legend(handles, names, title=in_words(what.lines), alignment="left", fontsize="small", **where)
+    plotting.caption(drawn, caption(what, summary, title))
     return drawn
+
+
+def summary_of(what: Picture) -> xr.Dataset:
+    """Return the `mean_interval` of what is drawn, over its axis, lines and panels."""
+    return mean_interval(what.values.squeeze(list(what.single), drop=True))
+
+
+def spans(values: np.ndarray, factor: int) -> bool:
+    """Whether all finite `values` are positive and span more than this factor, so that their axis is logarithmic."""
+    finite = values[np.isfinite(values)]
+    return bool(finite.size and finite.min() > 0 and finite.max() / finite.min() > factor)
+
+
+def named(what: Picture) -> str:
+    """Return the name of the drawn variable, and its unit."""
+    unit = what.values.attrs.get("units", "1")
+    return in_words(str(what.values.name)) + ("" if unit == "1" else f" [{unit}]")
 
 
 def _panels(count: int, width: float | None) -> tuple[Figure, Any]:
@@ -73,10 +87,10 @@ def _draw_panel(axes: Axes, summary: xr.Dataset, what: Picture, width: float) ->
     """Draw every line of one panel, which is about `width` inches wide."""
     at = labels(what.values, what.x)
     names = [None] if what.lines is None else labels(what.values, what.lines)
-    numeric = _all_numbers(at)
-    for number, (label, (colour, stroke)) in enumerate(zip(names, _strokes(names, what.lines), strict=True)):
+    numeric = all_numbers(at)
+    for number, (label, (colour, stroke)) in enumerate(zip(names, strokes(names, what.lines), strict=True)):
         here = summary if what.lines is None else summary.isel({what.lines: number})
-        text = None if label is None else _word(label)
+        text = None if label is None else word(label)
         if numeric:
             plotting.band(axes, at, here, colour, stroke[0], text)
             axes.plot(at, here["mean"], "o", color=colour, markersize=3)
@@ -90,7 +104,7 @@ def _draw_panel(axes: Axes, summary: xr.Dataset, what: Picture, width: float) ->
     if numeric:
         _tick(axes, np.array(at, float))
         return
-    words = [_word(label) for label in at]
+    words = [word(label) for label in at]
     # An inch has room for about a dozen letters, or fifteen small ones.
     room = int(15 * width * 0.7 / len(at))
     wrapped = [textwrap.fill(word, max(room, 6), break_long_words=False, break_on_hyphens=False) for word in words]
@@ -102,7 +116,7 @@ def _draw_panel(axes: Axes, summary: xr.Dataset, what: Picture, width: float) ->
 
 def _tick(axes: Axes, at: np.ndarray) -> None:
     """Set the ticks of a horizontal axis of numbers: logarithmic for a wide range, one per number if there is room."""
-    logarithmic = len(at) > 0 and at.min() > 0 and at.max() / at.min() > WIDE
+    logarithmic = spans(at, WIDE)
     if logarithmic:
         axes.set_xscale("log")
     places = np.sort(np.log(at) if logarithmic else at)
@@ -112,9 +126,9 @@ def _tick(axes: Axes, at: np.ndarray) -> None:
         axes.minorticks_off()
 
 
-def _strokes(names: Sequence[Any], dim: str | None) -> list[tuple[str, tuple[str, str]]]:
+def strokes(names: Sequence[Any], dim: str | None) -> list[tuple[str, tuple[str, str]]]:
     """Return colour and stroke of each line: numbers from dark to bright, conditions by their init, others in turn."""
-    if len(names) > 1 and _all_numbers(names):
+    if len(names) > 1 and all_numbers(names):
         return [(shade, STROKES[0]) for shade in plotting.shades(len(names))]
     colours = [plotting.colour_of(str(name)) for name in names]
     if dim not in CONDITIONS or max(map(colours.count, colours)) > len(STROKES):
@@ -122,22 +136,21 @@ def _strokes(names: Sequence[Any], dim: str | None) -> list[tuple[str, tuple[str
     return [(colour, STROKES[colours[:n].count(colour)]) for n, colour in enumerate(colours)]
 
 
-def _all_numbers(values: Sequence[Any]) -> bool:
-    return all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
-
-
-def _word(label: Any) -> str:
+def word(label: Any) -> str:
+    """A label as it is printed."""
     return f"{label:g}" if isinstance(label, float) else str(label)
 
 
-def _in_words(name: str) -> str:
+def in_words(name: str) -> str:
+    """A name without its underscores."""
     return name.replace("_", " ")
 
 
-def _caption(what: Picture, summary: xr.Dataset, title: str) -> str:
+def caption(what: Picture, summary: xr.Dataset, title: str) -> str:
+    """Say what is drawn, over how many seeds, and at which labels of the dimensions that have one."""
     fewest, n, dropped = int(summary.n.min()), int(summary.n.max()), int(summary.dropped.max())
     counted = f"{n}" if n == fewest else f"{fewest} to {n}"
     lost = f", up to {dropped} dropped" if dropped else ""
     described = f"{title}: {what.values.attrs.get('description', what.values.name)}."
-    fixed = f" {', '.join(f'{_in_words(dim)} = {label}' for dim, label in what.single.items())}." if what.single else ""
+    fixed = f" {', '.join(f'{in_words(dim)} = {label}' for dim, label in what.single.items())}." if what.single else ""
     return f"{described} Mean over n = {counted} seeds{lost}, with its Student t 95% interval.{fixed}"

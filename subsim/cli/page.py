@@ -1,99 +1,64 @@
-"""A folder of results as one page of HTML that needs nothing else: figures inside, no script, no link to elsewhere."""
+"""A folder of results as one page of HTML: a summary, and a section for each run."""
 
 import base64
-import html
-from collections.abc import Iterable, Mapping, Sequence
-from string import Template
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from subsim.engine.identity import flat
+from subsim.cli.document import document
+from subsim.cli.markup import Html, drawn, element, escaped, folded, head, in_words, is_number, named_rows, pairs, wide
+from subsim.cli.plots import Plot
+from subsim.cli.terminal import keys_of
 from subsim.engine.study import Table
+from subsim.options import SMALLEST
 
-DOCUMENT = Template("""\
-<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<title>$title</title>
-<style>
-:root { color-scheme: light dark;
-  --ink: #1b1b1b; --paper: #ffffff; --quiet: #5c5c5c; --line: #d4d4d4; --wash: #f4f4f4; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e4e4e4; --paper: #16181b; --quiet: #a0a0a0; --line: #3b3f45; --wash: #22262b; }
-}
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 62rem; padding: 1.5rem; color: var(--ink); background: var(--paper);
-  font: 1rem/1.5 system-ui, sans-serif; }
-h1, h2, h3 { line-height: 1.25; }
-h2 { margin-top: 3rem; padding-top: 1rem; border-top: 1px solid var(--line); }
-a { color: inherit; }
-.quiet { color: var(--quiet); }
-.wide { overflow-x: auto; margin: 1rem 0; }
-table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; }
-caption { text-align: left; font-weight: 600; padding-bottom: .3rem; }
-th, td { padding: .2rem .9rem .2rem 0; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
-th:first-child, td:first-child, .words th, .words td { text-align: left; }
-.words td { white-space: normal; overflow-wrap: anywhere; }
-pre { padding: .8rem; background: var(--wash); white-space: pre-wrap; overflow-wrap: anywhere; }
-img { display: block; max-width: 100%; height: auto; background: #ffffff; }
-@media print {
-  body { max-width: none; padding: 0; font-size: 10pt; }
-  nav { display: none; }
-  .wide { overflow: visible; }
-  th, td { white-space: normal; }
-  img, tr, pre { break-inside: avoid; }
-  h2, h3, caption { break-after: avoid; }
-}
-</style>
-</head>
-<body>
-$body
-</body>
-</html>
-""")
-_VOID = ("img",)  # elements without an end
+MOST_VALUES, MOST_ROWS, MOST_COLUMNS = 20, 6, 6  # of a run in the summary
+OPEN_PLOTS = 2  # of a run; the others are folded
 
 
 class Entry(NamedTuple):
     """One run on the page: its folder, its store's attributes, seeds in words, and what is shown of it.
 
-    `notes` say what is not shown, and why; `command` is None where none of today's makes the run.
+    `usual` are the `options` of the study's defaults at `size`, None where no study is at hand. `still` says that the
+    first plot shows what the figure shows. `notes` say what is not shown, and why; `command` is None where none of
+    today's makes the run.
     """
 
     folder: str
     attributes: Mapping[str, Any]
     seeds: str
     tables: Sequence[Table]
+    options: Mapping[str, Any]
+    usual: Mapping[str, Any] | None = None
+    size: str = ""
     figure: bytes | None = None
+    still: bool = False
+    plots: Sequence[Plot] = ()
     command: str | None = None
     notes: Sequence[str] = ()
 
 
-class Html(str):
-    """Text that is HTML already."""
-
-
-def element(name: str, *content: Any, **attributes: str) -> Html:
-    """The element `name`, its attributes (`class_` is class) and all content that is not `Html` escaped."""
-    words = "".join(f' {key.rstrip("_")}="{html.escape(value)}"' for key, value in attributes.items())
-    inside = "".join(part if isinstance(part, Html) else html.escape(str(part)) for part in content)
-    return Html(f"<{name}{words}>" if name in _VOID else f"<{name}{words}>{inside}</{name}>\n")
-
-
 def page(place: str, entries: Sequence[Entry], passed_over: Sequence[str] = ()) -> str:
-    """The page of the runs in the folder `place`, and the reasons why others are not on it; the same for the same."""
+    """The page of the runs in the folder `place`, and the reasons why others are not on it; deterministic."""
     title = f"subsim: {len(entries)} {'run' if len(entries) == 1 else 'runs'} in {place}"
-    links = [
-        element("li", element("a", heading(entry), href=f"#run-{number}"), ": ", entry.attributes["title"])
-        for number, entry in enumerate(entries, 1)
-    ]
     lead = "Intervals are at 95%, over n seeds; values that are not finite are dropped, and counted."
-    body = [element("h1", title), element("p", lead, class_="quiet"), element("nav", element("ul", *links))]
+    body = [element("h1", title), element("p", lead, class_="quiet"), summary(entries)]
     body += [element("p", f"Not on this page: {reason}", class_="quiet") for reason in passed_over]
     body.append(element("main", *(section(entry, f"run-{number}") for number, entry in enumerate(entries, 1))))
-    return DOCUMENT.substitute(title=html.escape(title), body="".join(body))
+    return document(title, Html("".join(body)), plots=any(entry.plots for entry in entries))
+
+
+def summary(entries: Sequence[Entry]) -> Html:
+    """A row for each run: study and question, seeds, data, when, and the first numbers of its first table."""
+    columns = ("study", "seeds", "data", "headline", "run")
+    rows = []
+    for number, entry in enumerate(entries, 1):
+        link = element("a", heading(entry), href=f"#run-{number}")
+        asks = element("p", entry.attributes["title"], class_="quiet")
+        cells = (Html(link + asks), entry.seeds, world(entry), headline(entry.tables), when(entry))
+        named = (element("td", cell, data_label=column) for column, cell in zip(columns, cells, strict=True))
+        rows.append(element("tr", *named))
+    whole = element("table", head(columns), element("tbody", *rows), class_="sortable summary")
+    return element("nav", wide(whole))
 
 
 def heading(entry: Entry) -> str:
@@ -102,46 +67,94 @@ def heading(entry: Entry) -> str:
     return study if entry.folder.replace("\\", "/").split("/")[-1] == study else f"{study} ({entry.folder})"
 
 
+def world(entry: Entry) -> str:
+    """The data of a run, and the size of its study where it is not the smallest."""
+    swept, config = entry.attributes["sweep"], entry.attributes["config"]
+    data = swept.get("data", config.get("data") if isinstance(config, Mapping) else None)
+    words = [] if data is None else [in_words(data)]
+    return ", ".join(words + ([f"size {entry.size}"] if entry.size not in ("", SMALLEST) else []))
+
+
+def when(entry: Entry) -> str:
+    """The day on which the last run that filled the store began."""
+    return max(str(run["created"]) for run in entry.attributes["origins"].values())[:10]
+
+
+def headline(tables: Sequence[Table]) -> Html:
+    """Rows of a run's first table, evenly spaced, each in a line: the columns that tell it apart, and its values."""
+    if not tables:
+        return Html()
+    table = tables[0]
+    keys, count = keys_of(table), len(table.rows)
+    values_each = max(1, min(len(table.columns) - keys - ("95% interval" in table.columns), MOST_COLUMNS))
+    most = min(count, MOST_ROWS, max(2, MOST_VALUES // values_each))
+    title = table.title if most == count else f"{table.title}; {most} of {count} rows"
+    lines = [element("strong", title)]
+    for place in range(most):
+        row = table.rows[round(place * (count - 1) / max(most - 1, 1))]
+        cells = list(zip(table.columns, row, strict=True))
+        parts = [element("b", *(_named(*cell) if is_number(cell[1]) else f"{cell[1]} " for cell in cells[:keys]))]
+        values = list[list[Any]]()
+        for column, cell in cells[keys : keys + MOST_COLUMNS]:
+            if column == "95% interval" and values:
+                values[-1].append(f" {cell}")
+            elif (column, cell) != ("dropped", "0"):
+                values.append([_named(column, cell)])
+        parts += [element("span", *value) for value in values]
+        lines.append(element("div", *parts))
+    return Html("".join(lines))
+
+
+def _named(column: str, cell: str) -> Html:
+    """A cell behind the quiet name of its column."""
+    return Html(element("i", f"{column} ") + escaped(cell))
+
+
 def section(entry: Entry, anchor: str) -> Html:
-    """One run: its figure and tables, how it was run, and what made it."""
+    """One run: its figure, plots and tables, how it was run, and what made it."""
     parts = [element("h2", heading(entry)), element("p", entry.attributes["title"])]
     parts += [element("p", note, class_="quiet") for note in entry.notes]
     if entry.figure:
         source = "data:image/png;base64," + base64.b64encode(entry.figure).decode()
-        parts.append(element("img", src=source, alt=f"Figure of {heading(entry)}: {entry.attributes['title']}"))
+        words = {"alt": f"Figure of {heading(entry)}: {entry.attributes['title']}"}
+        parts.append(element("img", src=source, **words | ({"class_": "still"} if entry.still else {})))
+    parts += map(plotted, entry.plots[:OPEN_PLOTS])
+    if more := entry.plots[OPEN_PLOTS:]:
+        parts.append(
+            element("div", folded(f"{len(more)} more plot{'s' * (len(more) > 1)}", *map(plotted, more)), class_="live")
+        )
     parts += map(drawn, entry.tables)
     parts.append(element("h3", "How it was run"))
     if entry.command:
         parts.append(element("pre", element("code", entry.command)))
-    parts.append(pairs(settings(entry)))
+    parts += [pairs([("folder", entry.folder), ("seeds", entry.seeds)]), *options(entry)]
     parts += [element("h3", "What made it"), pairs(origins(entry.attributes))]
     return element("section", *parts, id=anchor)
 
 
-def drawn(table: Table) -> Html:
-    """A study's table."""
-    head = element("thead", element("tr", *(element("th", column, scope="col") for column in table.columns)))
-    rows = (element("tr", *(element("td", cell) for cell in row)) for row in table.rows)
-    whole = element("table", element("caption", table.title), head, element("tbody", *rows))
-    return element("div", whole, class_="wide")
+def plotted(plot: Plot) -> Html:
+    """The place of a plot, with the data that the script draws."""
+    panels = (element("div", data_plot=panel, class_="panel") for panel in plot.panels)
+    grid = element("div", *panels, class_="panels" if len(plot.panels) > 1 else "panels one")
+    return element(
+        "figure", element("h3", plot.title), grid, element("figcaption", plot.caption, class_="quiet"), class_="live"
+    )
 
 
-def pairs(rows: Iterable[tuple[str, Any]]) -> Html:
-    """A table of names and values."""
-    lines = (element("tr", element("th", name, scope="row"), element("td", in_words(value))) for name, value in rows)
-    return element("div", element("table", element("tbody", *lines), class_="words"), class_="wide")
-
-
-def settings(entry: Entry) -> list[tuple[str, Any]]:
-    """All that the values of a run depend on, each option by its dotted name."""
-    attributes = entry.attributes
-    rows = [("folder", entry.folder), ("seeds", entry.seeds)]
-    rows += [(f"axis {name}", values) for name, values in attributes["sweep"].items()]
-    rows += [(name.replace("_", " "), attributes[name]) for name in ("root_seed", "precision")]
-    for part in ("config", "hyper"):
-        rows += flat(attributes[part] or {}).items()
-    data = {program["data_sha256"] for program in attributes["programs"].values()}
-    return [*rows, ("sha256 of the data", sorted(data))]
+def options(entry: Entry) -> list[Html]:
+    """The options that differ from the study's defaults, these beside; all others, on which values depend, folded."""
+    names = list(dict.fromkeys([*entry.options, *(entry.usual or {})]))
+    ours, usual = ({name: in_words(held[name]) for name in held} for held in (entry.options, entry.usual or {}))
+    changed = [name for name in names if entry.usual is not None and ours.get(name) != usual.get(name)]
+    parts = []
+    if changed:
+        rows = ((name, [ours.get(name, "-"), usual.get(name, "-")]) for name in changed)
+        size = f" of size {entry.size}" if entry.size not in ("", SMALLEST) else ""
+        parts.append(named_rows(rows, ["differs", "here", f"default{size}"]))
+    rest = [(name, ours[name]) for name in ours if name not in changed]
+    data = {program["data_sha256"] for program in entry.attributes["programs"].values()}
+    words = "options" if entry.usual is None else "options at their default"
+    return [*parts, folded(f"{len(rest)} {words}", pairs([*rest, ("sha256 of the data", sorted(data))]))]
 
 
 def origins(attributes: Mapping[str, Any]) -> list[tuple[str, Any]]:
@@ -155,10 +168,3 @@ def origins(attributes: Mapping[str, Any]) -> list[tuple[str, Any]]:
         made += [(name.replace("_", " "), run[name]) for name in ("xla_flags", "commit", "created") if run[name]]
         rows += [(f"continued: {name}" if number else name, value) for name, value in made]
     return rows
-
-
-def in_words(value: Any) -> str:
-    """A value of JSON as a reader writes it."""
-    if isinstance(value, list | tuple):
-        return ", ".join("-".join(map(str, item)) if isinstance(item, list) else str(item) for item in value)
-    return "none" if value is None else str(value)

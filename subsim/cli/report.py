@@ -3,28 +3,25 @@
 import functools
 import os
 import re
-import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import xarray as xr
 
 from subsim.analysis import tables as means
 from subsim.analysis.picture import picture, suggested
-from subsim.cli import catalogue, page
-from subsim.cli.arguments import RunOptions, parse_options, results_folder
+from subsim.cli import catalogue, page, plots
+from subsim.cli.repeating import Made, nearest_default, repeating
 from subsim.cli.terminal import lines_of, narrowed
-from subsim.cli.words import sweep_of
 from subsim.engine import store
-from subsim.engine.axes import make as make_axes
-from subsim.engine.declaration import meaning, plain
-from subsim.engine.identity import differences, flat
+from subsim.engine.declaration import meaning
+from subsim.engine.identity import differences
 from subsim.engine.integrity import DIVERGED
 from subsim.engine.store import load_results
 from subsim.engine.study import Study, Table
-from subsim.options import LARGER, SMALLEST, Size, UserError, require
+from subsim.options import LARGER, UserError, require
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -120,9 +117,9 @@ def entry(folder: Path) -> page.Entry:
     from subsim.analysis import plotting
 
     results, notes = load_results(folder), list[str]()
-    where = _where(results.attrs)
+    where, made = _where(results.attrs), Made.of(folder, results.attrs)
     study = _attempt(notes, "study", lambda: _named(str(results.attrs["study"]), where))
-    drawn, its_tables, command = None, None, None
+    drawn, its_tables, command, still, size, usual = None, None, None, False, "", None
     if study is not None:
         more = _attempt(notes, "derived values", functools.partial(completed, study, results))
         results = results if more is None else more
@@ -133,17 +130,23 @@ def entry(folder: Path) -> page.Entry:
         if catalogue.has_figure(where) and has_axes_of(study, results):
             draw = plotting.styled(lambda: catalogue.load_figure(where)(results))
         elif options := suggested(results):
-            draw = functools.partial(_draw_sweep, study.name, results, options)
+            draw, still = functools.partial(_draw_sweep, study.name, results, options), True
         if draw is not None:
             drawn = _attempt(notes, "figure", lambda: plotting.as_png(draw()))
         if study.report is not None and has_axes_of(study, results):
             its_tables = _attempt(notes, "tables", lambda: tables(study, results))
-        command = repeating(study, Made.of(folder, results.attrs), where)
+        size, default = nearest_default(study, made, where)
+        usual = default.options()
+        command = repeating(study, made, where)
         if command is None:
             notes.append("No command repeats it: the study has other options today.")
     if its_tables is None:
         its_tables = means.report(results)
-    return page.Entry(folder.as_posix(), results.attrs, _seeds(folder, results), its_tables, drawn, command, notes)
+    found = _attempt(notes, "plots", lambda: plots.plots(results)) or []
+    return page.Entry(
+        folder.as_posix(), results.attrs, _seeds(folder, results), its_tables, made.options(), usual, size,
+        figure=drawn, still=still and bool(found), plots=found, command=command, notes=notes,
+    )  # fmt: skip
 
 
 def _draw_sweep(title: str, results: xr.Dataset, options: Mapping[str, Any]) -> "Figure":
@@ -190,78 +193,3 @@ def _seeds(folder: Path, results: xr.Dataset) -> str:
 def diverged(results: xr.Dataset) -> np.ndarray:
     """The numbers of the seeds whose record is not all finite."""
     return results.seed.values[(results.status == DIVERGED).any(set(results.status.dims) - {"seed"}).values]
-
-
-class Made(NamedTuple):
-    """What a run was asked for, as its store says it: `parts` are config and hyper."""
-
-    folder: Path
-    parts: Mapping[str, Any]
-    sweep: Mapping[str, Any]
-    run: Mapping[str, Any]
-
-    @classmethod
-    def of(cls, folder: Path, attributes: Mapping[str, Any]) -> "Made":
-        """The run in `folder`, whose store has these attributes."""
-        run = {"seeds": store.finished(folder)[1]} | {name: attributes[name] for name in ("root_seed", "precision")}
-        return cls(folder, {name: attributes[name] for name in ("config", "hyper")}, attributes["sweep"], run)
-
-
-def repeating(study: Study, made: Made, where: str | None = None) -> str | None:
-    """The shortest command that makes the run again, from what tells it from the study's defaults; None where there is
-    none.
-
-    `where` is the study's name, as by default, or the path of its file.
-    """
-    where = where or study.name
-    sizes = [size for size in get_args(Size) if size == SMALLEST or size in study.sizes]
-    commands = [words for size in sizes if (words := _words(study, where, size, made)) is not None]
-    return shlex.join(["subsim", "run", where, *min(commands, key=len)]) if commands else None
-
-
-def _words(study: Study, where: str, size: Size, made: Made) -> list[str] | None:
-    """The flags of `made` in a run at this size; None where they do not make it."""
-    study = study.at_size(size)
-    default = Made(
-        results_folder(where, size),
-        {"config": plain(study.config), "hyper": plain(study.hyper)},
-        _axes(study, study.config, study.hyper, {}),
-        {"seeds": study.seeds, "root_seed": 0, "precision": study.precision},
-    )
-    words = [] if size == SMALLEST else ["--size", size]
-    for ours, theirs in ((made.parts, default.parts), (made.run, default.run)):
-        usual = flat(theirs)
-        for name, value in flat(ours).items():
-            if name not in usual or usual[name] != value:
-                words += _flag(name.removeprefix("config.").removeprefix("hyper."), value)
-    for name, values in made.sweep.items():
-        if default.sweep.get(name) != values:
-            words += ["--sweep", f"{name}={','.join(map(_label, values))}"]
-    try:
-        options, config, hyper = parse_options(study, words, "", RunOptions, size=size, out=default.folder)
-        sweep = _axes(study, config, hyper, sweep_of(options.sweep))
-    except UserError:
-        return None
-    parts = {"config": plain(config), "hyper": plain(hyper)}
-    again = Made(made.folder, parts, sweep, {name: getattr(options, name) for name in made.run})
-    if again != made:
-        return None
-    return words if made.folder == default.folder else [*words, "--out", made.folder.as_posix()]
-
-
-def _axes(study: Study, config: Any, hyper: Any, told: Mapping[str, Any]) -> dict[str, Any]:
-    return {axis.name: plain(axis.values) for axis in make_axes(study.sweep(told), config, hyper, study.joint)}
-
-
-def _flag(name: str, value: Any) -> list[str]:
-    """The words that set an option on the command line."""
-    flag = "--" + name.replace("_", "-")
-    if isinstance(value, bool):
-        group, _, last = flag.removeprefix("--").rpartition(".")
-        return [flag] if value else [f"--{group}.no-{last}" if group else f"--no-{last}"]
-    values = [str(item) for item in value] if isinstance(value, list) else [str(value)]
-    return [f"{flag}={values[0]}"] if len(values) == 1 and values[0].startswith("-") else [flag, *values]
-
-
-def _label(value: Any) -> str:
-    return "-".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -111,8 +111,7 @@ def narrowed(table: "Table") -> list["Table"]:
     widths = [width + GAP for width in _widths(table, wrapped=True)]
     if sum(widths) <= NARROW + GAP:
         return [table]
-    last = len(table.columns) - 1
-    keys = next((n for n in range(1, last) if len({row[:n] for row in table.rows}) == len(table.rows)), 1)
+    last, keys = len(table.columns) - 1, keys_of(table)
     pieces, room = list[list[int]](), 0
     for number in range(keys, last + 1):
         if not pieces or widths[number] > room:
@@ -127,6 +126,12 @@ def narrowed(table: "Table") -> list["Table"]:
         )
         for piece in pieces
     ]
+
+
+def keys_of(table: "Table") -> int:
+    """How many of a table's first columns tell its rows apart."""
+    count, last = len(table.rows), len(table.columns) - 1
+    return next((n for n in range(1, last) if len({row[:n] for row in table.rows}) == count), 1)
 
 
 def lines_of(table: "Table") -> int:

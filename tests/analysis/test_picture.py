@@ -93,3 +93,12 @@ def test_what_is_suggested_can_be_drawn(results):
     for data in (results, wide, results[["shift"]], results[["accuracy"]].isel(scale=[0])):
         assert picture(data, **suggested(data)).values.sizes["seed"] == 5
     assert suggested(results[["count"]]) is None
+
+
+def test_a_curve_is_suggested_along_itself_and_numbers_before_words():
+    curve = xr.DataArray(np.zeros((3, 4, 21)), {"scale": range(4)}, ("seed", "scale", "step"), "curve")
+    swept = {"sweep": {"scale": list(range(4))}}
+    assert suggested(xr.Dataset({"curve": curve}, attrs=swept)) == {"x": "step", "lines": "scale"}
+    assert suggested(xr.Dataset({"curve": curve[..., :20]}, attrs=swept)) == {"x": "scale", "lines": "step"}
+    words = xr.DataArray(np.zeros((3, 4, 2)), {"kind": list("abcd"), "size": [1, 2]}, ("seed", "kind", "size"), "w")
+    assert suggested(xr.Dataset({"w": words})) == {"x": "size", "lines": "kind"}

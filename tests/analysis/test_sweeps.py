@@ -101,9 +101,9 @@ def test_values_that_span_much_have_a_logarithmic_axis():
 
 def test_many_lines_are_told_apart():
     names = [f"condition {number}" for number in range(20)]
-    strokes = sweeps._strokes(names, "condition")
+    strokes = sweeps.strokes(names, "condition")
     assert len(set(strokes)) == 20
-    shades = sweeps._strokes([1.0, 2.0, 4.0], "eps")
+    shades = sweeps.strokes([1.0, 2.0, 4.0], "eps")
     assert len(set(shades)) == 3
 
 

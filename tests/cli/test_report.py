@@ -2,7 +2,9 @@
 
 import base64
 import dataclasses
+import hashlib
 import html
+import json
 import re
 import shlex
 import shutil
@@ -16,7 +18,8 @@ from conftest import smoke_options
 
 import subsim
 from subsim.analysis import plotting, tables
-from subsim.cli import arguments, catalogue, commands, page, report, terminal
+from subsim.analysis.summary import mean_interval
+from subsim.cli import arguments, catalogue, commands, document, page, plots, repeating, report, terminal
 from subsim.cli.words import sweep_of
 from subsim.engine.axes import make
 from subsim.engine.identity import plain
@@ -119,17 +122,19 @@ def test_the_page_holds_every_figure_and_table_and_nothing_external(there, capsy
         assert image == "data:image/png;base64," + base64.b64encode(figure).decode()
         (table,) = study.report(results)
         assert {"<all>", table.rows[0][1]} <= set(cells(text))
-    assert text.count("A table &amp; more") == 2
+    body = text[text.index("<main>") :]
+    assert body.count("A table &amp; more") == 2
     assert "subsim run mine/apart.py</code>" in text
     # The sweep has a table of its own, too; so has the study whose file is gone.
     assert {"0.5", "1.0"} <= set(cells(text))
-    assert text.count("<caption>number: a") == 2
+    assert body.count("<caption><span>number: a") == 2
     assert "number: a &lt;b&gt;number&lt;/b&gt;" in text
     assert "Is 1 &lt; 2 &amp; &quot;so on&quot;?" in text
     assert "curve: a curve; 12 of 300 labels of step" in text
     assert "there is no study &#x27;gone&#x27;" in text
-    # Nothing is fetched: no script, no link but to its own sections, no address in the style.
-    assert not {"script", "link", "iframe", "object", "form"} & {tag for tag, _ in read.elements}
+    # Nothing is fetched: no script from elsewhere, no link but to its own sections, no address in the style.
+    assert not {"link", "iframe", "object", "form"} & {tag for tag, _ in read.elements}
+    assert not read.all("script", "src")
     assert read.all("a", "href") == ["#run-1", "#run-2", "#run-3", "#run-4"]
     assert read.all("section", "id") == ["run-1", "run-2", "run-3", "run-4"]
     assert not [source for source in read.all("img", "src") if not source.startswith("data:")]
@@ -202,11 +207,136 @@ def test_all_text_is_escaped(text):
         "config": {text: text}, "hyper": None, "programs": {"a": {"data_sha256": text}},
         "origins": {"a": origin, "b": origin},
     }  # fmt: skip
-    entry = page.Entry(text, attributes, text, [table], b"png", text, [text])
-    read = Reader(page.page(text, [entry], [text]))
-    assert "script" not in {tag for tag, _ in read.elements}
+    data = json.dumps({"title": text})
+    entry = page.Entry(
+        text, attributes, text, [table], {text: text}, {text: f"no {text}", f"{text}2": text}, text, figure=b"png",
+        plots=[plots.Plot(text, text, [data])], command=text, notes=[text],
+    )  # fmt: skip
+    whole = page.page(text, [entry], [text])
+    read = Reader(whole)
+    assert [tag for tag, _ in read.elements].count("script") == 2  # the page's own
     assert len(read.all("img", "src")) == 1
     assert sum(text in data for data in read.text) > 15
+    assert read.all("div", "data-plot") == [data]
+
+
+def test_the_policy_names_the_pages_own_style_and_scripts_by_their_hashes(there):
+    text, _ = report.whole_page(there / "results", lambda _: None)
+    (policy,) = re.findall(r'Content-Security-Policy" content="(.*?)"', text)
+    rules = {name: values for name, *values in (rule.split() for rule in policy.split("; "))}
+    assert rules.pop("default-src") == ["'none'"]
+    for tag in ("style", "script"):
+        inside = re.findall(rf"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
+        hashes = [base64.b64encode(hashlib.sha256(each.encode()).digest()).decode() for each in inside]
+        assert rules.pop(f"{tag}-src") == [f"'sha256-{each}'" for each in hashes]
+    assert rules == {"img-src": ["data:"], "base-uri": ["'none'"], "form-action": ["'none'"]}
+    assert len(text.replace("data:image/png;base64,", "")) < 1_500_000
+
+
+def test_the_plotting_library_is_the_one_that_its_licence_names_and_stands_once_where_there_are_plots(there):
+    licence = (document.ASSETS / "chart.LICENSE").read_text(encoding="utf-8")
+    code = (document.ASSETS / "chart.umd.min.js").read_bytes()
+    assert hashlib.sha256(code).hexdigest() in licence
+    assert "MIT License" in licence
+    assert not re.search("</script|<!--", document.library(), re.IGNORECASE)
+    assert report.whole_page(there / "results", lambda _: None)[0].count(licence) == 1
+    # Control: a run without plots needs no library.
+    bare = report.entry(there / "results" / "here")
+    assert bare.plots
+    assert "Chart.js" not in page.page("here", [bare._replace(plots=())])
+
+
+def test_a_run_is_summarised_before_all_sections(there):
+    text, _ = report.whole_page(there / "results", lambda _: None)
+    top = text[: text.index("<main>")]
+    attributes = subsim.load_results("results/here").attrs
+    assert top.count("<tr>") == 5
+    for words in ('href="#run-1"', "Is 1 &lt; 2", "A table &amp; more", "&lt;all&gt;", ">3<"):
+        assert words in top
+    assert max(run["created"] for run in attributes["origins"].values())[:10] in top
+    # The headline of a sweep: mean, interval and n.
+    (row,) = re.findall(r"<tr>(?:(?!<tr>).)*?deep/swept.*?</tr>", top, re.DOTALL)
+    results = subsim.load_results("results/deep/swept")
+    (first, *_) = tables.report(results)
+    assert first.title in html.unescape(row)
+    assert all(cell in row for line in (first.rows[0], first.rows[-1]) for cell in line)
+
+
+def test_a_headline_has_rows_from_the_first_to_the_last_and_says_how_many():
+    rows = tuple((str(number), f"{number}.5", "[0, 1]", "7", "0") for number in range(100))
+    table = Table("Long", ("m", "mean", "95% interval", "n", "dropped"), rows)
+    (text,) = Reader(page.headline([table])).text[:1]
+    assert text == "Long; 6 of 100 rows"
+    lines = page.headline([table]).split("<div>")[1:]
+    assert len(lines) == 6
+    assert "99.5 [0, 1]" in lines[-1]
+    assert "dropped" not in lines[-1]
+    assert page.headline([]) == ""
+
+
+def test_options_that_differ_stand_beside_their_default_and_the_others_are_folded(there):
+    entry = report.entry(there / "results" / "deep" / "swept")
+    shown, folded = page.options(entry)
+    assert re.findall(r'scope="row">(.*?)<', shown) == ["axis scale"]
+    assert cells(shown) == ["0.5, 1.0", "-"]
+    assert "<details>" not in shown
+    assert folded.startswith("<details>")
+    assert {"seeds", "root_seed", "precision", "scale"} <= set(re.findall(r'scope="row">(.*?)<', folded))
+    # Without its study nothing is known to differ.
+    gone = report.entry(there / "results" / "gone")
+    (all_options,) = page.options(gone)
+    assert gone.usual is None
+    assert all_options.startswith("<details>")
+
+
+def test_the_defaults_are_those_of_the_nearest_size():
+    study = subsim.load_study("single_step")
+    config = dataclasses.replace(study.config, widths=(64, 64), batch=128)
+    sized = dataclasses.replace(study, sizes={"paper": {"seeds": 50_000, "config": config}})
+    parts = {"config": plain(config), "hyper": plain(study.hyper)}
+    run = {"seeds": 10, "root_seed": 0, "precision": "float64"}
+    made = repeating.Made(Path("x"), parts, {}, run)
+    size, default = repeating.nearest_default(sized, made)
+    assert size == "paper"
+    assert default.options() == made.options() | {"seeds": 50_000}
+    assert repeating.nearest_default(study, made)[0] == "tiny"
+
+
+def test_a_plot_has_the_means_and_intervals_of_its_picture():
+    results = figure_10(**{"student.temperature": [1.0, 4.0, 100.0], "student.loss": ["kl", "mse"]})
+    results.accuracy[0, 0, 0, 0] = np.nan
+    found = plots.plots(results)
+    assert [plot.title.split()[0] for plot in found] == ["accuracy", "alignment", "imitation_loss"]
+    panels = [json.loads(panel) for panel in found[0].panels]
+    assert [panel["title"] for panel in panels] == ["student.loss = kl", "student.loss = mse"]
+    kl = panels[0]
+    assert (kl["x"], kl["at"], kl["log_x"], kl["numeric"]) == ("student.temperature", [1, 4, 100], True, True)
+    assert kl["range"] == panels[1]["range"]
+    expected = mean_interval(results.accuracy)
+    assert [line["label"] for line in kl["lines"]] == results.condition.values.tolist()
+    for line in kl["lines"]:
+        at = expected.sel({"student.loss": "kl", "condition": line["label"]})
+        for name in ("mean", "low", "high", "n"):
+            np.testing.assert_allclose(line[name], at[name], rtol=1e-5)
+    assert kl["lines"][0]["n"] == [3, 4, 4]
+    assert "n = 3 to 4 seeds" in found[0].caption
+
+
+def test_words_have_a_plot_where_they_are_swept_alone_and_long_curves_are_thinned():
+    results = figure_10(**{"student.loss": ["kl", "mse"]})
+    (panel,) = plots.plots(results)[0].panels
+    read = json.loads(panel)
+    assert (read["numeric"], read["at"], read["words"]) == (False, [0, 1], ["kl", "mse"])
+    assert plots.plots(figure_10()) == []
+    curve = xr.DataArray(np.full((3, 5000), np.inf), dims=("seed", "step"), attrs={"description": "a curve"})
+    (plot,) = plots.plots(xr.Dataset({"curve": curve}, attrs={"sweep": {}}))
+    read = json.loads(plot.panels[0])
+    assert (read["at"][0], read["at"][-1], len(read["at"])) == (0, 4999, plots.MOST_LABELS)
+    assert "100 of 5000 labels of step" in plot.caption
+    assert set(read["lines"][0]["mean"]) == {None}
+    assert read["range"] == []
+    many = xr.DataArray(np.zeros((3, 50, 3000)), dims=("seed", "x", "y"), attrs={"description": "too many lines"})
+    assert plots.plots(xr.Dataset({"many": many}, attrs={"sweep": {"x": 0}})) == []
 
 
 def parsed(command):
@@ -220,7 +350,7 @@ def parsed(command):
     axes = make(study.sweep(sweep_of(options.sweep)), config, hyper)
     parts = {"config": plain(config), "hyper": plain(hyper)}
     run = {name: getattr(options, name) for name in ("seeds", "root_seed", "precision")}
-    return report.Made(options.out, parts, {axis.name: plain(axis.values) for axis in axes}, run)
+    return repeating.Made(options.out, parts, {axis.name: plain(axis.values) for axis in axes}, run)
 
 
 @pytest.mark.parametrize(
@@ -237,11 +367,11 @@ def parsed(command):
 def test_the_command_makes_the_same_run(words):
     made = parsed(shlex.join(["subsim", "run", *words]))
     study = subsim.load_study(words[0])
-    command = report.repeating(study, made)
+    command = repeating.repeating(study, made)
     assert parsed(command) == made
     assert "--out" not in command
     elsewhere = made._replace(folder=Path("some where"))
-    assert parsed(report.repeating(study, elsewhere)) == elsewhere
+    assert parsed(repeating.repeating(study, elsewhere)) == elsewhere
 
 
 def test_the_command_names_the_size_where_that_is_shorter():
@@ -249,12 +379,12 @@ def test_the_command_names_the_size_where_that_is_shorter():
     config = dataclasses.replace(study.config, widths=(64, 64), batch=128)
     sized = dataclasses.replace(study, sizes={"paper": {"seeds": 50_000, "config": config}})
     parts = {"config": plain(config), "hyper": plain(study.hyper)}
-    made = report.Made(
+    made = repeating.Made(
         arguments.results_folder("single_step", "paper"),
         parts, {}, {"seeds": 50_000, "root_seed": 0, "precision": "float64"},
     )  # fmt: skip
-    assert report.repeating(sized, made) == "subsim run single_step --size paper"
-    assert report.repeating(study, made).startswith(
+    assert repeating.repeating(sized, made) == "subsim run single_step --size paper"
+    assert repeating.repeating(study, made).startswith(
         "subsim run single_step --widths 64 64 --batch 128 --seeds 50000 --out"
     )
 
@@ -262,19 +392,19 @@ def test_the_command_names_the_size_where_that_is_shorter():
 def test_options_that_the_study_does_not_have_are_repeated_by_no_command(tmp_path):
     study = subsim.load_study("single_step")
     run = {"seeds": 1000, "root_seed": 0, "precision": "float64"}
-    made = report.Made(tmp_path, {"config": plain(study.config), "hyper": plain(study.hyper)}, {}, run)
-    assert report.repeating(study, made) is not None
+    made = repeating.Made(tmp_path, {"config": plain(study.config), "hyper": plain(study.hyper)}, {}, run)
+    assert repeating.repeating(study, made) is not None
     for part, change in (("hyper", {"no_such": 1}), ("hyper", {"eps": "x"}), ("config", {"widths": [0]})):
         parts = {**made.parts, part: made.parts[part] | change}
-        assert report.repeating(study, made._replace(parts=parts)) is None
-    assert report.repeating(study, made._replace(sweep={"no_such": [1]})) is None
+        assert repeating.repeating(study, made._replace(parts=parts)) is None
+    assert repeating.repeating(study, made._replace(sweep={"no_such": [1]})) is None
 
 
 def test_words_of_a_flag():
-    assert report._flag("student.fresh_noise", False) == ["--student.no-fresh-noise"]
-    assert report._flag("fresh", True) == ["--fresh"]
-    assert report._flag("eps", -1.5) == ["--eps=-1.5"]
-    assert report._flag("widths", [8, 4]) == ["--widths", "8", "4"]
+    assert repeating._flag("student.fresh_noise", False) == ["--student.no-fresh-noise"]
+    assert repeating._flag("fresh", True) == ["--fresh"]
+    assert repeating._flag("eps", -1.5) == ["--eps=-1.5"]
+    assert repeating._flag("widths", [8, 4]) == ["--widths", "8", "4"]
 
 
 def test_a_study_under_another_name_is_not_taken_for_it(there, monkeypatch):
@@ -379,6 +509,7 @@ def test_a_run_says_what_else_its_report_has_and_the_command_shows_it(there, cap
     command = shlex.split(line.partition(": ")[2])
     assert command == ["subsim", "report", "a folder"]
     commands.main(command[1:])
-    assert Path("a folder/report.html").read_text(encoding="utf-8").count("&lt;all&gt;") == 99
+    text = Path("a folder/report.html").read_text(encoding="utf-8")
+    assert text[text.index("<main>") :].count("&lt;all&gt;") == 99
     shutil.rmtree("a folder")
     (there / "mine" / "long.py").unlink()
