@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from subsim.transfer.state import State as State
     from subsim.transfer.study import distillation as distillation
     from subsim.transfer.traits import Trait as Trait
+    from subsim.transfer.worlds import TINY as TINY
+    from subsim.transfer.worlds import TINY_HYPER as TINY_HYPER
 
 # Public name -> its definition, or the module. Names are resolved at first use, so that the command line starts
 # without jax.
@@ -56,6 +58,8 @@ _PUBLIC = {
     "StudentHyper": "transfer.options:StudentHyper",
     "Study": "engine.study:Study",
     "Subset": "transfer.roles:Subset",
+    "TINY": "transfer.worlds:TINY",
+    "TINY_HYPER": "transfer.worlds:TINY_HYPER",
     "Table": "engine.study:Table",
     "Teacher": "transfer.roles:Teacher",
     "TrainingConfig": "training.optimisers:TrainingConfig",

@@ -1,6 +1,7 @@
 """Options that refuse bad values in one sentence."""
 
 import dataclasses
+import inspect
 import math
 import operator
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,25 @@ def require(holds: object, sentence: str) -> None:
     """Raise `UserError` with `sentence` unless `holds`."""
     if not holds:
         raise UserError(sentence)
+
+
+def require_takes(what: str, function: Any, *arguments: str) -> None:
+    """Raise `UserError` unless `function` can be called with these arguments, in this order; `what` names it."""
+    try:
+        inspect.signature(function).bind(*arguments)
+    except TypeError:
+        raise UserError(
+            f"{what}: the function is called as {what}({', '.join(arguments)}), which it does not take."
+        ) from None
+    except ValueError:  # it does not say what it takes
+        return
+
+
+def require_shape(what: str, found: Any, shape: tuple[int, ...], meaning: str) -> None:
+    """Raise `UserError` unless `found`, which the user's function called `what` gave, has this shape."""
+    has = tuple(getattr(found, "shape", ()))
+    fits = has == shape and (shape == () or hasattr(found, "shape"))
+    require(fits, f"{what}: the function must give {meaning}, of shape {shape}, and gives shape {has}.")
 
 
 def require_choice(field: str, value: Any, choices: Any) -> None:

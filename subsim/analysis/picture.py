@@ -50,8 +50,8 @@ def picture(
     """Return the picture of `results` with these dimensions.
 
     `x`, `lines` and `panels` name dimensions; `-` may stand for `_` or `.`. `only` are labels, as `LABEL` or
-    `DIM=LABEL`. By default `y` is `accuracy` if it has these dimensions, otherwise the first variable of floats that
-    has them.
+    `DIM=LABEL`. By default `y` is the trait's `rate`, or else `accuracy`, or else the first variable of floats
+    that has these dimensions.
 
     Raises `UserError` for a name that is not in the results, and for a dimension that the picture does not use.
     """
@@ -128,13 +128,14 @@ def all_numbers(values: Sequence[Any]) -> bool:
 
 
 def averaged(results: xr.Dataset) -> dict[str, xr.DataArray]:
-    """Return the variables that have a mean over seeds: `accuracy` first, then those of floats."""
+    """Return the variables with a mean over seeds: the trait's `rate`, `accuracy`, then the other floats."""
     found = {
         str(name): values
         for name, values in results.data_vars.items()
         if values.dtype.kind in "fiu" and "seed" in values.dims and name not in RESERVED
     }
-    return dict(sorted(found.items(), key=lambda item: (item[0] != "accuracy", item[1].dtype.kind != "f")))
+    first = ("rate", "accuracy")
+    return dict(sorted(found.items(), key=lambda item: ((*first, item[0]).index(item[0]), item[1].dtype.kind != "f")))
 
 
 def _free(values: xr.DataArray, placed: Sequence[str] = ()) -> list[str]:

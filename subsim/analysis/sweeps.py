@@ -17,7 +17,7 @@ PALETTE = (
     plotting.SHARED, plotting.CROSS, plotting.OTHER, plotting.PURPLE, plotting.AMBER, plotting.SKY, plotting.NEUTRAL,
 )  # fmt: skip
 STROKES = (("-", "o"), ("--", "s"), (":", "^"), ("-.", "D"))  # lines, and marks where there are no lines
-WIDE = 20  # a horizontal axis whose values span more than this factor is logarithmic
+WIDE = 8  # a horizontal axis whose values span more than this factor is logarithmic
 WIDER = 1000  # the same for a vertical axis
 MOST_TICKS = 8
 

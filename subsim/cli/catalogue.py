@@ -33,6 +33,10 @@ def study_file(study: str) -> Path:
     """Return the file of the study with this name or path; raise `UserError` if there is none."""
     if _is_path(study):
         require(
+            os.path.exists(study) or not study.endswith(".py"),
+            f"{study} does not exist; name a study that `subsim list` shows, or give the path of a .py file.",
+        )
+        require(
             os.path.isfile(study) and study.endswith(".py"),  # isfile is False for an impossible path, too
             f"{study} is not a .py file; name a study that `subsim list` shows, or give the path of one.",
         )
@@ -200,7 +204,7 @@ def load_study(study: str) -> "Study":
     path = study_file(study)
     found = getattr(_module(path, "study"), "study", None)
     if not isinstance(found, Study):
-        raise UserError(f"{path} defines no study; end it with study = subsim.Study(...).")
+        raise UserError(f"{path} defines no `study` that is a subsim.Study; end it with study = subsim.Study(...).")
     return found
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from subsim.options import field_names, require, require_choice, require_range
+from subsim.options import field_names, require, require_choice, require_range, require_takes
 from subsim.training.optimisers import check_training, check_training_ranges, steps_of
 from subsim.transfer.graph import numbers_of, stages
 from subsim.transfer.options import CHOICES, Config, Hyper, check_student, check_student_ranges, with_own
@@ -72,6 +72,9 @@ def _check_names(spec: Spec) -> None:
     require(based, "base: it is trained before every other network; it cannot start from one of them.")
     traits = [each.name for each in spec.traits]
     require(len(set(traits)) == len(traits), f"trait: two traits have one name; there are {', '.join(traits)}.")
+    for trait in spec.traits:
+        require_takes("loss", trait.loss, "class_logits", "label")
+        require_takes("rate", trait.rate, "class_logits", "labels")
     stages(spec.teachers, NAMES)
     stages(spec.students, [*NAMES, *spec.teachers])
     for name, role in {**spec.teachers, **spec.students}.items():

@@ -24,7 +24,11 @@ def stages(roles: Mapping[str, Role], known: Iterable[str]) -> list[list[str]]:
         if not stage:
             name = left[0]
             missing = ", ".join(sorted(roles[name].needs() - known))
-            require(False, f"{name} needs {missing}, but no network before it has that name; name one of the run.")
+            require(
+                False,
+                f"{name} needs the network {missing}, which is not trained before it; choose shared, independent or an "
+                "earlier network of the run.",
+            )
         found.append(stage)
         known |= set(stage)
         left = [name for name in left if name not in stage]

@@ -1,5 +1,6 @@
 """The distillation data of students: inputs, and the teacher's logits on them."""
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ from subsim.data import inputs
 from subsim.data.inputs import Bank
 from subsim.networks import network as networks
 from subsim.networks.network import Network, Params
+from subsim.options import require
 from subsim.training.losses import task_cross_entropy
 from subsim.transfer.options import StudentConfig, StudentHyper
 
@@ -95,8 +97,13 @@ def make_draw(
 
         def draw(key: Key[Array, ""], n: int) -> Bank:
             shape = images.values.shape[1:]
-            drawn = own(key, n, shape, inputs.pixels(images, images.values))
-            return Bank(jnp.reshape(drawn, (n, *shape)), 1.0, 0.0)
+            drawn = jnp.asarray(own(key, n, shape, inputs.pixels(images, images.values)))
+            wanted = (n, *shape)
+            require(
+                drawn.size == math.prod(wanted),
+                f"inputs: the function must give n inputs, of shape {wanted} in all, and gives shape {drawn.shape}.",
+            )
+            return Bank(jnp.reshape(drawn, wanted), 1.0, 0.0)
 
     def changed(key: Key[Array, ""], n: int) -> Bank:
         return as_seen(draw(key, n), config, hyper, jax.random.fold_in(key_of_order, 0))

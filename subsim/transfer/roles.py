@@ -10,7 +10,7 @@ from jaxtyping import Array
 
 from subsim.networks import parameters
 from subsim.networks.network import Network, Params
-from subsim.options import require
+from subsim.options import require, require_takes
 from subsim.transfer.filters import Filter
 from subsim.transfer.traits import Trait
 
@@ -80,6 +80,9 @@ class Role:
     order of batches.
     """
 
+    OF_LOSS: tuple[str, ...] = ("class_logits", "label")
+    """Arguments of a loss of the user's own."""
+
     def __init__(
         self,
         start: Start | Sharing = "shared",
@@ -94,7 +97,7 @@ class Role:
         named = {"loss": loss, "optimiser": optimiser}
         fits = optimiser is None or isinstance(optimiser, str | optax.GradientTransformation)
         require(fits, "optimiser: give a name, or a gradient transformation such as optax.lion(1e-3).")
-        _require_words_or_function("loss", loss)
+        _require_words_or_function("loss", loss, *self.OF_LOSS)
         self.start, self.state, self.stream = start, state, stream
         self.frozen: tuple[str, ...] = (frozen,) if isinstance(frozen, str) else tuple(frozen)
         self.own = {name: value for name, value in named.items() if value is not None and not isinstance(value, str)}
@@ -107,9 +110,11 @@ class Role:
         return named - {"shared", "independent"}
 
 
-def _require_words_or_function(what: str, value: Any) -> None:
+def _require_words_or_function(what: str, value: Any, *arguments: str) -> None:
     fits = value is None or isinstance(value, str) or callable(value)
     require(fits, f"{what}: give a name or a function, and not {type(value).__name__}.")
+    if callable(value):
+        require_takes(what, value, *arguments)
 
 
 class Teacher(Role):
@@ -146,6 +151,8 @@ class Student(Role):
         options: options of `StudentConfig` and `StudentHyper`, in place of the run's options.
     """
 
+    OF_LOSS = ("z", "y")
+
     def __init__(
         self,
         start: Start | Sharing = "shared",
@@ -160,8 +167,8 @@ class Student(Role):
         **options: Any,
     ):
         named = {"targets": targets, "inputs": inputs}
-        for what, value in named.items():
-            _require_words_or_function(what, value)
+        _require_words_or_function("targets", targets, "key", "logits")
+        _require_words_or_function("inputs", inputs, "key", "n", "shape", "images")
         super().__init__(start, **options)
         require(around is None or callable(around), f"around: give a function, and not {type(around).__name__}.")
         self.teacher, self.mask, self.linear, self.around = teacher, mask, linear, around

@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float
 from subsim.networks import network as networks
 from subsim.networks import parameters
 from subsim.networks.network import Network, Params
+from subsim.options import require_shape
 from subsim.transfer import imitation, measures
 from subsim.transfer.imitation import Imitation, Task
 from subsim.transfer.traits import Trait
@@ -107,6 +108,8 @@ def rate_of(trait: Trait, probes: Task) -> Measure:
 
     def rate(state: State) -> Float[Array, ""]:
         found = imitation.logits(state.network, state.parameters, probes.images)
-        return trait.rate(found[:, : state.task.n_class], probes.labels)
+        rate = trait.rate(found[:, : state.task.n_class], probes.labels)
+        require_shape("rate", rate, (), "one number for all probes")
+        return rate
 
     return rate

@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Key
 from subsim.data import inputs
 from subsim.networks import network as networks
 from subsim.networks.network import Network, Params, linearised
+from subsim.options import require_shape
 from subsim.training.loop import Trained, Training, train
 from subsim.training.losses import IMITATION_LOSSES, task_cross_entropy
 from subsim.training.optimisers import steps_of
@@ -36,7 +37,13 @@ def on_labels(
 
     def losses(params: Params, examples: Any) -> Array:
         images, labels = examples
-        return jax.vmap(loss)(networks.logits(network, params, images)[:, :n_class], labels)
+
+        def of_example(class_logits: Array, label: Array) -> Array:
+            found = loss(class_logits, label)
+            require_shape("loss", found, (), "one number for one example")
+            return found
+
+        return jax.vmap(of_example)(networks.logits(network, params, images)[:, :n_class], labels)
 
     n, optimiser = task.labels.shape[0], rule.optimiser(network, start)
     return Training(key, start, losses, examples, n, rule.config.batch, optimiser)
@@ -105,7 +112,11 @@ class Distillation(NamedTuple):
         else:
             y = targets_of(config.targets, key, y, mask, samples=config.samples, k=config.k, bits=config.bits)
         value: Any = own.get("loss") or IMITATION_LOSSES[config.loss].value
-        return value(z, y) if "loss" in own else value(z, y, mask)
+        if "loss" not in own:
+            return value(z, y, mask)
+        found = value(z, y)
+        require_shape("loss", found, (), "one number for one example")
+        return found
 
     def training_of(self, student: Students) -> Training:
         """Return the training of one of the students."""

@@ -146,7 +146,7 @@ def test_figures_and_claims_import_what_lies_beside_them(tmp_path):
         ("import broken", "broken.py, line 1: SyntaxError: invalid syntax; mend the study file."),
         ("import jax\njax.numpy.zeros(2) + jax.numpy.zeros(3)", "mine.py, line 2: TypeError: add got incompatible"),
         ("\0", "mine.py: "),
-        ("x = 1", "mine.py defines no study; end it with study = subsim.Study(...)."),
+        ("x = 1", "mine.py defines no `study` that is a subsim.Study; end it with study = subsim.Study(...)."),
     ],
 )
 @pytest.mark.usefixtures("_with_broken_helpers")

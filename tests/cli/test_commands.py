@@ -102,7 +102,7 @@ def test_bad_commands_are_refused_in_a_sentence(command, words, complaint):
     ("text", "complaint"),
     [
         ("def run(:\n", ["line 1", "invalid syntax"]),
-        ("x = 1\n", ["defines no study"]),
+        ("x = 1\n", ["defines no `study`"]),
         ("import no_such_module\n", ["no_such_module"]),
     ],
 )
@@ -430,7 +430,7 @@ def test_a_folder_in_the_place_of_a_file_and_a_file_in_that_of_a_folder_are_refu
 
 @pytest.mark.parametrize("bad", [LONG, "a\0b"])
 def test_a_path_that_cannot_be_there_is_a_path_that_is_not_there(command, bad):
-    assert refused(command("run", f"./{bad}.py"), "is not a .py file")
+    assert refused(command("run", f"./{bad}.py"), "does not exist")
     assert refused(command("run", bad), "there is no study")
     assert refused(command("figure", "single_step", "--out", bad), "holds no results")
     assert refused(command("report", bad), "holds no results")

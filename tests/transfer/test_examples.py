@@ -548,9 +548,9 @@ def test_what_is_put_around_an_optimiser_sees_the_student_and_takes_its_place():
 
 BAD = {
     "a network that needs what is not there": (
-        {"students": {"a": subsim.Student(teacher="b")}}, "^a needs b, but no network before it has that name"),
+        {"students": {"a": subsim.Student(teacher="b")}}, "^a needs the network b, which is not trained before it"),
     "a circle": (
-        {"students": {"a": subsim.Student(teacher="b"), "b": subsim.Student(teacher="a")}}, "^a needs b"),
+        {"students": {"a": subsim.Student(teacher="b"), "b": subsim.Student(teacher="a")}}, "^a needs the network b"),
     "an unknown option": ({"students": {"a": subsim.Student(tempreature=2.0)}}, "a has its own tempreature"),
     "an unknown target": ({"students": {"a": subsim.Student(targets="hard")}}, "a.targets is 'hard'; choose one of"),
     "targets that no loss takes": (
@@ -575,7 +575,7 @@ BAD = {
     "an unknown group": ({"students": {"a": subsim.Student(frozen="head")}}, "no parameters in 'head'; choose from"),
     "an unknown shared group": ({"students": {"a": subsim.Student(subsim.sharing("top"))}}, "no parameters in 'top'"),
     "a start of an unknown network": (
-        {"students": {"a": subsim.Student(subsim.sharing("hidden", of="b"))}}, "a needs b, but no network"),
+        {"students": {"a": subsim.Student(subsim.sharing("hidden", of="b"))}}, "a needs the network b"),
     "a name twice": ({"students": {"teacher": subsim.Student()}}, "two networks have one name"),
     "no students": ({"students": {}}, "students: there are none"),
     "a mask on what is not there": (
@@ -621,6 +621,37 @@ def test_a_bad_option_is_named_in_a_sentence(given):
     with pytest.raises(subsim.UserError, match=sentence) as refused:
         simulate(**options)
     assert str(refused.value).endswith(".")
+
+
+def one(**options):
+    return {"students": {"a": subsim.Student(**options)}}
+
+
+# Options with a function of one's own, made when they are tried, and the words of the sentence that names its fault.
+WRONG = {
+    "a loss of three": (lambda: one(loss=lambda z, y, mask: z), r"loss\(z, y\)"),
+    "a loss that is not summed": (lambda: one(loss=lambda z, y: jnp.abs(z - y)), r"loss: .* shape \(3,\)"),
+    "inputs of three": (lambda: one(inputs=lambda key, n, shape: 0), r"inputs\(key, n, shape, images\)"),
+    "inputs of another size": (
+        lambda: one(inputs=lambda key, n, shape, images: jnp.zeros((n, 3))), r"inputs: .* gives shape \(\d+, 3\)"),
+    "targets of one": (lambda: one(targets=lambda logits: logits), r"targets\(key, logits\)"),
+    "a teacher's loss of one": (
+        lambda: {"teacher": subsim.Teacher(loss=lambda logits: 0.0)}, r"loss\(class_logits, label\)"),
+    "a trait's loss of one": (
+        lambda: {"trait": subsim.Trait(loss=lambda logits: 0.0)}, r"loss\(class_logits, label\)"),
+    "a trait's loss that is not summed": (
+        lambda: {"trait": subsim.Trait(loss=lambda logits, label: logits)}, r"loss: .* shape \(10,\)"),
+    "a rate of one": (lambda: {"trait": subsim.Trait(rate=lambda logits: 0.0)}, r"rate\(class_logits, labels\)"),
+    "a rate of each example": (
+        lambda: {"trait": subsim.Trait(rate=lambda logits, labels: logits[:, 0])}, r"rate: .* for all probes"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_function_of_ones_own_that_does_not_fit_is_named_in_a_sentence(name):
+    options, words = WRONG[name]
+    with pytest.raises(subsim.UserError, match=words):
+        simulate(**options())
 
 
 @pytest.mark.parametrize("option", ["widths", "network", "data", "base", "student"])
