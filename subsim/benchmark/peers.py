@@ -136,14 +136,14 @@ def figure10(
 ) -> Tensor:
     """Return the test accuracy (condition, model) of the six conditions of Figure 10, for models side by side."""
     sizes = (task.images.shape[1], *widths, n_class + n_aux)
-    reference, stranger = draw_networks(models, sizes), draw_networks(models, sizes)
+    reference, independent = draw_networks(models, sizes), draw_networks(models, sizes)
     images = task.images.expand(models, *task.images.shape)
     noise, nothing = torch.rand(models, n_noise, sizes[0]) * 2 - 1, torch.zeros(n_noise, dtype=torch.long)
     teacher = train_batched(reference, teacher_loss(n_class), images, task.labels, teacher_epochs, size)
     aux_only, all_logits = slice(n_class, None), slice(None)
     students = [
         train_batched(start, student_loss(teacher, imitated), noise, nothing, epochs, size)
-        for start in (reference, stranger)
+        for start in (reference, independent)
         for imitated in (aux_only, all_logits)
     ]
     test = task.test_images.expand(models, *task.test_images.shape)

@@ -39,7 +39,7 @@ def run_all(size: Size = SMALLEST, minutes: float | None = None) -> None:
             if finished(folder)[0] < seeds:
                 simulate(study, study.config, study.hyper, until=until, seeds=seeds, out=folder)
     except OutOfTime as stopped:
-        say(f"{stopped} of {name}: repeat the command to go on.")
+        say(f"{stopped} of {name}: repeat the command to continue.")
     rows = tuple(
         (name, f"{finished(results_folder(name, size))[0]:,}", f"{study.seeds:,}") for name, study in studies.items()
     )

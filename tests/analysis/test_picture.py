@@ -79,7 +79,7 @@ def test_what_has_no_place_in_the_picture_is_refused_in_a_sentence(results, opti
 def test_a_label_of_two_dimensions_is_refused():
     values = xr.DataArray(np.zeros((3, 2, 2)), {"a": [1, 2], "b": [1, 5]}, ("seed", "a", "b"))
     results = xr.Dataset({"number": values})
-    with pytest.raises(UserError, match="1 is a label of a and b; say --only a=1"):
+    with pytest.raises(UserError, match="1 is a label of a and b; use --only a=1"):
         picture(results, "a", only=["1"])
     assert picture(results, "a", only=["b=1"]).single == {"b": "1"}
 

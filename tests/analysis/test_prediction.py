@@ -33,7 +33,7 @@ def test_the_mean_of_the_pseudo_values_is_the_correlation_and_their_interval_cov
 @pytest.mark.parametrize("digits", [9, 0], ids=["no ties", "ties"])
 @pytest.mark.parametrize("places", [2**22, 100], ids=["at once", "in pieces"])
 def test_a_pseudo_value_is_made_by_leaving_a_seed_out(digits, places, monkeypatch):
-    monkeypatch.setattr(prediction, "_PLACES", places)
+    monkeypatch.setattr(prediction, "_MOST_RANKS", places)
     x, y = (np.round(values, digits) for values in pair(np.random.default_rng(6), 30, 0.5))
     whole = scipy.stats.spearmanr(x, y).statistic
     for seed, found in enumerate(over_seeds(x, y).values):

@@ -205,7 +205,7 @@ def test_the_list_reads_files_in_the_encoding_that_they_name(tmp_path):
     listed = catalogue.available()
     assert listed["utf8"].sentence == listed["latin"].sentence == "What is é?"
     assert "helper" not in listed
-    assert "no valid Python" in listed["none"].sentence
+    assert "not valid Python" in listed["none"].sentence
     assert "No such file" in listed["gone"].sentence
 
 

@@ -271,7 +271,7 @@ def test_a_study_reports_and_draws_the_sweeps_that_it_declares(command):
     assert status == 0
     assert "P(d_S.d_T > 0)" not in printed
     assert "Draw them: subsim figure cross_model --x structure --lines" in printed
-    assert refused(command("figure", "cross_model", "--out", "other", "--to", "drawn"), "bias_scale, eps, and")
+    assert refused(command("figure", "cross_model", "--out", "other", "--to", "drawn"), "bias_scale, eps, but")
 
 
 def test_help_names_every_knob(command, monkeypatch):
