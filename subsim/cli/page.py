@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from subsim.cli.document import document
@@ -18,9 +19,9 @@ OPEN_PLOTS = 2  # of a run; the others are folded
 class Entry(NamedTuple):
     """One run on the page: its folder, its store's attributes, seeds in words, and what is shown of it.
 
-    `usual` are the `options` of the study's defaults at `size`, None where no study is at hand. `still` says that the
-    first plot shows what the figure shows. `notes` say what is not shown, and why; `command` is None where none of
-    today's makes the run.
+    `usual` are the `options` of the study's defaults at `size`, None where no study is at hand. `own` has what the
+    study says itself in place of options. `still` says that the first plot shows what the figure shows. `notes` say
+    what is not shown, and why; `command` is None where none of today's makes the run.
     """
 
     folder: str
@@ -34,6 +35,7 @@ class Entry(NamedTuple):
     still: bool = False
     plots: Sequence[Plot] = ()
     command: str | None = None
+    own: Mapping[str, str] = MappingProxyType({})
     notes: Sequence[str] = ()
 
 
@@ -143,7 +145,7 @@ def plotted(plot: Plot) -> Html:
 
 def options(entry: Entry) -> list[Html]:
     """The options that differ from the study's defaults, these beside; all others, on which values depend, folded."""
-    names = list(dict.fromkeys([*entry.options, *(entry.usual or {})]))
+    names = [name for name in dict.fromkeys([*entry.options, *(entry.usual or {})]) if name not in entry.own]
     ours, usual = ({name: in_words(held[name]) for name in held} for held in (entry.options, entry.usual or {}))
     changed = [name for name in names if entry.usual is not None and ours.get(name) != usual.get(name)]
     parts = []
@@ -151,7 +153,9 @@ def options(entry: Entry) -> list[Html]:
         rows = ((name, [ours.get(name, "-"), usual.get(name, "-")]) for name in changed)
         size = f" of size {entry.size}" if entry.size not in ("", SMALLEST) else ""
         parts.append(named_rows(rows, ["differs", "here", f"default{size}"]))
-    rest = [(name, ours[name]) for name in ours if name not in changed]
+    if entry.own:
+        parts.append(named_rows(((name, [words]) for name, words in entry.own.items()), ["of the study itself", ""]))
+    rest = [(name, ours[name]) for name in names if name in ours and name not in changed]
     data = {program["data_sha256"] for program in entry.attributes["programs"].values()}
     words = "options" if entry.usual is None else "options at their default"
     return [*parts, folded(f"{len(rest)} {words}", pairs([*rest, ("sha256 of the data", sorted(data))]))]

@@ -145,7 +145,8 @@ def entry(folder: Path) -> page.Entry:
     found = _attempt(notes, "plots", lambda: plots.plots(results)) or []
     return page.Entry(
         folder.as_posix(), results.attrs, _seeds(folder, results), its_tables, made.options(), usual, size,
-        figure=drawn, still=still and bool(found), plots=found, command=command, notes=notes,
+        own={} if study is None else study.own, figure=drawn, still=still and bool(found), plots=found,
+        command=command, notes=notes,
     )  # fmt: skip
 
 

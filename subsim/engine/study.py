@@ -107,6 +107,8 @@ class Study:
     """As `make_run`; its run gives every network of one seed, a pytree of arrays by name, for `networks_of`."""
     rebuild: Callable[[Any, Any, dict[str, Any]], dict[str, Any]] | None = None
     """Gives, for (config, data, networks), what `networks_of` returns: modules in place of their arrays, say."""
+    own: Mapping[str, str] = field(default_factory=dict)
+    """What the study says itself in place of an option: the option's dotted name -> words, for reports."""
     finding: str = ""
     """The finding of the tiny size, in one sentence with interval and n. `subsim list` reads finding and cost where the
     file has them literally."""

@@ -133,15 +133,27 @@ def _check_students(spec: Spec, defaults: tuple[Config, Hyper], config: Config, 
     _check_overruled("student", spec.students, defaults, config, hyper)
 
 
+def overruled(roles: Mapping[str, Role]) -> set[str]:
+    """Return the options that all networks of one part overrule by their own values."""
+    each = [{*role.options, *role.own, *(_OF_OPTIMISER if "optimiser" in role.own else ())} for role in roles.values()]
+    return set.intersection(*each) if each else set()
+
+
+def said_by_the_study(spec: Spec, own: tuple[Any, Any]) -> dict[str, str]:
+    """Return the options that the study sets itself, by their dotted names, and its trait, in words."""
+    found = {option: "the study's own network" for option in _NETWORK_OPTIONS} if own[0] is not None else {}
+    found |= {"data": "the study's own data"} if own[1] is not None else {}
+    for part, roles in (("teacher", spec.teachers), ("student", spec.students)):
+        found |= {f"{part}.{option}": f"set by every {part} of the study" for option in sorted(overruled(roles))}
+    return found | {"trait": ", ".join(each.name for each in spec.traits) or "labels"}
+
+
 def _check_overruled(
     part: str, roles: Mapping[str, Role], defaults: tuple[Config, Hyper], config: Config, hyper: Hyper
 ) -> None:
     """Refuse an option of the run that all networks of one part overrule by their own values."""
 
-    def overruled(role: Role) -> set[str]:
-        return {*role.options, *role.own, *(_OF_OPTIMISER if "optimiser" in role.own else ())}
-
-    for option in set.intersection(*map(overruled, roles.values())):
+    for option in overruled(roles):
         number = 0 if option in field_names(getattr(config, part)) else 1
         value, default = (getattr(getattr(of[number], part), option) for of in ((config, hyper), defaults))
         require(

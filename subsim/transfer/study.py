@@ -19,7 +19,7 @@ from subsim.networks.named import make_network
 from subsim.networks.network import Factory, Network
 from subsim.options import require
 from subsim.transfer import imitation, state
-from subsim.transfer.checks import check
+from subsim.transfer.checks import check, said_by_the_study
 from subsim.transfer.imitation import Task
 from subsim.transfer.options import Config, Hyper
 from subsim.transfer.roles import FIGURE_10, Student, Teacher
@@ -120,6 +120,7 @@ def distillation(
         check=functools.partial(check, spec, own, (config, hyper)),
         coords=coords | declared.pop("coords", {}),
         variables=variables,
+        own=said_by_the_study(spec, own),
         sizes=larger,
     )
     return dataclasses.replace(common, **declared)

@@ -285,6 +285,32 @@ def test_options_that_differ_stand_beside_their_default_and_the_others_are_folde
     assert all_options.startswith("<details>")
 
 
+def test_what_a_study_has_of_its_own_stands_in_place_of_the_options_that_it_overrules():
+    """A network, a trait and a loss of the user's own: the options' values would tell of another experiment."""
+
+    def shouted(z, y):
+        return abs(z - y).sum()
+
+    study = subsim.distillation(
+        "mine",
+        network=(lambda key: {}, lambda params, x: x[:13]),
+        trait=subsim.Trait(name="prefers 7"),
+        students={"student": subsim.Student(loss=shouted, inputs="blurred")},
+    )
+    assert study.own["trait"] == "prefers 7"
+    assert set(study.own) >= {"network", "activation", "student.loss", "student.inputs"}
+    assert "data" not in study.own
+    options = {"network": "mlp", "activation": "relu", "student.loss": "kl", "student.batch": 64}
+    attributes = {"programs": {}}
+    entry = page.Entry("r", attributes, "3", [], options, options, own=study.own)
+    shown = "".join(page.options(entry))
+    for value in ("mlp", "relu", "kl"):
+        assert f"<td>{value}</td>" not in shown
+    for words in ("<td>64</td>", "the study&#x27;s own network", "set by every student of the study", "prefers 7"):
+        assert words in shown
+    assert subsim.distillation("plain").own == {"trait": "labels"}
+
+
 def test_a_plot_has_the_means_and_intervals_of_its_picture():
     results = figure_10(**{"student.temperature": [1.0, 4.0, 100.0], "student.loss": ["kl", "mse"]})
     results.accuracy[0, 0, 0, 0] = np.nan
