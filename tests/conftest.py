@@ -70,7 +70,7 @@ def optax_promotion():
 
 def compares_bits(file: Path) -> bool:
     """Whether a file of tests is about programs as a user has them: what becomes of a seed, to the last bit."""
-    return file.parent.name in ("engine", "gpu", "peers", "tpu") and file.stem not in ("test_identity", "test_topology")
+    return file.parent.name in ("engine", "gpu", "tpu") and file.stem not in ("test_identity", "test_topology")
 
 
 @contextlib.contextmanager
