@@ -14,14 +14,14 @@ AGAINST = {
     "teacher's head": "accuracy with the teacher's class head",
     "CKA": "CKA of features",
     "cosine": "centred cosine of features",
-    "last hidden": "cosine of displacements, last hidden",
-    "all layers": "cosine of displacements, all layers",
+    "last hidden": "displacement's cosine, last hidden layer",
+    "all layers": "displacement's cosine, all layers",
 }
 
 
 def colour(condition: str) -> str:
     """Return the colour of a condition: other or partly shared start, other training, or Figure 10."""
-    if condition.startswith("another's"):
+    if condition.startswith(("turned", "another's")):
         return plotting.OTHER
     return plotting.colour_of(condition)
 
@@ -43,22 +43,17 @@ SHOWN = 40  # seeds; with all seeds the dots would cover each other
 def draw(results: xr.Dataset) -> Figure:
     """Draw accuracies and displacements by condition, and accuracy against measures over all students and seeds."""
     few = results.isel({"widths": -1, "student.n_imitated": 0})
-    names = list(AGAINST)
-    drawn, panels = plotting.mosaic(
-        [["read"] * 3 + ["moved"] * 3, *([name for name in names[k : k + 3] for _ in range(2)] for k in (0, 3))],
-        width=11.5, height=13.0, height_ratios=[1.5, 1, 1],
-    )  # fmt: skip
+    drawn, panels = plotting.figure(4, rows=2, width=16.0, height=9.5)
     added = {"accuracy": few.accuracy, "probe's gain": few.probe_gain}
     read = [few.compared, *(values.expand_dims(measure=[name]) for name, values in added.items())]
-    rows(panels["read"], xr.concat(read, "measure"), READ)
-    panels["read"].set_xlabel("accuracy, or gain of a probe")
-    rows(panels["moved"], few.compared.sel(condition=results.student.values), LAYERS)
-    panels["moved"].set_xlabel("cosine of the teacher's displacement")
+    rows(panels[0, 0], xr.concat(read, "measure"), READ)
+    panels[0, 0].set_xlabel("accuracy, own and with the teacher's head; gain of a probe")
+    rows(panels[1, 0], few.compared.sel(condition=results.student.values), LAYERS)
+    panels[1, 0].set_xlabel("cosine of its and the teacher's displacement")
     among = "students of auxiliary logits alone"
     unseen = [name for name in results.student.values if "all logits" not in name]
     students = results.sel(condition=unseen).isel(seed=slice(SHOWN))
-    for name, label in AGAINST.items():
-        axes = panels[name]
+    for axes, (name, label) in zip(panels[:, 1:].flat, AGAINST.items(), strict=True):
         measure = students.compared.sel(measure=name)
         for condition in map(str, students.condition.values):
             for m, marker in zip(results["student.n_imitated"].values, "ox", strict=True):
@@ -70,14 +65,13 @@ def draw(results: xr.Dataset) -> Figure:
             "rank correlation {:.2f} [{:.2f}, {:.2f}]".format(*(float(rho[k]) for k in ("mean", "low", "high")))
         )
         axes.set(xlabel=label, ylabel="accuracy", ylim=(0, 1))
-        plotting.chance(axes, 0.1)
     m, shapes = results["student.n_imitated"].values, results.widths.values
     plotting.protocol_caption(
         drawn,
         results,
         mean_interval(results.accuracy),
-        f"Above: MLP {shapes[-1]}, m = {m[0]}; orange: another's init, green: partly another's. Features: of the last "
-        f"hidden layer, on test images.\nBelow: {among} of {students.sizes['seed']} seeds, MLP "
+        f"Rows: MLP {shapes[-1]}, m = {m[0]}; orange: another's init, green: partly another's. Features: of the last "
+        f"hidden layer, on test images.\nBeside them: {among} of {students.sizes['seed']} seeds, MLP "
         f"{' and '.join(shapes)}, m = {m[0]} (dots) and {m[1]} (crosses); rank correlation over students of one seed, "
         "width and m, mean over these, and interval over all seeds.",
     )

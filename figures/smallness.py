@@ -32,7 +32,7 @@ def draw(results: xr.Dataset) -> Figure:
             networks.errorbar(
                 places, summary["median"], yerr=np.where(np.isfinite(bars), bars, 0), fmt=mark + line, color=colour,
                 markersize=4, linewidth=1, capsize=2, markerfacecolor=colour if mark == "o" else "white",
-                label=f"{depth} hidden layer" + "s" * (depth > 1) if mark == "o" else None, zorder=3,
+                label=f"{depth} hidden layer" + "s" * int(depth > 1) if mark == "o" else None, zorder=3,
             )  # fmt: skip
         for place, width in zip(places, results.width.values, strict=True):
             seeds = results.measured.sel(depth=depth, loss=SHOWN, width=width)

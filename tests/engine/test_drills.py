@@ -241,7 +241,7 @@ def test_a_signal_ends_a_run_at_once(nursery, tmp_path, tried, number, status):
         assert nursery.wait() == status
         slowest = max(slowest, time.monotonic() - sent)
         complaint = (tmp_path / "log").read_text()
-        assert "Repeat the command to go on." in " ".join(complaint.split())
+        assert "Repeat the command to continue." in " ".join(complaint.split())
         assert "Traceback" not in complaint
         held = held_seeds(tmp_path / "r")
         assert 4 * begun(tmp_path / "r") - 4 <= held <= 4 * begun(tmp_path / "r")
