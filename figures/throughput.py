@@ -10,7 +10,7 @@ from matplotlib.ticker import NullFormatter, StrMethodFormatter
 from subsim.analysis import plotting
 from subsim.analysis.summary import mean_interval
 
-COLOURS = {"subsim": plotting.SHARED, "subsim-tf32": plotting.CROSS, "subsim-bfloat16": plotting.OTHER}
+COLOURS = {"subsim": plotting.SHARED, "subsim-tf32": plotting.AMBER, "subsim-bfloat16": plotting.OTHER}
 REMARKS = {"subsim": "", "subsim-tf32": " (subsim in TF32)", "subsim-bfloat16": " (subsim in bfloat16)"}
 CONTESTANTS = {
     "subsim": "subsim",

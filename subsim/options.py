@@ -36,11 +36,10 @@ def require_takes(what: str, function: Any, *arguments: str) -> None:
         return
 
 
-def require_shape(what: str, found: Any, shape: tuple[int, ...], meaning: str) -> None:
-    """Raise `UserError` unless `found`, which the user's function called `what` gave, has this shape."""
-    has = tuple(getattr(found, "shape", ()))
-    fits = has == shape and (shape == () or hasattr(found, "shape"))
-    require(fits, f"{what}: the function must give {meaning}, of shape {shape}, and gives shape {has}.")
+def require_number(what: str, found: Any, of: str) -> None:
+    """Raise `UserError` unless `found`, the result of the user's function `what` for each `of`, is a single number."""
+    shape = tuple(getattr(found, "shape", ()))
+    require(shape == (), f"{what}: the function must give one number for {of}, and gives shape {shape}.")
 
 
 def require_choice(field: str, value: Any, choices: Any) -> None:

@@ -134,8 +134,8 @@ def averaged(results: xr.Dataset) -> dict[str, xr.DataArray]:
         for name, values in results.data_vars.items()
         if values.dtype.kind in "fiu" and "seed" in values.dims and name not in RESERVED
     }
-    first = ("rate", "accuracy")
-    return dict(sorted(found.items(), key=lambda item: ((*first, item[0]).index(item[0]), item[1].dtype.kind != "f")))
+    rank = {"rate": 0, "accuracy": 1}
+    return dict(sorted(found.items(), key=lambda item: (rank.get(item[0], 2), item[1].dtype.kind != "f")))
 
 
 def _free(values: xr.DataArray, placed: Sequence[str] = ()) -> list[str]:

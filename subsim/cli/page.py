@@ -19,8 +19,8 @@ OPEN_PLOTS = 2  # of a run; the others are folded
 class Entry(NamedTuple):
     """One run on the page: its folder, its store's attributes, seeds in words, and what is shown of it.
 
-    `usual` are the `options` of the study's defaults at `size`, None where no study is at hand. `own` has what the
-    study says itself in place of options. `still` says that the first plot shows what the figure shows. `notes` say
+    `usual` are the `options` of the study's defaults at `size`, None where no study is at hand. `own` has the
+    options that the study sets itself. `still` says that the first plot shows what the figure shows. `notes` say
     what is not shown, and why; `command` is None where none of today's makes the run.
     """
 

@@ -45,8 +45,7 @@ def is_cpu(mesh: Mesh) -> bool:
 
 
 def require_precision(precision: str, mesh: Mesh) -> None:
-    """Raise `UserError` where the devices of `mesh` have no such precision: others would compute in float32 and say
-    nothing."""
+    """Raise `UserError` if the devices of `mesh` do not have this precision; they would compute in float32 silently."""
     platform = mesh.devices.flat[0].platform
     require(
         precision != "tf32" or platform == "gpu",
@@ -60,10 +59,10 @@ def cores() -> int:
 
 
 def own_memory(mesh: Mesh) -> int | None:
-    """Return the bytes of memory that each device of `mesh` has for itself; None of a CPU, or of devices elsewhere."""
+    """Return the bytes of memory of each device of `mesh`; None for a CPU, and for devices of another machine."""
     try:
         statistics = mesh.devices.flat[0].memory_stats()
-    except jax.errors.JaxRuntimeError:  # it is not here
+    except jax.errors.JaxRuntimeError:  # the device is not on this machine
         return None
     return int(statistics["bytes_limit"]) if statistics and "bytes_limit" in statistics else None
 

@@ -9,7 +9,7 @@ from subsim.engine.cost import Cost
 from subsim.engine.devices import all_cores, is_cpu, own_memory
 
 CACHED = 128 * 2**20  # bytes of values of the seeds side by side on a CPU: measured best, from small nets to MNIST
-ACCELERATED = 8 * 2**30  # and on a GPU or TPU that does not tell its memory; the wider a program, the better there
+ACCELERATED = 8 * 2**30  # the same for a GPU or TPU that does not report its memory
 FLOPS = 5 * 10**10  # of a device's matrix products in a chunk: some seconds of small networks
 FASTER = 100  # times as many on an accelerator
 MOST = 16_384  # seeds in a chunk
@@ -43,10 +43,10 @@ def devices_for(cost: Cost, mesh: Mesh) -> Mesh:
 
 
 def room(mesh: Mesh, memory: int | None = None) -> int:
-    """Return the bytes of values that the seeds side by side may have on each device.
+    """Return the most bytes of values that the seeds at once may have on each device.
 
-    On an accelerator with so many bytes of `memory`, or with as many as it tells, that is all of it: a program has
-    never all of its values at a time, and so it fits.
+    On an accelerator this is `memory`, by default what the device reports, less the runtime's share. The program then
+    fits, because its values never exist all at the same time.
     """
     if is_cpu(mesh):
         return CACHED
@@ -57,8 +57,10 @@ def room(mesh: Mesh, memory: int | None = None) -> int:
 def guess(
     cost: Cost, mesh: Mesh, chunk: int | None = None, at_once: int | None = None, memory: int | None = None
 ) -> Plan:
-    """Return the plan for seeds of this cost; `chunk` and `at_once` are what the user or the study asks for, `memory`
-    the bytes of each device where the devices are not here to tell.
+    """Return the plan for seeds of this cost.
+
+    `chunk` and `at_once` are what the user or the study asks for. `memory` is the bytes of each device that is
+    not on this machine.
 
     It does not depend on how many seeds are asked for: a run that is continued computes as it began.
     """

@@ -108,7 +108,7 @@ class Study:
     rebuild: Callable[[Any, Any, dict[str, Any]], dict[str, Any]] | None = None
     """Gives, for (config, data, networks), what `networks_of` returns: modules in place of their arrays, say."""
     own: Mapping[str, str] = field(default_factory=dict)
-    """What the study says itself in place of an option: the option's dotted name -> words, for reports."""
+    """The options that the study sets itself, by their dotted names, each with a phrase for reports."""
     finding: str = ""
     """The finding of the tiny size, in one sentence with interval and n. `subsim list` reads finding and cost where the
     file has them literally."""

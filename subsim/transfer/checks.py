@@ -140,7 +140,7 @@ def overruled(roles: Mapping[str, Role]) -> set[str]:
 
 
 def said_by_the_study(spec: Spec, own: tuple[Any, Any]) -> dict[str, str]:
-    """Return the options that the study sets itself, by their dotted names, and its trait, in words."""
+    """Return the options that the study sets itself, by their dotted names, and its trait, each with a phrase."""
     found = {option: "the study's own network" for option in _NETWORK_OPTIONS} if own[0] is not None else {}
     found |= {"data": "the study's own data"} if own[1] is not None else {}
     for part, roles in (("teacher", spec.teachers), ("student", spec.students)):

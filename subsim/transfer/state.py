@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float
 from subsim.networks import network as networks
 from subsim.networks import parameters
 from subsim.networks.network import Network, Params
-from subsim.options import require_shape
+from subsim.options import require_number
 from subsim.transfer import imitation, measures
 from subsim.transfer.imitation import Imitation, Task
 from subsim.transfer.traits import Trait
@@ -109,7 +109,7 @@ def rate_of(trait: Trait, probes: Task) -> Measure:
     def rate(state: State) -> Float[Array, ""]:
         found = imitation.logits(state.network, state.parameters, probes.images)
         rate = trait.rate(found[:, : state.task.n_class], probes.labels)
-        require_shape("rate", rate, (), "one number for all probes")
+        require_number("rate", rate, "all probes")
         return rate
 
     return rate

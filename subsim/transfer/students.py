@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Key
 from subsim.data import inputs
 from subsim.networks import network as networks
 from subsim.networks.network import Network, Params, linearised
-from subsim.options import require_shape
+from subsim.options import require_number
 from subsim.training.loop import Trained, Training, train
 from subsim.training.losses import IMITATION_LOSSES, task_cross_entropy
 from subsim.training.optimisers import steps_of
@@ -40,7 +40,7 @@ def on_labels(
 
         def of_example(class_logits: Array, label: Array) -> Array:
             found = loss(class_logits, label)
-            require_shape("loss", found, (), "one number for one example")
+            require_number("loss", found, "one example")
             return found
 
         return jax.vmap(of_example)(networks.logits(network, params, images)[:, :n_class], labels)
@@ -115,7 +115,7 @@ class Distillation(NamedTuple):
         if "loss" not in own:
             return value(z, y, mask)
         found = value(z, y)
-        require_shape("loss", found, (), "one number for one example")
+        require_number("loss", found, "one example")
         return found
 
     def training_of(self, student: Students) -> Training:

@@ -36,8 +36,8 @@
     });
   }
 
-  const places = document.querySelectorAll("[data-plot]");
-  if (!places.length) return;
+  const mounts = document.querySelectorAll("[data-plot]");
+  if (!mounts.length) return;
 
   // Plots: means as lines or points, their intervals as bands or bars.
   const dashes = {"-": [], "--": [6, 3], ":": [2, 3], "-.": [6, 3, 2, 3]};
@@ -107,12 +107,12 @@
     const scaled = (value) => (plot.log_x ? Math.log(value) : value);
     const sorted = [...plot.at].sort((a, b) => a - b);
     const span = scaled(sorted.at(-1)) - scaled(sorted[0]) || 1;
-    const kept = [];
+    const shown = [];
     for (const value of sorted) {
-      const gap = kept.length ? (scaled(value) - scaled(kept.at(-1))) / span * width : Infinity;
-      if (gap > 40) kept.push(value);
+      const gap = shown.length ? (scaled(value) - scaled(shown.at(-1))) / span * width : Infinity;
+      if (gap > 40) shown.push(value);
     }
-    return kept;
+    return shown;
   }
   function axes(plot, width) {
     const [ink, line] = [colour("--quiet"), colour("--line")];
@@ -199,14 +199,14 @@
     chart.tooltip.setActiveElements([{datasetIndex, index}], {x, y});
     chart.update();
   }
-  const seen = new IntersectionObserver((found) => {
+  const observer = new IntersectionObserver((found) => {
     for (const each of found) {
       if (!each.isIntersecting) continue;
-      seen.unobserve(each.target);
+      observer.unobserve(each.target);
       draw(each.target);
     }
   }, {rootMargin: "600px"});
-  for (const place of places) seen.observe(place);
+  for (const mount of mounts) observer.observe(mount);
   dark.addEventListener("change", () => {
     for (const [place, chart] of charts) {
       chart.destroy();
