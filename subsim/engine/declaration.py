@@ -11,6 +11,7 @@ import json
 import os
 import sys
 import sysconfig
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import CodeType, FunctionType, MethodType, ModuleType
@@ -63,7 +64,16 @@ def described(value: Any, modules: set[str] | None = None) -> Any:
     function without a file, as at a prompt, comes with the hash of its code and with what it reads of its surroundings.
     """
     met = set[str]() if modules is None else modules
-    typed: set[int] = set()  # functions without a file may call each other: each is described once
+    kept: dict[int, tuple[int, Any]] = {}  # what is met again is described once; kept alive, so that an id is one thing
+    named: Counter[str] = Counter()
+
+    def again(value: Any, name: str) -> dict[str, int]:
+        """Which of the functions or objects of this name it is, in order; {} where it was not described before."""
+        if id(value) in kept:
+            return {"again": kept[id(value)][0]}
+        named[name] += 1
+        kept[id(value)] = named[name], value
+        return {}
 
     def walk(value: Any, within: tuple[int, ...]) -> Any:
         if isinstance(value, str | int | float | bool | None):
@@ -101,26 +111,27 @@ def described(value: Any, modules: set[str] | None = None) -> Any:
         if inspect.isroutine(value):
             return _name(value)
         if dataclasses.is_dataclass(value):
-            return {"kind": inside(type(value))} | inside(
-                {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
-            )
-        words, parts = repr(value), _attributes(value)
-        if "0x" not in words and (not parts or type(value).__module__.partition(".")[0] in sys.stdlib_module_names):
-            return words
-        return {"kind": inside(type(value)), **inside(parts)}
+            parts = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        else:
+            words, parts = repr(value), _attributes(value)
+            if "0x" not in words and (not parts or type(value).__module__.partition(".")[0] in sys.stdlib_module_names):
+                return words
+        return {"kind": inside(type(value)), **(again(value, _name(type(value))) or inside(parts))}
 
     def of_function(function: FunctionType, inside: Any) -> Any:
+        name = _name(function)
+        if known := again(function, name):
+            return {"function": name} | known
         free = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
         more = {
             "enclosed": {name: inside(cell.cell_contents) for name, cell in free.items() if _is_filled(cell)},
             "defaults": inside([*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).items()]),
         }
-        if _is_typed(function) and id(function) not in typed:
-            typed.add(id(function))
+        if _is_typed(function):
             space = function.__globals__
             more["code"] = _code(function)
-            more["reads"] = {name: inside(space[name]) for name in sorted(_names(function.__code__)) if name in space}
-        return {"function": _name(function)} | {name: part for name, part in more.items() if part}
+            more["reads"] = {word: inside(space[word]) for word in sorted(_names(function.__code__)) if word in space}
+        return {"function": name} | {kind: part for kind, part in more.items() if part}
 
     return walk(value, ())
 

@@ -162,6 +162,8 @@ def differences(held: Mapping[str, Any], wanted: Mapping[str, Any], entries: Seq
 
 def _difference(name: str, held: Any, wanted: Any) -> str:
     short = _shortened(name)
+    if name.endswith(".again"):
+        return f"other {short}"
     if not any(re.fullmatch("[0-9a-f]{64}", str(value)) for value in (held, wanted)):
         return f"{short} {held} and not {wanted}"
     if None in (held, wanted):
@@ -173,6 +175,6 @@ def _shortened(name: str) -> str:
     """The dotted name of a difference as a user knows it."""
     left_out = (
         "config", "hyper", "declaration", "make_run", "make_joint_run", "enclosed", "reads", "arguments", "options",
-        "function", "kind", "0",
+        "function", "kind", "again", "0",
     )  # fmt: skip
     return ".".join(part for part in name.split(".") if part not in left_out) or name

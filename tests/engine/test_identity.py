@@ -565,6 +565,40 @@ def test_what_differs_is_described_differently():
         assert declaration.described(first) != declaration.described(second), first
 
 
+def test_what_is_met_again_is_described_once():
+    """Else the innermost of forty pairs of functions, each of which encloses the pair before it, were described a
+    trillion times: so it was with functions that decorators check the types of."""
+
+    def pair(before):
+        return (lambda: before), (lambda: before)
+
+    def layers(number):
+        return functools.reduce(lambda before, _: pair(before), range(number), ())
+
+    assert len(json.dumps(declaration.described(layers(40)))) < 100_000
+    assert declaration.described(layers(40)) == declaration.described(layers(40))
+    assert declaration.described(layers(40)) != declaration.described(layers(39))
+
+
+@pytest.mark.parametrize("made", [lambda x: lambda: x, lambda x: ToyLoss(x)], ids=["functions", "objects"])
+def test_which_of_two_is_met_again_is_described(made):
+    first, second = made(1.0), made(2.0)
+    one, other, copies = (
+        declaration.described({"a": first, "b": second, "c": third}) for third in (first, second, made(1.0))
+    )
+    assert one["c"].pop("again") == 1
+    assert other["c"].pop("again") == 2
+    assert copies["c"] == copies["a"]
+    assert "again" not in copies["c"]
+    words = identity.differences({"x": {"c": {"again": 1}}}, {"x": {"c": {"again": 2}}}, ["x"])
+    assert words == "other x.c"
+
+
+@dataclasses.dataclass(frozen=True)
+class ToyLoss:
+    scale: float
+
+
 def test_functions_of_a_notebook_that_call_each_other_are_described_once():
     """Else forty of them, each of which calls the two before it, were described a hundred million times."""
     text = "def f0(x): return x\ndef f1(x): return f40(x)\n"
