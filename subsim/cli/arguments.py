@@ -49,7 +49,7 @@ Kubernetes indexed Job or jax's runtime. Shards do not wait for one another; rep
     minutes: float | None = None
     """Stop after this many minutes, at the end of the current call; repeat the command to continue."""
     repair: bool = False
-    """Replace damaged files of the results, and compute their seeds again."""
+    """Compute the seeds of damaged chunks of the results again."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import numpy as np
 import zarr
 
 from subsim.engine.digests import digest
@@ -17,22 +16,19 @@ MISSING, FINISHED, DIVERGED = 0, 1, 2
 SEAL = "sha256"  # the root's attribute that has the hash of every array's metadata, and of the other attributes
 CHUNK_KEYS = {"name": "default", "separator": "."}
 ROOT = "zarr.json"
-COPY = "the copy of all metadata in zarr.json"
+COPY = "copy of all metadata in zarr.json"
 NOTES = ("origins", "programs")  # the root's attributes that say what made the seeds, by their keys
-LAYERS = ("metadata", "chunks")  # the second is seen to be damaged only where the first is whole
 _TOGETHER = 64  # chunks read in one piece; only where that fails is each read alone
 
 
 class Damage(NamedTuple):
-    """What is damaged: the metadata or labels of an array; or a chunk of it, the chunk's index, and the seeds in it."""
+    """A damaged chunk: its array, its index, and the seeds in it."""
 
     array: str
-    chunk: tuple[int, ...] | None = None
-    seeds: range | None = None
+    chunk: tuple[int, ...]
+    seeds: range
 
     def __str__(self) -> str:
-        if self.seeds is None or self.chunk is None:
-            return self.array
         return f"{self.array}/c.{'.'.join(map(str, self.chunk))} (seeds {self.seeds[0]} to {self.seeds[-1]})"
 
 
@@ -46,18 +42,13 @@ def of_seeds(group: Any) -> dict[str, Any]:
     return {name: array for name, array in group.arrays() if _grows(array)}
 
 
-def require_whole(store: Path, damaged: Sequence[Damage], repair: bool = False) -> None:
-    """Raise `UserError` where something is `damaged`, unless `repair` is asked for and can be done."""
-    require(
-        ROOT not in (damage.array for damage in damaged),
-        f"{store} is not a complete subsim store: its {ROOT}, which says what it holds, is missing, damaged or another "
-        "program's; bring it back from a copy, or remove the folder or choose another.",
-    )
+def require_whole(store: Path, damaged: Sequence[Damage]) -> None:
+    """Raise `UserError` where something is `damaged`."""
     named = ", ".join(map(str, damaged[:5])) + (f" and {len(damaged) - 5} more files" if len(damaged) > 5 else "")
     require(
-        repair or not damaged,
+        not damaged,
         f"{store} is damaged in {named}; repeat the command that made it with --repair (in Python: repair=True), which "
-        "mends the files and computes lost seeds again.",
+        "computes these seeds again.",
     )
 
 
@@ -92,38 +83,42 @@ def _grows(array: Any) -> bool:
 
 
 def damages(store: Path) -> list[Damage]:
-    """Return all that is damaged in a store; what lies below damaged metadata comes to light when they are mended.
+    """Return the chunks that are damaged; raises `UserError` where what says what they are, metadata and labels, is.
 
     A seed that is not missing must have every chunk of its record, and every chunk that is there must be readable.
     """
+    broken = _broken(store)
+    require(
+        not broken,
+        f"{store} is not a complete subsim store: its {broken}, which says what it holds, is missing, damaged or "
+        "another program's; bring it back from a copy, or remove the folder or choose another.",
+    )
+    arrays = of_seeds(root(store))
+    del arrays["seed"]
+    return [*_damaged_chunks(store, arrays.pop("status"), arrays, length_in_copy(store))]
+
+
+def _broken(store: Path) -> str:
+    """The first file of a store's metadata and labels that is not as it was written; "" where all are."""
     try:
         attributes: dict[str, Any] = dict(root(store).attrs)
-        hashes = attributes.pop(SEAL)
+        hashes, labels = attributes.pop(SEAL), attributes["labels"]
         if hashes.pop(ROOT) != digest([attributes, hashes]):
-            return [Damage(ROOT)]
+            return ROOT
     except Exception:  # whatever is there, it cannot be read
-        return [Damage(ROOT)]
-    arrays = {name: _array(store, name) for name in hashes}
-    damaged = [name for name, array in arrays.items() if array is None or _hash(array) != hashes[name]]
-    whole = {name: array for name, array in arrays.items() if name not in damaged}
+        return ROOT
     seeds = length_in_copy(store)
-    found = [] if seeds else [Damage(COPY)]
-    seeds = seeds or max((array.shape[0] for array in whole.values() if _grows(array)), default=0)
-    damaged += [name for name, array in whole.items() if _grows(array) and array.shape[0] < seeds]
-    if damaged:  # what a chunk is, the metadata say
-        return found + [Damage(name) for name in damaged]
-    grow = {name: array for name, array in whole.items() if _grows(array) and name not in ("status", "seed")}
-    labels = attributes["labels"]
-    found += [Damage(name) for name in sorted(labels) if not _says(whole[name], labels[name])]
-    seed = _values(whole["seed"], slice(seeds))
-    found += [Damage("seed")] if seed is None or not np.array_equal(seed, np.arange(seeds)) else []
-    return [*found, *_damaged_chunks(store, whole["status"], grow, seeds)]
-
-
-def _says(array: Any, labels: Any) -> bool:
-    """Whether the values of an array are those that the root names."""
-    values = _values(array)
-    return values is not None and digest(values.tolist()) == digest(labels)
+    if not seeds:
+        return COPY
+    labels = labels | {"seed": list(range(seeds))}
+    for name, sha256 in hashes.items():
+        array = _array(store, name)
+        if array is None or _hash(array) != sha256 or (_grows(array) and array.shape[0] < seeds):
+            return f"{name}/{ROOT}"
+        values = _values(array, slice(len(labels[name]))) if name in labels else None
+        if name in labels and (values is None or digest(values.tolist()) != digest(labels[name])):
+            return f"{name}/c.0"
+    return ""
 
 
 def _array(store: Path, name: str) -> Any:
@@ -187,8 +182,7 @@ def discard(store: Path, damaged: Iterable[Damage]) -> None:
     # The status goes first: without it, nothing else of the chunk counts.
     arrays = of_seeds(root(store))
     names, dims = ["status", *sorted(arrays.keys() - {"status", "seed"})], arrays["status"].ndim
-    chunks = [damage.chunk[:dims] for damage in damaged if damage.chunk is not None]
-    for suffix in dict.fromkeys(".".join(map(str, chunk)) for chunk in chunks):
+    for suffix in dict.fromkeys(".".join(map(str, damage.chunk[:dims])) for damage in damaged):
         for name in names:
             for file in (store / name / f"c.{suffix}", *(store / name).glob(f"c.{suffix}.*")):
                 file.unlink(missing_ok=True)

@@ -50,9 +50,9 @@ def held(folder: Path, shard: Shard) -> Iterator[None]:
 
 @contextlib.contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Wait until no other process makes or mends the store in `folder`, and keep them out inside the block."""
+    """Wait until no other process makes or repairs the store in `folder`, and keep them out inside the block."""
     with _lock(folder, "store", 600.0) as free:
-        require(free, f"out: {folder} is being made or mended by another run; wait until it has ended.")
+        require(free, f"out: {folder} is being made or repaired by another run; wait until it has ended.")
         yield
 
 

@@ -124,7 +124,7 @@ def simulate(
         chunk: seeds that lie in one file of the results, and the most that one call runs. None: as the results began,
             or guessed from the cost of a seed.
         shard: this process's part of the run; the others run theirs by the same call, at any time.
-        repair: mend what is damaged in `out`, and compute the seeds that were lost again.
+        repair: compute the seeds of chunks that are damaged in `out` again.
         in_memory: bytes of results that are returned in memory; more stay in `out` and are read where they are used.
             None: however many.
         progress: called with (seeds finished, seeds asked for) at the start and after every call of a program; of a
@@ -222,26 +222,26 @@ def opened(
         with shards.alone(folder):
             if not store.exists(folder):
                 store.make(folder / store.FILE, made)
-            _make_ready(folder, made, seeds, repair, alone=not shards.others_at_work(folder, shard))
+            _make_ready(folder, attributes, seeds, repair, alone=not shards.others_at_work(folder, shard))
         yield store.Disk(folder / store.FILE)
 
 
-def _make_ready(folder: Path, made: store.Template, seeds: int, repair: bool, alone: bool) -> None:
-    """Check that the store in `folder` is whole and the template's run, and make room in it; `alone` nobody else is at
-    work."""
+def _make_ready(folder: Path, declared: Mapping[str, Any], seeds: int, repair: bool, alone: bool) -> None:
+    """Check that the store in `folder` is whole and of the run `declared`, and make room in it; `alone` nobody else is
+    at work."""
     target = folder / store.FILE
     damaged = integrity.damages(target)
-    integrity.require_whole(target, [damage for damage in damaged if damage.array == integrity.ROOT])
-    there = store.attributes(target)
-    words = identity.differences(there, made.dataset.attrs, identity.DECLARED)
+    words = identity.differences(store.attributes(target), declared, identity.DECLARED)
     require(
         not words,
         f"out: {folder} holds another run, with {words}; choose another folder with --out, or remove this one.",
     )
-    integrity.require_whole(target, damaged, repair)
-    if damaged:
+    if damaged and repair:
         require(alone, f"repair: another shard is at work in {folder}; repair it when that has ended.")
-        store.mend(target, made._replace(chunk=there["chunk"]), damaged)
+        with store.refusals(target):
+            integrity.discard(target, damaged)
+    else:
+        integrity.require_whole(target, damaged)
     for unfinished in target.rglob("*.partial") if alone else ():  # what a kill in the midst of a write leaves
         unfinished.unlink()
     store.make_room(target, seeds)

@@ -206,28 +206,22 @@ def exists(folder: Path) -> bool:
 
 def make(target: Path, made: Template) -> None:
     """Make the store of a run at `target`: under another name first, so that what looks like a store is one."""
-    with refusals(target), _draft(target) as draft:
-        group = zarr.open_group(draft, mode="w", zarr_format=3, attributes=dict(made.dataset.attrs))
-        group.attrs.update({kind: {} for kind in integrity.NOTES})
-        for name in made.dataset.variables:
-            make_array(group, str(name), made)
-        integrity.seal(group)
-        consolidate(draft)
-        draft.rename(target)
-
-
-@contextlib.contextmanager
-def _draft(target: Path) -> Iterator[Path]:
-    """A folder beside `target`, which is gone after the block; what a run that was killed has left there goes first."""
     draft = target.with_name(f"{FILE}.draft")
-    shutil.rmtree(draft, ignore_errors=True)
-    try:
-        yield draft
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+    shutil.rmtree(draft, ignore_errors=True)  # of a run that was killed
+    with refusals(target):
+        try:
+            group = zarr.open_group(draft, mode="w", zarr_format=3, attributes=dict(made.dataset.attrs))
+            group.attrs.update({kind: {} for kind in integrity.NOTES})
+            for name in made.dataset.variables:
+                _make_array(group, str(name), made)
+            integrity.seal(group)
+            consolidate(draft)
+            draft.rename(target)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
 
 
-def make_array(group: Any, name: str, made: Template) -> Any:
+def _make_array(group: Any, name: str, made: Template) -> None:
     """Make the array of one variable of the template in `group`."""
     variable = made.dataset[name].variable
     text = variable.dtype.kind in "OU"
@@ -247,7 +241,6 @@ def make_array(group: Any, name: str, made: Template) -> Any:
     if name in made.dataset.coords:
         with zarr.config.set({"array.write_empty_chunks": True}):
             array[...] = variable.values.astype(object) if text else variable.values
-    return array
 
 
 def make_room(target: Path, seeds: int) -> None:
@@ -266,30 +259,6 @@ def make_room(target: Path, seeds: int) -> None:
             arrays["seed"][:] = np.arange(longest)
         if integrity.length_in_copy(target) < longest:
             consolidate(target)
-
-
-def mend(target: Path, made: Template, damaged: Sequence[integrity.Damage]) -> None:
-    """Make what is damaged as if it had never been written: metadata and labels anew, chunks of seeds missing."""
-    with refusals(target):
-        for _ in integrity.LAYERS:
-            for damage in damaged:
-                if damage.array in made.dataset.variables and damage.chunk is None:
-                    _make_anew(target, damage.array, made)
-            integrity.discard(target, damaged)
-            # An array that was made anew is one seed long.
-            make_room(target, 1)
-            damaged = integrity.damages(target)
-
-
-def _make_anew(target: Path, name: str, made: Template) -> None:
-    """Make the metadata of an array anew, and the values of a label; chunks of seeds stay where they are."""
-    with _draft(target) as draft:
-        make_array(zarr.open_group(draft, mode="w", zarr_format=3), name, made)
-        (target / name).mkdir(exist_ok=True)
-        for file in (target / name).glob("c.*") if name in made.dataset.coords else ():
-            file.unlink()
-        for file in sorted((draft / name).iterdir()):  # the chunks come first: without metadata they do not count
-            file.replace(target / name / file.name)
 
 
 def finished(folder: Path) -> tuple[int, int]:
