@@ -13,8 +13,8 @@ The data flow one way, and every step returns one value:
     runner      the program compiled and called           Program, Plan: seeds -> records, seconds of work at a time
     simulate    the pipeline: plan, compile, and for each chunk that is missing: run, write
 
-`one` runs one seed alone, for its record or its networks; `settings` fixes what the user's shell could change of a run;
-`devices` asks jax what there is; `host` is the program of a study that is ordinary Python; `integrity` finds and
-removes what is damaged on disk; `shards` divides a run among processes; `topology` compiles a program for TPUs that are
-not here.
+`one` runs one seed alone, for its record or its networks. `settings` fixes the settings of jax that a user's shell
+could change. `devices` asks jax for the devices of this process. `host` runs a study that is ordinary Python.
+`integrity` finds damaged files on disk. `shards` divides a run among processes. `topology` compiles a program for TPUs
+of another machine.
 """

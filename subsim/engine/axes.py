@@ -1,4 +1,4 @@
-"""The axes of a sweep: options of the config, and numbers of the hyper, whose values are all in one program."""
+"""The axes of a sweep: options of the config, and numbers of the hyper, whose values share one program."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Real
@@ -14,7 +14,7 @@ from subsim.options import get, has, label, replaced, require
 class Axis(NamedTuple):
     """One dimension of a sweep: the dotted name of an option, its values, and whether they are traced.
 
-    Each value of an option of the config costs a program, unless the values are `joint`: the study puts them into one.
+    Each value of a config option needs a program of its own. The values of a `joint` option share one program.
     """
 
     name: str
@@ -34,10 +34,10 @@ class Axis(NamedTuple):
 
 
 def make(sweep: Mapping[str, Iterable[Any]], config: Any, hyper: Any, joint: str = "") -> list[Axis]:
-    """Return the axes of `sweep` (name -> values): those with a program for each value, the joint, the traced ones.
+    """Return the axes of `sweep` (name -> values), in the order: a program for each value, joint, traced.
 
     `joint` is the group of options that a study puts into one program; "" is none.
-    Raises `UserError` for a name that is no option, and for values that are of another kind or stand there twice.
+    Raises `UserError` for a name that is no option, for a value of the wrong type, and for a repeated value.
     """
     axes = []
     for name, values in sweep.items():
@@ -52,7 +52,7 @@ def make(sweep: Mapping[str, Iterable[Any]], config: Any, hyper: Any, joint: str
 
 
 def _alike(name: str, value: Any, default: Any) -> Any:
-    """`value` as what the option's `default` is: a truth, a whole number, a number, text, or a tuple of such."""
+    """Convert `value` to the type of the option's `default`: a bool, an int, a float, a str, or a tuple of these."""
     truth = isinstance(value, bool | np.bool_)
     whole = not truth and isinstance(value, Real) and float(value).is_integer()
     if isinstance(default, tuple):
@@ -73,7 +73,7 @@ def _alike(name: str, value: Any, default: Any) -> Any:
 
 
 def configs(config: Any, axes: Iterable[Axis]) -> dict[tuple[int, ...], Any]:
-    """Return `config` at every index along `axes`, all of them its options."""
+    """Return index -> config, for every combination of the values of `axes`, which are options of `config`."""
     axes = list(axes)
     found = {}
     for index in np.ndindex(*(len(axis.values) for axis in axes)):
@@ -84,11 +84,10 @@ def configs(config: Any, axes: Iterable[Axis]) -> dict[tuple[int, ...], Any]:
 
 
 def over(run: Callable[[Any], Any], hyper: Any, axes: Sequence[Axis], behind: int = 0) -> Callable[..., Any]:
-    """Return `run(hyper)` as a function of one array of values for each of `axes`: vmapped, a dimension each.
+    """Vmap `run(hyper)` over the values of `axes`: the function returned takes one array of values for each axis.
 
-    The dimensions come after the first `behind` ones of what `run` returns.
-
-    What does not depend on an axis is computed once for all its values: a teacher, where only students differ.
+    The axes' dimensions come after the first `behind` dimensions of the arrays that `run` returns. A part of the run
+    that does not depend on an axis is computed once for all its values: the teacher, where only students differ.
     """
     names = [axis.name for axis in axes]
 
@@ -108,7 +107,7 @@ def over(run: Callable[[Any], Any], hyper: Any, axes: Sequence[Axis], behind: in
 
 
 def arrays(axes: Sequence[Axis], hyper: Any) -> tuple[jax.Array, ...]:
-    """The values of traced `axes` as arrays of the dtypes that their numbers have in `hyper`."""
+    """Return the values of traced `axes` as arrays, each with the dtype of its number in `hyper`."""
     dtypes = {
         jax.tree_util.keystr(path, simple=True, separator="."): jnp.result_type(leaf)
         for path, leaf in jax.tree_util.tree_leaves_with_path(hyper)

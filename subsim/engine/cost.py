@@ -9,11 +9,12 @@ UNKNOWN_ROUNDS = 100  # of a loop whose number is known only when it runs: a sea
 
 
 class Cost(NamedTuple):
-    """The FLOPs of matrix products and convolutions of one seed, the bytes of all values that it computes, and the
-    FLOPs of its largest product: of one of a batch of them, which XLA computes one after the other on a CPU.
+    """The cost of one seed.
 
-    A loop counts its FLOPs as often as it runs, which XLA's own count does not, and its bytes once: they measure what
-    a seed keeps in a cache while it runs.
+    `flops` counts the FLOPs of its matrix products and convolutions. A loop counts them for each of its iterations,
+    which XLA's own count does not. `bytes` is the size of all values that the seed computes. A loop counts them once,
+    because they measure how much of a cache a running seed fills. `product` is the FLOPs of the largest single matrix
+    product. Of a batched product it is one element, because XLA computes the elements in turn on a CPU.
     """
 
     flops: int = 0
@@ -22,7 +23,7 @@ class Cost(NamedTuple):
 
 
 def cost_of(traced: jax.stages.Traced) -> Cost:
-    """Return the cost of what was traced, all values of its axes included."""
+    """Return the cost of a traced run of one seed, with all values of its axes."""
     return _cost(traced.jaxpr)
 
 

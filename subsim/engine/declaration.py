@@ -1,6 +1,7 @@
-"""What the functions of a study are, in words: all that they enclose, and the sources that are loaded.
+"""Describe the functions of a study: the values that they enclose, and the hashes of the modules that are loaded.
 
-Runs are told apart by their programs; the words say what differs, and stand in where programs cannot be compared.
+Two runs are compared by their lowered programs. Where these differ, the description says in which option or module.
+Where programs cannot be compared, as across versions of jax, the description is compared in their place.
 """
 
 import dataclasses
@@ -35,7 +36,7 @@ _INSTALLED = tuple(
 
 
 def meaning(study: Study) -> dict[str, Any]:
-    """Return the entries of `MEANT` for a study that was traced, which loads what it imports, in plain JSON values."""
+    """Return the entries of `MEANT`, in plain JSON values. The study was traced, so that all its imports are loaded."""
     functions = {"make_run": study.make_run, "make_joint_run": study.make_joint_run, "run": study.run}
     modules: set[str] = set()
     declaration = described({name: function for name, function in functions.items() if function}, modules)
@@ -43,7 +44,7 @@ def meaning(study: Study) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """Return `value`, a config or a pytree of numbers, as what JSON can hold and a reader can read."""
+    """Return a config or a pytree of numbers as plain JSON values that a reader understands."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, tuple) and hasattr(value, "_asdict"):
@@ -58,17 +59,17 @@ def plain(value: Any) -> Any:
 
 
 def described(value: Any, modules: set[str] | None = None) -> Any:
-    """Return `value` as what JSON can hold, functions with all that they enclose, and add to `modules` those it meets.
+    """Return `value` in plain JSON values, with all that its functions enclose, and add the modules met to `modules`.
 
-    It is the same for the same declaration in every process and on every Python: nothing in it is an address. A
-    function without a file, as at a prompt, comes with the hash of its code and with what it reads of its surroundings.
+    The description is deterministic: it contains no address, and does not depend on the process or the Python version.
+    A function without a file, as at a prompt, adds the hash of its code and the globals that it reads.
     """
     met = set[str]() if modules is None else modules
-    kept: dict[int, tuple[int, Any]] = {}  # what is met again is described once; kept alive, so that an id is one thing
+    kept: dict[int, tuple[int, Any]] = {}  # each is described once; kept alive, so that no id is used twice
     named: Counter[str] = Counter()
 
     def again(value: Any, name: str) -> dict[str, int]:
-        """Which of the functions or objects of this name it is, in order; {} where it was not described before."""
+        """Return its number among the functions or objects of this name, if it was described before; else {}."""
         if id(value) in kept:
             return {"again": kept[id(value)][0]}
         named[name] += 1
@@ -137,19 +138,19 @@ def described(value: Any, modules: set[str] | None = None) -> Any:
 
 
 def _is_typed(value: Any) -> bool:
-    """Whether it is a function without a file."""
+    """Return whether `value` is a function without a file, as one typed at a prompt."""
     return isinstance(value, FunctionType) and not Path(value.__code__.co_filename).is_file()
 
 
 def _attributes(value: Any) -> dict[str, Any]:
-    """The attributes of an object: its words may leave some out, as those of a long table do."""
+    """Return the attributes of an object. Its `repr` may leave some out, as that of a long table does."""
     slots = [vars(owner).get("__slots__", ()) for owner in type(value).__mro__]
     names = [name for each in slots for name in ((each,) if isinstance(each, str) else each)]
     return getattr(value, "__dict__", {}) | {name: getattr(value, name) for name in names if hasattr(value, name)}
 
 
 def _name(value: Any) -> str:
-    """The name of a function or class; of a lambda with its line, since all have one name."""
+    """Return the name of a function or class. A lambda adds its line, because all lambdas share one name."""
     name = f"{value.__module__}.{getattr(value, '__qualname__', getattr(value, '__name__', ''))}"
     return f"{name}:{value.__code__.co_firstlineno}" if name.endswith("<lambda>") else name
 
@@ -166,13 +167,13 @@ def _is_filled(cell: Any) -> bool:
 
 
 def _names(code: CodeType) -> set[str]:
-    """All names that a function's code, and that of the functions in it, refers to."""
+    """Return all names that a function's code refers to, inner functions included."""
     inner = (constant for constant in code.co_consts if isinstance(constant, CodeType))
     return set(code.co_names).union(*map(_names, inner))
 
 
 def _code(function: FunctionType) -> str:
-    """The hash of a function's source; where there is none, as at a prompt, of its bytecode."""
+    """Return the hash of a function's source, or of its bytecode where there is no source."""
     try:
         text = inspect.getsource(function)
     except (OSError, TypeError):
@@ -186,10 +187,10 @@ def _bytecode(code: CodeType) -> str:
 
 
 def sources(met: Iterable[str]) -> dict[str, str]:
-    """Return module -> sha256 of its text, for all loaded modules but those that decide no numbers of this run.
+    """Return module -> sha256 of its text, for the loaded modules that can decide a number of this run.
 
-    These are installed packages, whose versions are recorded; the engine, but for what is lowered, and the rooms of
-    this package that show results; scripts, and the files of studies, that are not among the modules `met`.
+    Left out are installed packages, whose versions are recorded; the engine but for its tracing, analysis and cli; and
+    the scripts and study files that are not among the modules `met`.
     """
     found = {}
     for name, module in sorted(sys.modules.copy().items()):

@@ -1,4 +1,4 @@
-"""The devices of this process, as a mesh whose only axis is the seed."""
+"""The devices of this process, as a mesh with the single axis `seed`."""
 
 import functools
 import os
@@ -16,7 +16,7 @@ AXIS = "seed"
 
 @functools.cache
 def all_cores() -> bool:
-    """Make every core a device, and return whether it did: not where the user has said how many, or jax has begun."""
+    """Make every core a device. Return False where the user has set their number, or jax has already started."""
     config: Any = jax.config
     if config.jax_num_cpu_devices >= 0 or "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
         return False
@@ -45,7 +45,7 @@ def is_cpu(mesh: Mesh) -> bool:
 
 
 def require_precision(precision: str, mesh: Mesh) -> None:
-    """Raise `UserError` if the devices of `mesh` do not have this precision; they would compute in float32 silently."""
+    """Raise `UserError` if the devices of `mesh` lack this precision: jax would compute in float32 without a word."""
     platform = mesh.devices.flat[0].platform
     require(
         precision != "tf32" or platform == "gpu",
@@ -59,7 +59,7 @@ def cores() -> int:
 
 
 def own_memory(mesh: Mesh) -> int | None:
-    """Return the bytes of memory of each device of `mesh`; None for a CPU, and for devices of another machine."""
+    """Return the bytes of memory that each device of `mesh` reports; None for a CPU or another machine's device."""
     try:
         statistics = mesh.devices.flat[0].memory_stats()
     except jax.errors.JaxRuntimeError:  # the device is not on this machine
@@ -68,9 +68,9 @@ def own_memory(mesh: Mesh) -> int | None:
 
 
 def memory_limit(mesh: Mesh) -> int:
-    """Return the bytes of memory of each device of `mesh`; devices on the CPU share the host's.
+    """Return the bytes of memory of each device of `mesh`. CPU devices share the host's memory.
 
-    Where nothing tells, as on Windows, there is no limit but the error of an allocation.
+    Where the system does not report it, as on Windows, the limit is `sys.maxsize`.
     """
     own = own_memory(mesh)
     if own is not None:

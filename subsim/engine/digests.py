@@ -23,7 +23,7 @@ def fingerprint(arrays: Iterable[Any]) -> str:
 
 
 def plain_array(array: Any) -> np.ndarray:
-    """Return an array of numbers or of keys as numpy has it, in the order of its indices."""
+    """Return an array of numbers or keys as a numpy array in row-major order."""
     jax = sys.modules.get("jax")  # where it is not loaded, it has made no array
     if jax and isinstance(array, jax.Array) and jax.dtypes.issubdtype(array.dtype, jax.dtypes.extended):
         array = jax.random.key_data(array)

@@ -23,7 +23,7 @@ def check(study: Study, axes: Sequence[Axis], root_seed: int, chunk: int | None)
 
 
 def shapes(study: Study) -> Shapes:
-    """Return the shape of one seed's record by name: a float64 for every label of a variable's dimensions."""
+    """Return the shapes of one seed's record by name; every entry is float64."""
     sizes = {dim: len(labels) for dim, labels in study.coords.items() if not callable(labels)}
     for name, meaning in study.variables.items():
         for dim in meaning.dims:
@@ -35,7 +35,7 @@ def shapes(study: Study) -> Shapes:
 
 
 def record_of(study: Study, run: Run, hyper: Any, seed: int) -> dict[str, np.ndarray]:
-    """Return `run(seed, hyper)` as arrays of float64 by name; raises `UserError` where it is not what `study` says."""
+    """Return `run(seed, hyper)` as float64 arrays by name; raises `UserError` where shapes differ from the study's."""
     found = {}
     for name, value in study.named(called(run, seed, hyper)).items():
         try:
@@ -48,6 +48,6 @@ def record_of(study: Study, run: Run, hyper: Any, seed: int) -> dict[str, np.nda
 
 
 def call(one: Callable[..., dict[str, np.ndarray]], arguments: tuple[Any, ...], seeds: np.ndarray) -> Any:
-    """Return the record of the only one of `seeds` as a compiled program gives it: with an axis of seeds."""
+    """Return the record of the single seed in `seeds`, with a leading axis of length 1 for the seed."""
     (seed,) = seeds.tolist()
     return {name: value[None] for name, value in one(*arguments, seed).items()}

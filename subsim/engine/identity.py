@@ -1,4 +1,4 @@
-"""What decides the numbers of a run, and where and by what they were made."""
+"""The identity of a run, which decides its numbers, and the origin of its seeds: versions, devices, cores."""
 
 import functools
 import importlib.metadata
@@ -25,9 +25,9 @@ from subsim.engine.study import Precision, Study
 from subsim.options import UserError
 
 DECLARED = ("study", "config", "hyper", "sweep", "labels", "root_seed", "precision", "prng")
-"""What two runs of one store must have in common, word for word."""
+"""The entries that two runs of one store must share exactly."""
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "xarray", "zarr")
-"""Packages whose versions an origin records."""
+"""The packages whose versions an origin records."""
 
 
 def declared(
@@ -42,21 +42,24 @@ def declared(
     """Return the entries of `DECLARED`, in plain JSON values."""
     sweep = {axis.name: plain(axis.values) for axis in axes}
     values = (study.name, plain(config), plain(hyper), sweep, plain(labels), root_seed, precision, settings.PRNG)
-    # As a store gives it back: a tuple is a list.
+    # A store gives tuples back as lists.
     return json.loads(json.dumps(dict(zip(DECLARED, values, strict=True))))
 
 
 def toolchain(mesh: Mesh) -> dict[str, str]:
-    """Return all that the text of a lowered program depends on beside the study."""
+    """Return the versions and the platform, on which the text of a lowered program depends beside the study."""
     versions = {name: importlib.metadata.version(name) for name in ("jax", "flax", "optax")}
     return versions | {"platform": mesh.devices.flat[0].platform}
 
 
 def program_record(program: Program, place: str, meant: Mapping[str, Any], mesh: Mesh) -> dict[str, Any]:
-    """Return what tells the program at `place` from others: on this toolchain the hashes of what was lowered and of its
-    data; across toolchains, and where code that runs on the host is not in what was lowered, what it means."""
+    """Return the record that identifies the program at `place`.
+
+    On one toolchain the hashes of the lowered program and of its data identify it. Its description stands in across
+    toolchains, and where a part of the code runs on the host and is not lowered.
+    """
     hashes = program.hashes()
-    # Data of what runs on the host may be of any kind.
+    # The data of a study that runs on the host may be any object.
     hashes["data_sha256"] = hashes["data_sha256"] or digest(described(program.data))
     return {"place": place, "toolchain": toolchain(mesh), **hashes, **meant}
 
@@ -69,8 +72,8 @@ def record_key(record: Mapping[str, Any]) -> str:
 def recognise(record: Mapping[str, Any], known: Sequence[Mapping[str, Any]], folder: Any) -> str:
     """Compare a program with those of the same place that made the results in `folder`.
 
-    Returns words where another toolchain goes on with them, and none where the same does. Raises `UserError` where the
-    program is another.
+    Returns a sentence where another toolchain continues the run, and "" where the same one does. Raises `UserError`
+    where the program is another.
     """
     known = [each for each in known if each["place"] == record["place"]]
     same_tools = [each for each in known if each["toolchain"] == record["toolchain"]]
@@ -97,7 +100,7 @@ def _tools(record: Mapping[str, Any]) -> str:
 
 
 def origin(mesh: Mesh) -> dict[str, Any]:
-    """Return where and by what seeds are made here and now."""
+    """Return the versions, device, cores and commit that make seeds in this process."""
     device = mesh.devices.flat[0]
     return {
         "versions": {"subsim": __version__, **{name: importlib.metadata.version(name) for name in PACKAGES}},
@@ -112,7 +115,7 @@ def origin(mesh: Mesh) -> dict[str, Any]:
 
 
 def _commit() -> str | None:
-    """The commit of the checkout that this package lies in, with a + where files differ from it; None outside one."""
+    """Return the commit of this package's checkout, with a + where files differ from it; None outside a checkout."""
     git = functools.partial(subprocess.run, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
     try:
         # An installed copy may lie inside somebody else's checkout: that commit says nothing about it.
@@ -137,16 +140,15 @@ def flat(nested: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def differences(held: Mapping[str, Any], wanted: Mapping[str, Any], entries: Sequence[str]) -> str:
-    """Return what tells two runs apart in these of their `entries`, as words; "" where nothing does.
+    """Return the differences of two runs in these `entries`, in words; "" where there are none.
 
-    Of the `sources`, those count that both have.
+    Of the `sources`, only modules that both runs have loaded are compared.
     """
     words = []
     for entry in entries:
         if entry == "study" and held[entry] != wanted[entry]:
             return f"the study {held[entry]} and not {wanted[entry]}"
         if entry == "sources":
-            # What else a process has loaded is no matter.
             both = sorted(held[entry].keys() & wanted[entry].keys())
             names = [name.removeprefix("subsim_study_") for name in both if held[entry][name] != wanted[entry][name]]
             more = f" and {len(names) - 5} more modules" if len(names) > 5 else ""
@@ -172,7 +174,7 @@ def _difference(name: str, held: Any, wanted: Any) -> str:
 
 
 def _shortened(name: str) -> str:
-    """The dotted name of a difference as a user knows it."""
+    """Return the dotted name of a difference without the parts that a user does not know."""
     left_out = (
         "config", "hyper", "declaration", "make_run", "make_joint_run", "enclosed", "reads", "arguments", "options",
         "function", "kind", "again", "0",

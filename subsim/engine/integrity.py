@@ -1,4 +1,4 @@
-"""Whether a store is whole: chunks tell by a checksum, metadata by a hash that the root keeps, the root by its own."""
+"""Find damage in a store: chunks carry checksums, and the root keeps the hashes of all metadata and of itself."""
 
 import itertools
 import json
@@ -11,13 +11,13 @@ import zarr
 from subsim.engine.digests import digest
 from subsim.options import require
 
-# What the status of a seed says. Zarr's unwritten value is 0: a seed is missing until its status is written.
+# The status of a seed. Zarr reads 0 where nothing was written: a seed is missing until its status is written.
 MISSING, FINISHED, DIVERGED = 0, 1, 2
-SEAL = "sha256"  # the root's attribute that has the hash of every array's metadata, and of the other attributes
+SEAL = "sha256"  # the root's attribute with the hash of every array's metadata, and that of the other attributes
 CHUNK_KEYS = {"name": "default", "separator": "."}
 ROOT = "zarr.json"
 COPY = "copy of all metadata in zarr.json"
-NOTES = ("origins", "programs")  # the root's attributes that say what made the seeds, by their keys
+NOTES = ("origins", "programs")  # the root's attributes that record what made the seeds, by their keys
 _TOGETHER = 64  # chunks read in one piece; only where that fails is each read alone
 
 
@@ -33,12 +33,12 @@ class Damage(NamedTuple):
 
 
 def root(store: Path, mode: Literal["r", "r+"] = "r") -> Any:
-    """Open the group of a store as it is, whatever its consolidated metadata say."""
+    """Open the group of a store by its own metadata, not by the consolidated copy."""
     return zarr.open_group(store, mode=mode, zarr_format=3, use_consolidated=False)
 
 
 def of_seeds(group: Any) -> dict[str, Any]:
-    """Return name -> array of those arrays that grow with the seeds."""
+    """Return name -> array, for the arrays with a seed dimension."""
     return {name: array for name, array in group.arrays() if _grows(array)}
 
 
@@ -58,7 +58,7 @@ def seal(group: Any) -> None:
 
 
 def write_note(store: Path, kind: str, key: str, note: Mapping[str, Any]) -> None:
-    """Write a note into the root, which stays whole in between; who does so must be alone."""
+    """Write a note into the root in one atomic step. No other process may write notes at the same time."""
     group = zarr.open_group(store, mode="r+", zarr_format=3, use_consolidated=True)
     attributes: dict[str, Any] = dict(group.attrs)
     hashes = {name: value for name, value in attributes[SEAL].items() if name != ROOT}
@@ -71,7 +71,7 @@ def _put(group: Any, attributes: Mapping[str, Any], hashes: Mapping[str, str]) -
 
 
 def _hash(array: Any) -> str:
-    """The hash of what an array's metadata say; its length is left out where it grows with the seeds."""
+    """Return the hash of an array's metadata, without the number of seeds."""
     meta = array.metadata
     shape = array.shape[1:] if _grows(array) else array.shape
     fixed = [meta.dimension_names, shape, array.chunks, str(array.dtype), str(array.fill_value), dict(array.attrs)]
@@ -83,9 +83,9 @@ def _grows(array: Any) -> bool:
 
 
 def damages(store: Path) -> list[Damage]:
-    """Return the chunks that are damaged; raises `UserError` where what says what they are, metadata and labels, is.
+    """Return the damaged chunks of a store; raises `UserError` where its metadata or labels are damaged.
 
-    A seed that is not missing must have every chunk of its record, and every chunk that is there must be readable.
+    Every chunk of a finished seed must exist, and every chunk that exists must be readable.
     """
     broken = _broken(store)
     require(
@@ -99,7 +99,7 @@ def damages(store: Path) -> list[Damage]:
 
 
 def _broken(store: Path) -> str:
-    """The first file of a store's metadata and labels that is not as it was written; "" where all are."""
+    """Return the first damaged file of a store's metadata and labels; "" where all are whole."""
     try:
         attributes: dict[str, Any] = dict(root(store).attrs)
         hashes, labels = attributes.pop(SEAL), attributes["labels"]
@@ -122,7 +122,7 @@ def _broken(store: Path) -> str:
 
 
 def _array(store: Path, name: str) -> Any:
-    """An array as its own metadata have it; None where they cannot be read."""
+    """Open an array by its own metadata; None where they cannot be read."""
     try:
         array = zarr.open_array(store, path=name, mode="r", zarr_format=3)
         return array if _hash(array) else None
@@ -131,7 +131,7 @@ def _array(store: Path, name: str) -> Any:
 
 
 def length_in_copy(store: Path) -> int:
-    """Return for how many seeds the arrays have room by the root's copy of their metadata; 0 where it is damaged."""
+    """Return the number of seeds by the root's copy of all metadata; 0 where the copy is damaged."""
     try:
         group = zarr.open_group(store, mode="r", zarr_format=3, use_consolidated=True)
         hashes: Any = group.attrs[SEAL]
@@ -170,15 +170,15 @@ def _file(store: Path, name: str, chunk: tuple[int, ...]) -> Path:
 
 
 def _values(array: Any, region: Any = ...) -> Any:
-    """The values of `array` in `region`; None where not all chunks that are there can be decoded."""
+    """Return the values of `array` in `region`; None where a chunk cannot be decoded."""
     try:
         return array[region]
-    except Exception:  # the disk's own errors, and all that a codec makes of bytes which are not its own
+    except Exception:  # the errors of the disk, and whatever a codec raises on bytes that it did not write
         return None
 
 
 def discard(store: Path, damaged: Iterable[Damage]) -> None:
-    """Make the seeds of damaged chunks missing, and remove what is left of them; a stop in between leaves damage."""
+    """Make the seeds of damaged chunks missing, and remove their files. If stopped halfway, the chunks stay damaged."""
     # The status goes first: without it, nothing else of the chunk counts.
     arrays = of_seeds(root(store))
     names, dims = ["status", *sorted(arrays.keys() - {"status", "seed"})], arrays["status"].ndim

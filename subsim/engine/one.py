@@ -1,4 +1,4 @@
-"""One seed of a study: its record and its networks, bit for bit those of a run over many seeds."""
+"""Run one seed of a study, for its record or its networks. They equal those of a run over many seeds, bit for bit."""
 
 import functools
 from collections.abc import Iterable, Mapping
@@ -28,7 +28,7 @@ def run_one(
     precision: Precision | None = None,
     sweep: Mapping[str, Iterable[Any]] | None = None,
 ) -> Records:
-    """Return the record of one seed by name, with the dimensions that `simulate` gives it beside the seed.
+    """Return the record of one seed by name, with the dimensions of `simulate` but for the seed.
 
     The options are those of `simulate`, which gives the same numbers bit for bit. Raises `UserError` as it does.
     """
@@ -37,10 +37,10 @@ def run_one(
 
 
 def networks_of(study: Study, config: Any = None, hyper: Any = None, *, seed: int = 17, **options: Any) -> Any:
-    """Return every network of one seed by name, as the study's `make_networks` and `rebuild` give it, of numpy arrays.
+    """Return every network of one seed by name: the study's `make_networks` and `rebuild` make them of numpy arrays.
 
-    `options` are those of `run_one`: `root_seed`, `precision` and `sweep`. As many seeds advance side by side as in
-    `simulate`. Raises `UserError` as it does, and where the study has no `make_networks` or several values on an axis.
+    `options` are those of `run_one`: `root_seed`, `precision` and `sweep`. Raises `UserError` as `simulate` does, and
+    where the study has no `make_networks` or an axis has several values.
     """
     make_networks = study.make_networks
     if make_networks is None or study.on_host:
@@ -50,7 +50,7 @@ def networks_of(study: Study, config: Any = None, hyper: Any = None, *, seed: in
     for axis in task.axes:
         choice = f"sweep={{{axis.name!r}: [{axis.values[0]!r}]}}"
         require(len(axis.values) == 1, f"sweep of {axis.name}: networks are those of one value; choose it by {choice}.")
-    noted: dict[str, Any] = {}  # while the program is made
+    noted: dict[str, Any] = {}  # filled while the program is traced
 
     def make_run(config: Any, data: Any) -> Run:
         noted.update(config=config, data=data)
@@ -74,7 +74,7 @@ def _arrays(study: Study, noted: dict[str, Any], run: Run, key: Any, hyper: Any)
 
 
 def _one(task: Task, of: Task, seed: int) -> Records:
-    """Return the record of one seed of `of`, which runs by the plan of `task`."""
+    """Return the record of one seed of the task `of`, run with the plan of `task`."""
     seed = whole_number("seed", seed, least=0)
     if task.study.on_host:
         host.check(task.study, task.axes, task.root_seed, None)
@@ -89,7 +89,7 @@ def _one(task: Task, of: Task, seed: int) -> Records:
 
 
 def _record(program: Program, plan: Plan, mesh: Mesh, seed: int) -> Records:
-    """Return the record of one seed, which lies among its neighbours as in a run: a compiler may round by the place."""
+    """Run one seed at its position in a run, beside the same neighbours: rounding may depend on the position."""
     runner = Runner(program, plan, mesh, lambda _: None)
     together = min(runner.plan.at_once * mesh.size, plan.chunk)
     *_, (_, records) = runner(np.arange(seed - seed % together, seed + 1))

@@ -1,4 +1,4 @@
-"""How many seeds a call of the program runs: a guess from the cost of one, halved where memory runs out."""
+"""The plan of a run: how many seeds one call takes, guessed from the cost of a seed, and halved if memory runs out."""
 
 import math
 from typing import NamedTuple
@@ -34,9 +34,10 @@ class Plan(NamedTuple):
 
 
 def devices_for(cost: Cost, mesh: Mesh) -> Mesh:
-    """Return those of the devices of `mesh` that run seeds of this cost: all, or one of a CPU whose cores it shares.
+    """Return the devices of `mesh` that run seeds of this cost.
 
-    A user who has said how many devices a CPU is has all of them.
+    Where matrix products are large, XLA uses all cores of a CPU for one device, and a single device runs all seeds.
+    Otherwise, and where the user has set the number of CPU devices, all devices run seeds.
     """
     alone = cost.product >= SHARED and is_cpu(mesh) and all_cores()
     return Mesh(mesh.devices[:1], mesh.axis_names) if alone else mesh
@@ -59,10 +60,9 @@ def guess(
 ) -> Plan:
     """Return the plan for seeds of this cost.
 
-    `chunk` and `at_once` are what the user or the study asks for. `memory` is the bytes of each device that is
-    not on this machine.
-
-    It does not depend on how many seeds are asked for: a run that is continued computes as it began.
+    `chunk` and `at_once` are what the user or the study asks for. `memory` is the bytes of each device, where the
+    devices are on another machine. The plan does not depend on the number of seeds, so that a longer run continues a
+    shorter one with the same bits.
     """
     flops, most = (FLOPS, AT_ONCE) if is_cpu(mesh) else (FASTER * FLOPS, MOST)
     at_once = at_once or max(1, min(most, MOST // mesh.size, room(mesh, memory) // max(1, cost.bytes)))
@@ -76,14 +76,14 @@ def guess(
 
 
 def halved(plan: Plan) -> Plan | None:
-    """Return the plan with half of the seeds at once, for a device that ran out of memory; None where it has one.
+    """Return the plan with half as many seeds at once, rounded up; None where it has one seed at once.
 
-    Half is rounded up: what was one full round is then two that are nearly full, and not two and a bit.
+    Rounding up makes two nearly full rounds of one full round; rounding down would make three.
     """
     return None if plan.at_once == 1 else plan._replace(at_once=-(-plan.at_once // 2))
 
 
 def in_words(plan: Plan, devices: int) -> str:
-    """The plan as the progress line tells it."""
+    """Return the plan in words, for the progress line."""
     together = min(plan.chunk, plan.at_once * devices)
     return f"chunk {plan.chunk:,}" + (f", {together:,} at once" if together < plan.chunk else "")

@@ -1,4 +1,4 @@
-"""The program of a study: its run for one seed, traced once, and then compiled for many seeds on all devices."""
+"""The program of a study: the run of one seed, traced once and compiled for many seeds on all devices."""
 
 import functools
 import hashlib
@@ -26,11 +26,11 @@ Records = dict[str, np.ndarray]
 
 
 class Program(NamedTuple):
-    """The run of one seed, traced, and all that it takes.
+    """The traced run of one seed, and its arguments.
 
-    `one(*arguments, seed)` is the record of one seed, its joint and then its traced axes first; of a study that runs on
-    the host it is an ordinary function of the seed and is not `traced`. `record` has the shapes by name, and `data` the
-    arrays that enter the program as arguments.
+    `one(*arguments, seed)` returns the record of one seed, with the joint and then the traced axes as leading
+    dimensions. `record` gives the shapes of the record by name. `data` holds the arrays that enter the program as
+    arguments. For a study that runs on the host, `one` is an ordinary function of the seed and `traced` is None.
     """
 
     one: Callable[..., Any]
@@ -43,8 +43,10 @@ class Program(NamedTuple):
     compiler_options: Mapping[str, Any] = MappingProxyType({})
 
     def hashes(self) -> dict[str, str]:
-        """The sha256 of the lowered program, "" where a part of it runs on the host, and that of its data, "" of a run
-        on the host."""
+        """Return the sha256 of the lowered program and of its data.
+
+        The first is "" where a part of the program runs on the host; both are "" where all of it does.
+        """
         if self.traced is None:
             return {"code_sha256": "", "data_sha256": ""}
         with fixed(self.precision):  # to read an array of a device is a transfer, which a user may have forbidden
@@ -57,7 +59,7 @@ class Program(NamedTuple):
 
 
 def _enclosed(jaxpr: Any) -> Iterator[Any]:
-    """All arrays that are constants of a program."""
+    """Yield all arrays that are constants of a program."""
     yield from getattr(jaxpr, "consts", ())
     for equation in jaxpr.eqns:
         yield from (each.val for each in equation.invars if np.ndim(getattr(each, "val", 0)) > 0)
@@ -68,10 +70,10 @@ def _enclosed(jaxpr: Any) -> Iterator[Any]:
 def trace(
     study: Study, configs: Sequence[Any], hyper: Any, axes: Sequence[Axis], root_seed: int, precision: Precision
 ) -> Program:
-    """Load the data of `configs`, which differ along the joint ones of `axes`, and trace the run of one seed.
+    """Load the data of `configs`, which differ along the joint axes, and trace the run of one seed.
 
-    Seed i has the key fold_in(root, i) with i its global index: how seeds are divided cannot change their randomness.
-    All values of an axis share their seed's key.
+    The key of seed i is fold_in(root, i), with i its global index, so that chunks and shards cannot change randomness.
+    All values of an axis share the key of their seed.
     """
     traced_axes, joint = [axis for axis in axes if axis.traced], [axis for axis in axes if axis.joint]
     for axis in traced_axes:
@@ -106,8 +108,8 @@ def trace(
 
             return over(record_of, hyper, traced_axes, behind=len(joint))(*values)
 
-        # For seeds side by side, and on each device of a mesh, jax would trace the study's code again: only what it
-        # made of it the first time is called from here on. No tracer is enclosed, so nothing is hoisted.
+        # vmap and shard_map would trace the study's code again. From here on they see only the jaxpr of the first
+        # trace. The closure holds no tracer, so that closure_convert hoists nothing.
         once, _ = jax.closure_convert(one, *arguments, np.uint32(0))
         traced = jax.jit(once).trace(*arguments, np.uint32(0))
     record = dict(traced.out_info)
@@ -115,12 +117,12 @@ def trace(
 
 
 def as_partial(run: Run) -> jax.tree_util.Partial:
-    """Return a run as a pytree, whose leaves are the arrays that enter the program as arguments."""
+    """Return a run as a pytree. Its leaves are the arrays that enter the program as arguments."""
     return run if isinstance(run, jax.tree_util.Partial) else jax.tree_util.Partial(run)
 
 
 def named(study: Study, record: Any) -> dict[str, jax.Array]:
-    """Return the record as a dictionary of arrays; raises `UserError` where it is none."""
+    """Return the record as a dictionary of arrays; raises `UserError` where an entry is not an array of numbers."""
     found = {}
     for name, value in study.named(record).items():
         try:
@@ -137,9 +139,9 @@ def named(study: Study, record: Any) -> dict[str, jax.Array]:
 def batched(program: Program, plan: Plan, mesh: Mesh) -> jax.stages.Traced:
     """Trace the program of a whole call: (arguments, rounds, seeds of shape (rounds of a chunk, seeds at once)).
 
-    Each device of `mesh`, whose only axis is `seed`, runs its own columns of the seeds in its own loop of `rounds`
-    rounds: nothing passes between devices. The records have the two leading dimensions of the seeds; those of rounds
-    that were not run are zero.
+    `mesh` has the single axis `seed`. Each device runs its own columns of the seeds, in a loop of `rounds` rounds;
+    devices exchange nothing. The records have the two dimensions of the seeds first. Rounds that do not run leave
+    zeros.
     """
     most = plan.rounds(mesh.size)
 
@@ -181,9 +183,9 @@ def batched(program: Program, plan: Plan, mesh: Mesh) -> jax.stages.Traced:
 
 
 class Call(NamedTuple):
-    """A compiled program: a function from at most a chunk of seeds to their records, by name, one row a seed.
+    """A compiled program: it maps at most a chunk of seeds to their records by name, one row for each seed.
 
-    `memory` is what it needs on each device, in bytes: its arguments, results and all that lies between.
+    `memory` is the bytes that it needs on each device, for arguments, results and intermediate values.
     """
 
     run: Callable[[np.ndarray], Records]
@@ -206,7 +208,7 @@ def compile_program(program: Program, plan: Plan, mesh: Mesh) -> Call:
         arguments = jax.device_put(program.arguments, NamedSharding(mesh, PartitionSpec()))
 
     def run(seeds: np.ndarray) -> Records:
-        # Places that are left over repeat seeds; what they give is dropped.
+        # Seeds are repeated to fill the grid; the records of the repetitions are dropped.
         grid = np.resize(seeds.astype(np.uint32), (most, together))
         rounds = np.int32(-(-len(seeds) // together))
         with fixed(program.precision):
@@ -217,6 +219,6 @@ def compile_program(program: Program, plan: Plan, mesh: Mesh) -> Call:
 
 
 def memory_of(needs: Any) -> int:
-    """Return the bytes on each device that a program needs by the compiler's analysis; 0 where there is none."""
+    """Return the bytes that a program needs on each device, by the compiler's analysis; 0 without one."""
     parts = ("argument", "output", "temp", "generated_code") if needs else ()
     return sum(getattr(needs, f"{part}_size_in_bytes") for part in parts)

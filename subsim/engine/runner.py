@@ -1,4 +1,4 @@
-"""Run the seeds of one program, call by call: seconds of work each, and half as many at once where memory runs out."""
+"""Run the seeds of one program in calls of a few seconds each, with fewer seeds at once where memory runs out."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -12,17 +12,17 @@ from subsim.engine.plan import HEADROOM, Plan, halved, in_words
 from subsim.engine.program import Call, Program, Records, compile_program
 from subsim.options import UserError
 
-Notice = Callable[[str], None]  # is given the plan in words, and every change of it
+Notice = Callable[[str], None]  # receives the plan in words, and every change of it
 SECONDS = 2.0  # of work in a call, after which its records are written
 
 
 def out_of_memory(error: Exception) -> bool:
-    """Whether it is what jax raises where a device, or the compiler for one, finds too little memory."""
+    """Return whether jax raised the error because a device has too little memory."""
     return "RESOURCE_EXHAUSTED" in str(error)
 
 
 class Runner:
-    """A compiled program, and the plan that it turned out to have memory for."""
+    """A compiled program, and the plan that fits the memory of the devices."""
 
     def __init__(self, program: Program, plan: Plan, mesh: Mesh, notice: Notice):
         self._program, self._mesh, self._notice, self.plan = program, mesh, notice, plan
@@ -42,7 +42,7 @@ class Runner:
             return call
 
     def _halve(self, error: Exception | None = None) -> None:
-        """Halve the plan; `error` is raised again where it has other reasons than the device's memory."""
+        """Halve the plan; raises `error` again where memory is not its reason."""
         if error and not out_of_memory(error):
             raise error
         smaller = halved(self.plan)
@@ -52,9 +52,9 @@ class Runner:
         self.plan = smaller
 
     def __call__(self, seeds: np.ndarray) -> Iterator[tuple[np.ndarray, Records]]:
-        """Yield pieces of sorted `seeds` without gaps, each with its records.
+        """Yield consecutive pieces of the sorted `seeds`, each with its records.
 
-        The first piece is one round, which tells the pace of the others.
+        The first piece is one round. Its time decides how many rounds the next pieces have.
         """
         rounds = 1
         for stretch in np.split(seeds, np.flatnonzero(np.diff(seeds) > 1) + 1):

@@ -1,4 +1,4 @@
-"""The settings of jax that a run fixes for itself, so that a seed is the same in every shell and notebook."""
+"""The settings of jax that a run fixes, so that a seed is the same in every shell and notebook."""
 
 import contextlib
 import os
@@ -11,19 +11,19 @@ import jax
 from subsim.engine.study import Precision
 
 PRNG = "threefry2x32"
-"""The implementation of every key: jax's own default, whatever JAX_DEFAULT_PRNG_IMPL says."""
-# What each precision asks of matrix products. By default a GPU or TPU would round float32 operands without a word.
+"""The implementation of every key: jax's default, whatever the variable JAX_DEFAULT_PRNG_IMPL says."""
+# The precision of matrix products. By jax's default a GPU or TPU rounds float32 operands without a word.
 _MATMUL = {"float32": "highest", "tf32": "tensorfloat32", "bfloat16": "bfloat16", "float64": "highest"}
-# What promotes silently in a user's code may do so; our own tests set both of these to their strict values.
+# A user's code may promote dtypes and ranks implicitly. Our own tests set both to their strict values.
 dtype_promotion = "standard"
 rank_promotion = "allow"
-# By default jax keeps what took a second to compile, and a study's small programs together take more than that.
+# By default jax keeps only programs that took a second to compile. The many small ones take longer together.
 _KEEP_ALL = {"jax_persistent_cache_min_compile_time_secs": 0, "jax_persistent_cache_min_entry_size_bytes": -1}
 
 
 @contextlib.contextmanager
 def fixed(precision: Precision) -> Iterator[None]:
-    """Run jax in `precision`, and with the settings of subsim, inside the block; as before outside it."""
+    """Set jax's precision and the settings of subsim inside the block."""
     with contextlib.ExitStack() as stack:
         for setting in (
             jax.enable_x64(precision == "float64"),
@@ -44,8 +44,8 @@ def fixed(precision: Precision) -> Iterator[None]:
 def keep_programs(folder: Path) -> str | None:
     """Keep compiled programs in `folder`, so that a repeated command need not compile any.
 
-    The user's own settings of jax's persistent compilation cache stay as they are. Returns a sentence where `folder`
-    cannot be written; nothing is kept then.
+    A compilation cache that the user has set stays in use. Returns a sentence where `folder` cannot be written; no
+    program is kept then.
     """
     config: Any = jax.config  # whose settings some versions of jax do not declare
     if config.jax_compilation_cache_dir is not None:

@@ -1,4 +1,4 @@
-"""Several processes of one run: each takes its share of the chunks, and none waits for another."""
+"""Divide the chunks of one run among several processes. No process waits for another."""
 
 import contextlib
 from collections.abc import Iterator
@@ -11,11 +11,11 @@ import numpy as np
 from subsim.options import UserError, require
 
 _LOCKS = ".locks"
-_PATIENCE = 1.0  # seconds: who only looks whether a lock is free has it for a moment
+_PATIENCE = 1.0  # seconds; to look whether a lock is free takes it for a moment
 
 
 class Shard(NamedTuple):
-    """This is the `number`-th, from 1, of `total` processes that share a run."""
+    """One of `total` processes that share a run; `number` counts from 1."""
 
     number: int = 1
     total: int = 1
@@ -24,19 +24,19 @@ class Shard(NamedTuple):
         return f"{self.number}/{self.total}"
 
     def part(self, missing: np.ndarray, chunk: int, program: int) -> np.ndarray:
-        """Return those of the `missing` seeds whose chunks are this shard's: every `total`-th, for each program."""
+        """Return the `missing` seeds of this shard's chunks: every `total`-th chunk of each program."""
         return missing[(missing // chunk + program) % self.total == self.number - 1]
 
 
 @contextlib.contextmanager
 def held(folder: Path, shard: Shard) -> Iterator[None]:
-    """Keep out of `folder`, inside the block, the same shard of another process and shards of any other number.
+    """Lock `folder` inside the block against the same shard, and against shards with another `total`.
 
-    Shards of one number write different chunks. The locks are the kernel's and go with their process, however it ends.
+    Shards with the same `total` write different chunks. The kernel releases the locks of a process that ends.
     Raises `UserError` where another process is at work, or where `folder` cannot be written.
     """
     with _lock(folder, f"{shard.number}-of-{shard.total}", _PATIENCE) as free:
-        # Its own lock comes first, and then the look at others': of two that begin together, none overlooks the other.
+        # The own lock comes before the look at the others': of two that start together, at least one sees the other.
         others = sorted(name for name in _names(folder) if not name.endswith(f"-of-{shard.total}")) if free else []
         busy = next((name for name in others if not _is_free(folder, name)), "")
         held_by = busy.replace("-of-", "/") if free else str(shard)
@@ -72,10 +72,10 @@ def _is_free(folder: Path, name: str) -> bool:
 
 @contextlib.contextmanager
 def _lock(folder: Path, name: str, seconds: float) -> Iterator[bool]:
-    """Take the lock `name` of `folder`, and say whether it was free within so many seconds."""
+    """Take the lock `name` of `folder`; yields whether it was free within so many seconds."""
     try:
         (folder / _LOCKS).mkdir(parents=True, exist_ok=True)
-        # Where the file system has no locks, filelock's own stand-in would outlive a process that is killed.
+        # On a file system without locks, filelock's fallback would outlive a killed process.
         lock = filelock.FileLock(folder / _LOCKS / f"{name}.lock", timeout=seconds, fallback_to_soft=False)
         lock.acquire()
     except filelock.Timeout:

@@ -1,4 +1,4 @@
-"""Run a study over its seeds: plan, compile, and for each chunk that is missing: run, write."""
+"""Run a study over its seeds: plan, compile, and for each missing chunk run and write."""
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -27,7 +27,7 @@ Progress = Callable[[int, int], None]  # (seeds finished, seeds asked for)
 
 
 class Task(NamedTuple):
-    """A run as it was asked for, checked: all that decides its programs."""
+    """The checked options of a run, which decide its programs."""
 
     study: Study
     config: Any
@@ -38,7 +38,7 @@ class Task(NamedTuple):
 
     @property
     def alone(self) -> list[Axis]:
-        """The axes that have a program for each value."""
+        """The axes whose values each have a program of their own."""
         return [axis for axis in self.axes if axis.alone]
 
     @property
@@ -47,18 +47,18 @@ class Task(NamedTuple):
         return list(np.ndindex(*(len(axis.values) for axis in self.alone)))
 
     def configs_at(self, index: Index) -> list[Any]:
-        """The configs of the program at `index`, which differ along the joint axes."""
+        """Return the configs of the program at `index`; they differ along the joint axes."""
         one = self.config
         for axis, number in zip(self.alone, index, strict=True):
             one = replaced(one, axis.name, axis.values[number])
         return list(configs(one, (axis for axis in self.axes if axis.joint)).values())
 
     def program(self, index: Index) -> Program:
-        """The program at `index`."""
+        """Trace the program at `index`."""
         return trace(self.study, self.configs_at(index), self.hyper, self.axes, self.root_seed, self.precision)
 
     def place(self, index: Index) -> str:
-        """The index in words, which a store keeps."""
+        """Return the index in words, under which a store keeps the program's record."""
         return ", ".join(f"{axis.name}={axis.labels[at]}" for axis, at in zip(self.alone, index, strict=True))
 
 
@@ -70,7 +70,7 @@ def make_task(
     root_seed: Any,
     precision: Precision | None,
 ) -> Task:
-    """Check every option, and every value of every axis before the first is run; raises `UserError` for a bad one."""
+    """Check every option and every value of every axis, before any is run; raises `UserError` for a bad one."""
     root_seed = whole_number("root_seed", root_seed, least=0, bits=32)
     precision = precision or study.precision
     require_choice("precision", precision, study.precisions)
@@ -115,21 +115,20 @@ def simulate(
     Args:
         study: what to run; `config`, `hyper`, `seeds` and `precision` override its defaults.
         root_seed: the key that every seed's own key is folded from.
-        sweep: dotted names of options, each with the values that it takes, beside the study's own axes or in place of
-            their values: a dimension each. Numbers of the hyper run inside one program, and share what does not depend
-            on them; so do options of the group that the study names joint. Of other options of the config, each value
-            costs a compile.
+        sweep: dotted names of options, each with its values: one dimension each, beside the study's own axes or in
+            place of their values. All values of a hyper number run in one program, and share whatever does not depend
+            on them. So do the options of the study's joint group. Every other value of the config costs a compile.
         out: folder for the results. Repeating the call with the same folder computes only the seeds it lacks; a folder
-            that holds another run is refused. None: results stay in memory.
-        chunk: seeds that lie in one file of the results, and the most that one call runs. None: as the results began,
-            or guessed from the cost of a seed.
-        shard: this process's part of the run; the others run theirs by the same call, at any time.
+            that holds another run is refused. None keeps the results in memory.
+        chunk: seeds in one file of the results, and the most that one call runs. None keeps the chunk of existing
+            results, and otherwise guesses it from the cost of a seed.
+        shard: this process's part of the run. Other processes run theirs by the same call, at any time.
         repair: compute the seeds of chunks that are damaged in `out` again.
-        in_memory: bytes of results that are returned in memory; more stay in `out` and are read where they are used.
-            None: however many.
-        progress: called with (seeds finished, seeds asked for) at the start and after every call of a program; of a
-            shard, with its own. Seeds are counted once for every program.
-        notice: called with words: the size of a chunk, when it is chosen and whenever it changes.
+        in_memory: the most bytes of results that are returned in memory. Larger results stay in `out` and are read
+            where they are used. None: no limit.
+        progress: called with (seeds finished, seeds asked for) at the start and after every call of a program. A shard
+            counts its own seeds. Every program counts its seeds anew.
+        notice: called with the size of a chunk in words, when it is chosen and whenever it changes.
 
     Raises:
         UserError: an option is out of range, contradicts another, or `out` cannot be used, is in use, or is damaged.
@@ -167,7 +166,7 @@ def simulate(
         report()
         meant = {} if out is None else meaning(study)
         for index in task.indices:
-            # The program is made where nothing is missing too: to see that it is the one which made the results.
+            # The program is traced even where no seed is missing, to check that it made the results.
             program = first if index == task.indices[0] else task.program(index)
             require(
                 program.record == first.record, "sweep: the values of an axis must leave the record's shapes alone."
@@ -184,14 +183,14 @@ def simulate(
                 results.write(int(piece[0]), index, records)
                 done += len(piece)
                 report()
-            # Halved, where memory ran out; the next program need not run out of it again.
+            # The next program starts with the seeds at once that fitted the memory.
             plan = runner.plan
         return results.dataset(seeds, None if out is None else in_memory)
 
 
 def begun(task: Task, chunk: int | None = None) -> tuple[Program, Plan, Mesh]:
     """Return the first program of a run, the plan of all of them, and the devices that they run on."""
-    mesh = local_mesh()  # before the trace, with which jax begins to compute
+    mesh = local_mesh()  # before the trace, which starts jax
     require_precision(task.precision, mesh)
     first = task.program(task.indices[0])
     mesh = devices_for(first.cost, mesh)
@@ -202,9 +201,9 @@ def begun(task: Task, chunk: int | None = None) -> tuple[Program, Plan, Mesh]:
 def opened(
     task: Task, program: Program, plan: Plan, out: str | Path | None, seeds: int, shard: Shard, repair: bool
 ) -> Iterator[store.Memory]:
-    """Open the store in folder `out`, with room for `seeds` seeds: a new one, or one that is there and this run's.
+    """Open or make the store of this run in folder `out`, with room for `seeds` seeds; None keeps results in memory.
 
-    None keeps the results in memory. Raises `UserError` where `out` cannot be written, is in use, is damaged, or holds
+    Raises `UserError` where `out` cannot be written, is in use, is damaged, or holds
     another run.
     """
     labels, inner = labels_of(task, program)
@@ -227,8 +226,10 @@ def opened(
 
 
 def _make_ready(folder: Path, declared: Mapping[str, Any], seeds: int, repair: bool, alone: bool) -> None:
-    """Check that the store in `folder` is whole and of the run `declared`, and make room in it; `alone` nobody else is
-    at work."""
+    """Check that the store in `folder` is whole and holds the run `declared`, and make room for `seeds` seeds.
+
+    `alone` says that no other shard is at work in it.
+    """
     target = folder / store.FILE
     damaged = integrity.damages(target)
     words = identity.differences(store.attributes(target), declared, identity.DECLARED)
@@ -242,13 +243,13 @@ def _make_ready(folder: Path, declared: Mapping[str, Any], seeds: int, repair: b
             integrity.discard(target, damaged)
     else:
         integrity.require_whole(target, damaged)
-    for unfinished in target.rglob("*.partial") if alone else ():  # what a kill in the midst of a write leaves
+    for unfinished in target.rglob("*.partial") if alone else ():  # left by a kill in the midst of a write
         unfinished.unlink()
     store.make_room(target, seeds)
 
 
 def labels_of(task: Task, program: Program) -> tuple[dict[str, Sequence[Any]], list[str]]:
-    """Return the labels of every dimension of a run beside the seed, and the axes that are inside its program.
+    """Return the labels of every dimension but the seed, and the names of the axes inside the program.
 
     Raises `UserError` where the study's variables and coords do not fit its record.
     """

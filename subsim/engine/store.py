@@ -1,4 +1,4 @@
-"""Results on disk: one zarr group a run, in which every chunk of seeds is a region of its own; or in memory."""
+"""The results of a run: a zarr group on disk, written chunk by chunk, or arrays in memory."""
 
 import contextlib
 import os
@@ -18,7 +18,7 @@ from subsim.engine.integrity import DIVERGED, FINISHED, MISSING
 from subsim.options import UserError, require
 
 FILE = "run.zarr"  # the store of a run, in the folder of its results
-Index = tuple[int, ...]  # of one program: the numbers of the values of the axes that have a program for each value
+Index = tuple[int, ...]  # of one program: positions along the axes whose values each have a program
 
 _STATUS = {
     "description": "whether the seed's record is on disk, and whether all of it is finite",
@@ -29,9 +29,9 @@ _MADE_BY = {"description": "the origin in the attribute `origins`, in hexadecima
 
 
 class Template(NamedTuple):
-    """The arrays of a run: `dataset` has every dimension, label and attribute for one seed, which is missing.
+    """The arrays of a run: `dataset` has every dimension, label and attribute, for one seed that is missing.
 
-    Along the dimensions `alone` each value has a program of its own; `chunk` seeds lie in one file.
+    Each value of the dimensions `alone` has a program of its own. One file holds `chunk` seeds.
     """
 
     dataset: xr.Dataset
@@ -40,7 +40,7 @@ class Template(NamedTuple):
 
     @property
     def depth(self) -> int:
-        """The dimensions along which an array is written piece by piece."""
+        """The number of leading dimensions along which an array is written in pieces: the seed and `alone`."""
         return 1 + len(self.alone)
 
 
@@ -56,8 +56,8 @@ def template(
 ) -> Template:
     """Return the arrays of a run.
 
-    `record` gives, by name, anything with the `shape` and `dtype` of one seed's value, whose first dimensions are
-    `inner`; `meanings` has each variable's description, dims and units; `labels` those of every dimension.
+    `record` gives by name the `shape` and `dtype` of one seed's value, whose first dimensions are `inner`. `meanings`
+    has the description, dims and units of each variable. `labels` has the labels of each dimension.
     """
     outer = {"seed": 1, **{name: len(labels[name]) for name in alone}}
     variables: dict[str, Any] = {}
@@ -75,7 +75,7 @@ def template(
 
 
 class Memory:
-    """The results of a run that leaves nothing on disk: the template's arrays, filled as a store's are."""
+    """The results of a run in memory: the template's arrays, filled in the same way as a store's."""
 
     def __init__(self, made: Template, seeds: int):
         one = made.dataset
@@ -86,14 +86,14 @@ class Memory:
         coords = {name: values for name, values in one.coords.items() if name != "seed"}
         self._dataset = xr.Dataset(held, coords | {"seed": ("seed", np.arange(seeds), one.seed.attrs)}, one.attrs)
         self._origin: tuple[str, Mapping[str, Any]] | None = None
-        self.chunk = made.chunk  # seeds that lie in one file
+        self.chunk = made.chunk  # seeds in one file
 
     def keep_origin(self, key: str, origin: Mapping[str, Any]) -> None:
         """Keep where and by what the seeds that are written from now on are made."""
         self._origin = key, origin
 
     def missing(self, seeds: int, index: Index) -> np.ndarray:
-        """Return those of the seeds 0 .. `seeds` - 1 that are not there at `index`, in order."""
+        """Return the seeds among 0 .. `seeds` - 1 that have no record at `index`, in order."""
         return np.flatnonzero(self._arrays["status"][(slice(seeds), *index)] == MISSING)
 
     def write(self, first: int, index: Index, records: Mapping[str, np.ndarray]) -> None:
@@ -107,7 +107,7 @@ class Memory:
         for name, values in records.items():
             self._arrays[name][region] = values
         self._arrays["made_by"][region] = int(self._origin[0], 16) if self._origin else 0
-        # Last, so that a seed counts as finished only when all of it is there.
+        # The status comes last, so that a finished seed has its whole record.
         self._arrays["status"][region] = np.where(finite, FINISHED, DIVERGED)
 
     def dataset(self, seeds: int, most: int | None = None) -> xr.Dataset:
@@ -122,18 +122,18 @@ class Disk(Memory):
     def __init__(self, target: Path):
         self._target, self._origin = target, None
         group = integrity.root(target, "r+")
-        # A chunk of nothing but zeros is written too: a file that is not there is then one that was lost.
+        # Chunks of zeros are written too, so that an absent file is a lost one.
         with zarr.config.set({"array.write_empty_chunks": True}):
             self._arrays = dict(group.arrays())
         self.chunk = group.attrs["chunk"]
 
     @property
     def programs(self) -> dict[str, dict[str, Any]]:
-        """The programs that the store has a record of, by their keys."""
+        """The records of programs in the store, by their keys."""
         return attributes(self._target)["programs"]
 
     def keep_program(self, key: str, program: Mapping[str, Any]) -> None:
-        """Keep the record of a program. Processes that share the store write the same under the same key."""
+        """Keep the record of a program. Processes that share the store write the same record under the same key."""
         self._note("programs", key, program)
 
     def keep_origin(self, key: str, origin: Mapping[str, Any]) -> None:
@@ -150,41 +150,41 @@ class Disk(Memory):
         """Write the records of the seeds from `first` on; raises `UserError` where the disk refuses."""
         rows = len(next(iter(records.values())))
         with refusals(self._target):
-            # First, too: where a chunk has other files and no status, that was lost.
+            # The status also comes first: a chunk with other files and without a status has lost it.
             self._arrays["status"][(slice(first, first + rows), *index)] = MISSING
             super().write(first, index, records)
 
     def dataset(self, seeds: int, most: int | None = None) -> xr.Dataset:
-        """Return the data set of seeds 0 .. `seeds` - 1: in memory, or of more than `most` bytes read where used."""
+        """Return the data set of seeds 0 .. `seeds` - 1, in memory if it has at most `most` bytes."""
         with _opened(self._target) as held:
             wanted = _in_order(held.isel(seed=slice(0, seeds)))
             return wanted if most is not None and wanted.nbytes > most else wanted.load()
 
 
 def _in_order(results: xr.Dataset) -> xr.Dataset:
-    """`results` with its variables by name and its text as numpy's: a store lists and reads them in its own way."""
+    """Sort the variables by name and convert text labels to numpy's, which stores order and read in their own ways."""
     text = {name: [*map(str, values.values)] for name, values in results.coords.items() if values.dtype.kind in "OT"}
     return results.assign_coords(text)[sorted(map(str, results.data_vars))]
 
 
 def consolidate(target: Path) -> None:
-    """Copy the metadata of all arrays into the root, the last step of every change of them.
+    """Copy the metadata of all arrays into the root. This is the last step of every change of the arrays.
 
-    Readers see the arrays as they were until then, all of one length.
+    Until then readers see all arrays with their former length.
     """
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Consolidated metadata")  # every zarr that we admit reads it
+        warnings.filterwarnings("ignore", "Consolidated metadata")  # every zarr that pyproject.toml admits reads it
         zarr.consolidate_metadata(target, zarr_format=3)
 
 
 def _opened(target: Path) -> xr.Dataset:
-    """The data set at `target`, read where it is used."""
+    """Open the data set at `target` lazily."""
     return xr.open_dataset(target, engine="zarr", consolidated=True, zarr_format=3, cache=False)
 
 
 @contextlib.contextmanager
 def refusals(target: Path) -> Iterator[None]:
-    """Say in a sentence that the disk refuses."""
+    """Turn an error of the disk into a `UserError`."""
     try:
         yield
     except OSError as error:
@@ -200,12 +200,12 @@ def attributes(target: Path) -> dict[str, Any]:
 
 
 def exists(folder: Path) -> bool:
-    """Whether `folder` holds a store, whatever is in it."""
+    """Return whether `folder` holds a store, whole or not."""
     return (folder / FILE).exists()
 
 
 def make(target: Path, made: Template) -> None:
-    """Make the store of a run at `target`: under another name first, so that what looks like a store is one."""
+    """Make the store of a run at `target`, in a draft folder that is renamed when it is complete."""
     draft = target.with_name(f"{FILE}.draft")
     shutil.rmtree(draft, ignore_errors=True)  # of a run that was killed
     with refusals(target):
@@ -244,14 +244,14 @@ def _make_array(group: Any, name: str, made: Template) -> None:
 
 
 def make_room(target: Path, seeds: int) -> None:
-    """Give every array of the store room for `seeds` seeds.
+    """Enlarge every array of the store to at least `seeds` seeds.
 
-    A kill in between leaves arrays of different lengths, which the next call evens out.
+    A kill halfway leaves arrays of different lengths; the next call makes them equal.
     """
     arrays = integrity.of_seeds(integrity.root(target, "r+"))
     longest = max(seeds, *(array.shape[0] for array in arrays.values()))
     with refusals(target):
-        # The status comes last: a seed has one only where it has room.
+        # The status comes last: a seed with a status then has room in every array.
         for _, array in sorted(arrays.items(), key=lambda item: (item[0] == "status", item[0])):
             if array.shape[0] < longest:
                 array.resize((longest, *array.shape[1:]))
@@ -267,7 +267,7 @@ def finished(folder: Path) -> tuple[int, int]:
         status: Any = zarr.open_array(folder / FILE, path="status", mode="r", zarr_format=3)
         done = (np.asarray(status[:]) != MISSING).reshape(status.shape[0], -1).all(axis=1)
         return int(done.sum()), len(done)
-    except Exception:  # whatever is there, it is no results
+    except Exception:  # the folder holds something else
         return 0, 0
 
 
@@ -277,15 +277,15 @@ def stores(root: Path) -> list[Path]:
     for folder, inner, _ in os.walk(root):
         if FILE in inner:
             found.append(Path(folder))
-        # A store holds a file a chunk: it is not looked into, and neither is what is hidden.
+        # Stores, with a file for every chunk, and hidden folders are not searched.
         inner[:] = [name for name in inner if not name.startswith((".", FILE))]
     return sorted(found)
 
 
 def load_results(out: str | Path) -> xr.Dataset:
-    """Return the data set that a run left in folder `out`; seeds that are not finished are left out.
+    """Return the data set of the finished seeds in folder `out`.
 
-    Raises `UserError` where there is none, or where a file of it is damaged.
+    Raises `UserError` where the folder holds no results, or where a file of them is damaged.
     """
     target = Path(out) / FILE
     require(target.exists(), f"{out} holds no results; run the study first, or name its folder with --out.")

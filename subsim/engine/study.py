@@ -1,4 +1,4 @@
-"""What a study declares: how to make its run, what the run's record means, and how to report it."""
+"""The declaration of a study: how to make its run, what the entries of its record mean, and how to report them."""
 
 import inspect
 import sys
@@ -12,8 +12,8 @@ import xarray as xr
 from subsim.options import LARGER, Size, UserError, get, has, label, require
 
 Precision = Literal["float32", "tf32", "bfloat16", "float64"]
-# (key, hyper) or (key) -> Record: a mapping or NamedTuple of arrays, for one seed. On the host, its number stands for
-# the key.
+# (key, hyper) or (key) -> Record: a mapping or NamedTuple of arrays, for one seed. A run on the host takes the seed's
+# number in place of the key.
 Run = Callable[..., Any]
 
 RESERVED = ("seed", "status", "made_by", "origins", "programs")
@@ -30,7 +30,7 @@ class Variable(NamedTuple):
 
 
 class Table(NamedTuple):
-    """A table to print: every cell is text already."""
+    """A table to print. Every cell is text."""
 
     title: str
     columns: tuple[str, ...]
@@ -38,23 +38,23 @@ class Table(NamedTuple):
 
 
 def no_data(_config: Any) -> None:
-    """The data of a study that needs none."""
+    """Return None, the data of a study without data."""
 
 
 def no_check(_config: Any, _hyper: Any) -> None:
-    """The check of a study whose options cannot contradict each other."""
+    """Accept every config and hyper."""
 
 
 @dataclass(frozen=True)
 class Study:
-    """A pure function of a key, and what the engine must know to run it over seeds and to label what comes back.
+    """A pure function of a key, and the declarations by which the engine runs it over seeds and labels its record.
 
-    `make_run(config, data)` returns `run(key, hyper)`, or `run(key)` where there is no hyper: the record of one seed.
-    A study without config and data is given its `run` instead. Where the run needs large arrays, it is
-    `jax.tree_util.Partial(function, arrays...)`: they then enter the compiled program as arguments and not as
-    constants. `variables` describes the entries of the record; one that is left out has its name as its description
-    and the dimensions `NAME_0`, `NAME_1`, ... `coords` labels the dimensions that an entry has beside the seed, by
-    their labels or, where the config decides these, by a function of the config and of how many there are.
+    `make_run(config, data)` returns `run(key, hyper)`, or `run(key)` without hyper, which returns the record of one
+    seed. A study without config and data takes its `run` instead. A run with large arrays is a
+    `jax.tree_util.Partial(function, arrays...)`: its arrays then enter the compiled program as arguments and not as
+    constants. `variables` describes the entries of the record. An entry without a description has its name as
+    description, and the dimensions `NAME_0`, `NAME_1`, ... `coords` gives the labels of every dimension but the seed:
+    a list, or a function of (config, number of labels).
 
     Raises `UserError`, with the file and line of the declaration, where a part of it is of the wrong kind.
     """
@@ -66,56 +66,55 @@ class Study:
     variables: Mapping[str, Variable] = field(default_factory=dict)
     coords: Mapping[str, Sequence[Any] | Callable[[Any, int], Sequence[Any]]] = field(default_factory=dict)
     config: Any = None
-    """Default of what changes shapes or the program's structure: a frozen dataclass."""
+    """Default of the options that change shapes or the structure of the program: a frozen dataclass."""
     hyper: Any = None
     """Default of the numbers that are traced: any pytree."""
     axes: Mapping[str, Sequence[Any]] = field(default_factory=dict)
-    """Dotted names of options, each with the values that it takes unless a run is given others: a dimension each, which
-    report and figure know."""
+    """Dotted names of options, each with its values: one dimension each, which report and figure expect. A run may give
+    other values."""
     make_joint_run: Callable[[Sequence[Any], Any], Run] | None = None
-    """As `make_run`, for several configs that differ only below `joint`; the record has a leading axis of configs. What
-    the configs share, such as a teacher, is computed once."""
+    """As `make_run`, for several configs that differ only in the group `joint`. The record has a leading axis of
+    configs. What the configs share, such as a teacher, is computed once."""
     joint: str = ""
     """The group of the config's options, such as `student`, whose values on an axis share one program."""
     load: Callable[[Any], Any] = no_data
-    """Gives the data that `config` asks for, read once on the host."""
+    """Return the data of a config; called once, on the host."""
     check: Callable[[Any, Any], None] = no_check
-    """Raises `UserError` where config and hyper contradict each other."""
+    """Raise `UserError` where config and hyper contradict each other."""
     derived: Callable[[xr.Dataset], Mapping[str, xr.DataArray]] | None = None
-    """Gives what is made of a finished data set, seed by seed and by name: differences of its conditions, or values at
-    a matched loss. The report, the figure and the table of means have it beside the record."""
+    """Return further variables of a finished data set, seed by seed and by name: differences of its conditions, or
+    values at a matched loss. Report, figure and the table of means show them beside the record."""
     report: Callable[[xr.Dataset], Sequence[Table]] | None = None
-    """The tables that sum up a finished data set; None: mean and interval of every variable."""
+    """Return the tables that sum up a finished data set; None: mean and interval of every variable."""
     seeds: int = 100
     precision: Precision = "float32"
     precisions: tuple[Precision, ...] = ("float32", "tf32", "bfloat16", "float64")
-    """What the study can be run in; its default is `precision`."""
+    """The precisions in which the study can run; the default is `precision`."""
     chunk: int | None = None
-    """Seeds that lie in one file of the results, and the most that one call runs; None: guessed from their cost."""
+    """Seeds in one file of the results, and the most that one call runs; None: guessed from the cost of a seed."""
     compiler_options: Mapping[str, Any] = field(default_factory=dict)
-    """Options of XLA's compiler, by name, where the program is for a CPU."""
+    """Options of XLA's compiler by name, for programs on a CPU."""
     on_host: bool = False
-    """Whether the run is an ordinary function of the seed's number, called once a seed and never traced, whose record
-    holds a float64 for every label in `coords`. What is measured is then no matter of keys: a timing, say. Each record
-    is written before the next seed is run."""
+    """Whether the run is an ordinary function of the seed's number, which is called once a seed and never traced: a
+    timing, say. Its record holds a float64 for every label in `coords`, and is written before the next seed runs."""
     sizes: Mapping[str, "Mapping[str, Any] | Study"] = field(default_factory=dict)
-    """The study at its larger sizes, or what is then other than here: {"mnist": {"seeds": 32, "config": ...}}. mnist is
-    for two cores and some patience, paper for a GPU; the study itself is the tiny size."""
+    """The study at its larger sizes, or the fields that differ there: {"mnist": {"seeds": 32, "config": ...}}. The size
+    mnist is for two cores and some patience, paper for a GPU. The study itself is the tiny size."""
     run: Run | None = None
     """The run itself, in place of `make_run`."""
     make_networks: Callable[[Any, Any], Run] | None = None
-    """As `make_run`; its run gives every network of one seed, a pytree of arrays by name, for `networks_of`."""
+    """As `make_run`; its run returns every network of one seed, a pytree of arrays by name, for `networks_of`."""
     rebuild: Callable[[Any, Any, dict[str, Any]], dict[str, Any]] | None = None
-    """Gives, for (config, data, networks), what `networks_of` returns: modules in place of their arrays, say."""
+    """Convert (config, data, networks) to the networks that `networks_of` returns: modules in place of arrays, say."""
     own: Mapping[str, str] = field(default_factory=dict)
-    """The options that the study sets itself, by their dotted names, each with a phrase for reports."""
+    """The dotted names of the options that the study itself sets, each with a phrase for reports."""
     finding: str = ""
-    """The finding of the tiny size, in one sentence with interval and n. `subsim list` reads finding and cost where the
-    file has them literally."""
+    """The finding of the tiny size, in one sentence with interval and n. `subsim list` reads finding and cost from the
+    text of the file, so that both are literal strings."""
     cost: str = ""
     """The time of the tiny size: "8 minutes on 2 cores"."""
     declared: str = field(default="", compare=False)
-    """File and line of the declaration, which errors name; found by itself."""
+    """File and line of the declaration, which errors name; found automatically."""
 
     def __post_init__(self) -> None:
         if not self.declared:
@@ -168,7 +167,7 @@ class Study:
         return self.make_run(config, data) if self.make_run else self.run
 
     def variable(self, name: str, dims: int) -> Variable:
-        """Return the meaning of an entry of the record: as declared, or made of its name and number of dimensions."""
+        """Return the declared meaning of an entry of the record, or one made of its name and number of dimensions."""
         if name in self.variables:
             return self.variables[name]
         self._require_name("variable", name)
@@ -189,7 +188,7 @@ class Study:
         self.require(name not in RESERVED, f"{name!r} is a name that the engine uses itself: rename this {what}")
 
     def at_size(self, size: Size) -> "Study":
-        """The study at this size; raises `UserError` where it has none such."""
+        """Return the study at this size; raises `UserError` where it does not have the size."""
         if size not in LARGER:
             return self
         others = f"choose {' or '.join(self.sizes)}, or " if self.sizes else ""
@@ -198,11 +197,11 @@ class Study:
         return replace(there, name=self.name) if isinstance(there, Study) else replace(self, **there)
 
     def sweep(self, given: Mapping[str, Iterable[Any]] | None) -> dict[str, Iterable[Any]]:
-        """Name -> values of the axes of a run that is given these, beside or in place of the study's own."""
+        """Return name -> values of a run's axes: the study's own, with the `given` ones added or in their place."""
         return dict(self.axes) | dict(given or {})
 
     def refuse_overruled(self, given: Mapping[str, Iterable[Any]] | None, config: Any, hyper: Any) -> None:
-        """Raise `UserError` where an option has a value of its own that one of the study's axes would pass over."""
+        """Raise `UserError` where an option was set to a value that one of the study's axes would overrule."""
         for name in sorted(set(self.axes) - set(given or {})):
             for options, defaults in ((config, self.config), (hyper, self.hyper)):
                 if has(options, name):
@@ -217,13 +216,13 @@ def called(run: Run, key: Any, hyper: Any) -> Any:
     """Return `run(key, hyper)`, or `run(key)` where there is no hyper and the run does not ask for one."""
     try:
         alone = hyper is None and bool(inspect.signature(run).bind(key))
-    except (TypeError, ValueError):  # it takes two arguments, or does not say how many
+    except (TypeError, ValueError):  # it takes two arguments, or has no signature
         alone = False
     return run(key) if alone else run(key, hyper)
 
 
 def _place_of_declaration() -> str:
-    """File and line of the innermost caller that is not this package's, nor of what makes or checks its classes."""
+    """Return file and line of the innermost caller outside this package, dataclasses and type checkers."""
     frame = sys._getframe(1)
     while frame.f_back:
         file = Path(frame.f_code.co_filename)

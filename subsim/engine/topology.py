@@ -1,4 +1,4 @@
-"""Compile a study's program for TPUs that are not here: what it takes of each, and what passes between them."""
+"""Compile a study's program for TPUs of another machine, and report its memory and its collectives."""
 
 import os
 import re
@@ -20,16 +20,16 @@ from subsim.engine.settings import fixed
 from subsim.engine.simulate import Task, whole_number
 from subsim.options import UserError, require
 
-# GiB of memory of a chip, by what its devices call their kind; from Google's page on each version of the TPU.
+# GiB of memory of a chip, by the kind that its devices report; from Google's page on each version of the TPU.
 CHIP_MEMORY = {"TPU v4": 32, "TPU v5 lite": 16, "TPU v5": 95, "TPU v6 lite": 32}
 
-# What a compiled program calls an exchange between devices. Of one that is split in two, `-start` is the first half.
+# The names of exchanges between devices in a compiled program. A split exchange begins with its `-start` half.
 COLLECTIVES = (
     "all-reduce", "all-gather", "all-to-all", "ragged-all-to-all", "collective-permute", "collective-broadcast",
     "reduce-scatter", "send", "recv",
 )  # fmt: skip
 
-# Where there is no TPU, libtpu asks the network for one and complains. Its lock is for those who share a device.
+# Without a TPU, libtpu asks the network for one and complains. Its lock is for processes that share a device.
 _NO_TPU = {
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_WORKER_HOSTNAMES": "localhost",
@@ -39,9 +39,10 @@ _NO_TPU = {
 
 
 class Compiled(NamedTuple):
-    """A program compiled for devices that are not here: its plan, its memory on each in bytes, and the seconds it took.
+    """A program compiled for devices of another machine.
 
-    `collectives` counts the exchanges between devices of each kind.
+    `memory` is the bytes that it needs on each device, and `seconds` the time of compiling. `collectives` counts the
+    exchanges between devices, by their kind.
     """
 
     plan: Plan
@@ -51,11 +52,11 @@ class Compiled(NamedTuple):
 
 
 def use_no_device() -> None:
-    """Keep jax from looking for an accelerator, since nothing will be run; to be called before jax is used."""
+    """Keep jax from looking for an accelerator, because nothing will run. Call it before jax is used."""
     for variable, value in _NO_TPU.items():
         os.environ.setdefault(variable, value)
     jax.config.update("jax_platforms", "cpu")
-    # What a user's cache keeps of such a program, jax cannot read without its device.
+    # jax cannot read such a program back from its cache without the device.
     jax.config.update("jax_enable_compilation_cache", False)
 
 
@@ -65,7 +66,7 @@ def topology_mesh(name: str) -> Mesh:
     Raises `UserError` where there is no such topology, or no compiler for it.
     """
     example = "name one such as v5e:2x2, v5e:16x16 or v5p:2x2x1"
-    # libtpu itself takes an empty name for a TPU of its own choice, and divides by a size of 0.
+    # libtpu chooses a TPU for an empty name, and divides by a size of 0.
     require(
         re.fullmatch(r"\w+:[1-9]\d*(x[1-9]\d*){1,2}", name) is not None,
         f"topology is {name!r}, which is none; {example}.",
@@ -84,7 +85,7 @@ def topology_mesh(name: str) -> Mesh:
 
 
 def device_memory(mesh: Mesh) -> int | None:
-    """Return the bytes of memory of each device of a topology; None for a kind of which it is not known here."""
+    """Return the bytes of memory of each device of a topology; None for an unknown kind."""
     kind = mesh.devices.flat[0].device_kind
     if kind not in CHIP_MEMORY:
         return None
@@ -94,14 +95,14 @@ def device_memory(mesh: Mesh) -> int | None:
 
 
 def collectives(program: str) -> dict[str, int]:
-    """Return how many exchanges between devices of each kind are in the text of a compiled program."""
+    """Count the exchanges between devices in the text of a compiled program, by their kind."""
     return dict(Counter(re.findall(rf"\s({'|'.join(COLLECTIVES)})(?:-start)?\(", program)))
 
 
 def compile_for(program: Program, plan: Plan, mesh: Mesh, notice: Notice) -> Compiled:
-    """Compile `program` for the devices of `mesh`, with half as many seeds at once until it fits their memory.
+    """Compile `program` for the devices of `mesh`, halving the seeds at once until it fits their memory.
 
-    Raises `UserError` where not even one seed does.
+    Raises `UserError` where one seed alone does not fit.
     """
     memory, attempt = device_memory(mesh), plan
     while True:
@@ -126,7 +127,7 @@ def compile_for(program: Program, plan: Plan, mesh: Mesh, notice: Notice) -> Com
 
 
 def check(task: Task, chunk: int | None, at_once: int | None) -> None:
-    """Raise `UserError` where a run has no program, or for a number of seeds that is none."""
+    """Raise `UserError` where a study has no program, or where a number of seeds is out of range."""
     require(not task.study.on_host, f"The run of {task.study.name} is ordinary Python; there is no program to compile.")
     for name, value in (("chunk", chunk), ("at_once", at_once)):
         if value is not None:
@@ -136,9 +137,9 @@ def check(task: Task, chunk: int | None, at_once: int | None) -> None:
 def compile_task(
     task: Task, mesh: Mesh, chunk: int | None, at_once: int | None, notice: Notice
 ) -> Iterator[tuple[str, Program, Compiled]]:
-    """Compile every program of a run for the devices of `mesh`: a label and each of them.
+    """Compile every program of a run for the devices of `mesh`; yields its label, the program and the result.
 
-    `chunk` seeds are the most that one call runs, `at_once` of them side by side on each device; None: guessed.
+    One call runs at most `chunk` seeds, `at_once` of them side by side on each device; None: guessed.
     """
     require_precision(task.precision, mesh)
     for index in task.indices:
