@@ -1,10 +1,11 @@
 """Options that refuse bad values in one sentence."""
 
 import dataclasses
+import difflib
 import inspect
 import math
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any, Literal, TypeVar
 
@@ -22,6 +23,12 @@ def require(holds: object, sentence: str) -> None:
     """Raise `UserError` with `sentence` unless `holds`."""
     if not holds:
         raise UserError(sentence)
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return " (did you mean X?)" with the known word that is most like `word`; "" where none is like it."""
+    found = difflib.get_close_matches(word, list(known), n=1)
+    return f" (did you mean {found[0]}?)" if found else ""
 
 
 def require_takes(what: str, function: Any, *arguments: str) -> None:
@@ -44,7 +51,9 @@ def require_number(what: str, found: Any, of: str) -> None:
 
 def require_choice(field: str, value: Any, choices: Any) -> None:
     """Raise `UserError`, with a list of all `choices`, unless `value` is one of them."""
-    require(value in choices, f"{field} is {value!r}; choose one of {', '.join(map(str, choices))}.")
+    choices = list(choices)
+    names = list(map(str, choices))
+    require(value in choices, f"{field} is {value!r}{nearest(str(value), names)}; choose one of {', '.join(names)}.")
 
 
 # A bound of a range -> the words for it, and the comparison of a number with it.
@@ -91,6 +100,12 @@ def field_names(options: Any) -> Sequence[str]:
     if dataclasses.is_dataclass(options):
         return [field.name for field in dataclasses.fields(options)]
     return list(getattr(options, "_fields", options if isinstance(options, dict) else ()))
+
+
+def dotted_names(options: Any, group: str = "") -> list[str]:
+    """Return the dotted names of all options in nested dataclasses, NamedTuples or dictionaries."""
+    inner = {f"{group}{name}": get(options, name) for name in field_names(options)}
+    return [each for name, part in inner.items() for each in dotted_names(part, f"{name}.") or [name]]
 
 
 def label(value: Any) -> Any:

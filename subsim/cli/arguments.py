@@ -100,11 +100,17 @@ def one_sentence() -> Iterator[None]:
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
-        # Below the title, the first text between two rules, wrapped at the width of the screen.
+        # Below the title, texts lie between rules, wrapped at the width of the screen: the error, and flags like it.
         lines = [line.strip("│| ") for line in captured.getvalue().splitlines()[1:]]
         between_rules = re.split(r"^\W{3,}$", "\n".join(lines), flags=re.MULTILINE)
-        sentence = next((" ".join(text.split()) for text in between_rules if text.strip()), "The command is wrong")
-        raise UserError(sentence.rstrip(".") + "; add --help to see every option.") from None
+        texts = [" ".join(text.split()) for text in between_rules if text.strip()]
+        sentence = texts[0].rstrip(".") if texts else "The command is wrong"
+        flags = re.findall(r"Perhaps you meant: (--[\w.-]+)", " ".join(texts[1:]))
+        if flags:
+            sentence += f" (did you mean {flags[0]}?)"
+        if re.search(r"arguments: \['[\d.]+(,[\d.]+)+'\]$", sentence):
+            sentence += "; put spaces and no commas between numbers"
+        raise UserError(sentence + "; add --help to see every option.") from None
 
 
 _REGISTRY = tyro.constructors.ConstructorRegistry()

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from subsim.options import UserError, require
+from subsim.options import UserError, nearest, require
 
 if TYPE_CHECKING:
     from subsim.engine.study import Study
@@ -41,7 +41,8 @@ def study_file(study: str) -> Path:
             f"{study} is not a .py file; name a study that `subsim list` shows, or give the path of one.",
         )
         return Path(study)
-    return _named("experiments", study, f"there is no study {study!r}; choose one that `subsim list` shows")
+    near = nearest(study, (path.stem for folder in _folders("experiments") for path in folder.glob("*.py")))
+    return _named("experiments", study, f"there is no study {study!r}{near}; choose one that `subsim list` shows")
 
 
 def has_study(name: str) -> bool:

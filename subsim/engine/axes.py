@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from subsim.options import get, has, label, replaced, require
+from subsim.options import dotted_names, get, has, label, nearest, replaced, require
 
 
 class Axis(NamedTuple):
@@ -42,7 +42,8 @@ def make(sweep: Mapping[str, Iterable[Any]], config: Any, hyper: Any, joint: str
     axes = []
     for name, values in sweep.items():
         traced = has(hyper, name)
-        require(traced or has(config, name), f"sweep of {name}: the study has no such option; try one of its flags.")
+        near = nearest(name, [*dotted_names(config), *dotted_names(hyper)])
+        require(traced or has(config, name), f"sweep of {name}: the study has no such option{near}.")
         default = get(hyper if traced else config, name)
         alike = tuple(_alike(name, value, default) for value in values)
         require(len(alike) > 0, f"sweep of {name}: there are no values.")

@@ -428,6 +428,22 @@ def test_a_folder_in_the_place_of_a_file_and_a_file_in_that_of_a_folder_are_refu
     assert not Path("nowhere").exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("run single_stp", "there is no study 'single_stp' (did you mean single_step?); choose"),
+        ("figure singel_step", "there is no study 'singel_step' (did you mean single_step?); choose"),
+        ("run single_step --widhts 8", "Unrecognized options: --widhts, 8 (did you mean --widths?); add --help"),
+        ("run single_step --sweep esp=1,2", "sweep of esp: the study has no such option (did you mean eps?)."),
+        ("run aux_logits --sweep student.los=kl", "no such option (did you mean student.loss?)."),
+        ("run single_step --widths 32,32", "['32,32']; put spaces and no commas between numbers; add --help"),
+        ("run single_step --zzz", "Unrecognized options: --zzz; add --help"),
+    ],
+)
+def test_a_misspelt_word_is_told_its_nearest(command, words, sentence):
+    assert refused(command(*words.split()), sentence)
+
+
 @pytest.mark.parametrize("bad", [LONG, "a\0b"])
 def test_a_path_that_cannot_be_there_is_a_path_that_is_not_there(command, bad):
     assert refused(command("run", f"./{bad}.py"), "does not exist")
