@@ -1,5 +1,5 @@
 """`python -m subsim.cli`."""
 
-from subsim.cli.commands import main
+from subsim.cli import main
 
 main()

@@ -288,6 +288,23 @@ def test_help_names_every_knob(command, monkeypatch):
         assert flag in printed
 
 
+def test_ctrl_c_while_a_command_is_imported_ends_it_quietly():
+    interrupted = """
+import sys
+
+class Interrupt:
+    def find_spec(self, name, *_):
+        if name == "subsim.cli.commands":
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Interrupt())
+from subsim.cli import main
+main(["list"])
+"""
+    ended = subprocess.run([sys.executable, "-c", interrupted], capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "")
+
+
 def test_list_names_every_study_in_a_hundred_columns(command):
     status, printed, _ = command("list")
     assert status == 0
