@@ -1,4 +1,4 @@
-"""A folder of results as one page of HTML: a summary, and a section for each run."""
+"""Make one page of HTML of a folder of results: a summary, and a section for each run."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -17,11 +17,11 @@ OPEN_PLOTS = 2  # of a run; the others are folded
 
 
 class Entry(NamedTuple):
-    """One run on the page: its folder, its store's attributes, seeds in words, and what is shown of it.
+    """One run on the page: its folder, the attributes of its store, its seeds in words, tables, plots and figure.
 
-    `usual` are the `options` of the study's defaults at `size`, None where no study is at hand. `own` has the
-    options that the study sets itself. `still` says that the first plot shows what the figure shows. `notes` say
-    what is not shown, and why; `command` is None where none of today's makes the run.
+    `usual` holds the study's default options at `size`; None where the study cannot be loaded. `own` holds the options
+    that the study sets itself. `still` says that the first plot shows the same as the figure. `notes` says what is
+    missing, and why. `command` is None where no command of this version makes the run.
     """
 
     folder: str
@@ -40,7 +40,7 @@ class Entry(NamedTuple):
 
 
 def page(place: str, entries: Sequence[Entry], passed_over: Sequence[str] = ()) -> str:
-    """The page of the runs in the folder `place`, and the reasons why others are not on it; deterministic."""
+    """Return the page of the runs in the folder `place`, with the reasons why others are left out. Deterministic."""
     title = f"subsim: {len(entries)} {'run' if len(entries) == 1 else 'runs'} in {place}"
     lead = "Intervals are at 95%, over n seeds; values that are not finite are dropped, and counted."
     body = [element("h1", title), element("p", lead, class_="quiet"), summary(entries)]
@@ -50,7 +50,7 @@ def page(place: str, entries: Sequence[Entry], passed_over: Sequence[str] = ()) 
 
 
 def summary(entries: Sequence[Entry]) -> Html:
-    """A row for each run: study and question, seeds, data, when, and the first numbers of its first table."""
+    """Return the summary: for each run its study, question, seeds, data, day and the first numbers of its table."""
     columns = ("study", "seeds", "data", "headline", "run")
     rows = []
     for number, entry in enumerate(entries, 1):
@@ -64,13 +64,13 @@ def summary(entries: Sequence[Entry]) -> Html:
 
 
 def heading(entry: Entry) -> str:
-    """The name of a run's study, and the folder where that does not say it."""
+    """Return the name of a run's study, and its folder where that has another name."""
     study = str(entry.attributes["study"])
     return study if entry.folder.replace("\\", "/").split("/")[-1] == study else f"{study} ({entry.folder})"
 
 
 def world(entry: Entry) -> str:
-    """The data of a run, and the size of its study where it is not the smallest."""
+    """Return the data of a run, and the size of its study unless it is the smallest."""
     swept, config = entry.attributes["sweep"], entry.attributes["config"]
     data = swept.get("data", config.get("data") if isinstance(config, Mapping) else None)
     words = [] if data is None else [in_words(data)]
@@ -78,12 +78,12 @@ def world(entry: Entry) -> str:
 
 
 def when(entry: Entry) -> str:
-    """The day on which the last run that filled the store began."""
+    """Return the day on which the last run that filled the store began."""
     return max(str(run["created"]) for run in entry.attributes["origins"].values())[:10]
 
 
 def headline(tables: Sequence[Table]) -> Html:
-    """Rows of a run's first table, evenly spaced, each in a line: the columns that tell it apart, and its values."""
+    """Return evenly spaced rows of a run's first table, one a line: the columns that differ, and the values."""
     if not tables:
         return Html()
     table = tables[0]
@@ -108,12 +108,12 @@ def headline(tables: Sequence[Table]) -> Html:
 
 
 def _named(column: str, cell: str) -> Html:
-    """A cell behind the quiet name of its column."""
+    """Return a cell after the name of its column in muted colour."""
     return Html(element("i", f"{column} ") + escaped(cell))
 
 
 def section(entry: Entry, anchor: str) -> Html:
-    """One run: its figure, plots and tables, how it was run, and what made it."""
+    """Return the section of one run: its figure, plots, tables, options, command, and the versions that made it."""
     parts = [element("h2", heading(entry)), element("p", entry.attributes["title"])]
     parts += [element("p", note, class_="quiet") for note in entry.notes]
     if entry.figure:
@@ -135,7 +135,7 @@ def section(entry: Entry, anchor: str) -> Html:
 
 
 def plotted(plot: Plot) -> Html:
-    """The place of a plot, with the data that the script draws."""
+    """Return the element of a plot, with the data that the script draws."""
     panels = (element("div", data_plot=panel, class_="panel") for panel in plot.panels)
     grid = element("div", *panels, class_="panels" if len(plot.panels) > 1 else "panels one")
     return element(
@@ -144,7 +144,7 @@ def plotted(plot: Plot) -> Html:
 
 
 def options(entry: Entry) -> list[Html]:
-    """The options that differ from the study's defaults, these beside; all others, on which values depend, folded."""
+    """Return the options that differ from the study's defaults, with these beside them, and all others folded."""
     names = [name for name in dict.fromkeys([*entry.options, *(entry.usual or {})]) if name not in entry.own]
     ours, usual = ({name: in_words(held[name]) for name in held} for held in (entry.options, entry.usual or {}))
     changed = [name for name in names if entry.usual is not None and ours.get(name) != usual.get(name)]
@@ -162,7 +162,7 @@ def options(entry: Entry) -> list[Html]:
 
 
 def origins(attributes: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """Versions, device, commit and time of the runs that filled the store, the first one first."""
+    """Return versions, device, commit and time of the runs that filled the store, the oldest first."""
     rows = []
     runs = sorted(attributes["origins"].values(), key=lambda run: run["created"])
     for number, run in enumerate(runs):

@@ -1,4 +1,4 @@
-"""What a run says of itself: the tables of its study, its figure, the command that makes it; and a page of all runs."""
+"""Report runs: the tables of a study on the screen, and a page with the figure, tables and command of every run."""
 
 import functools
 import os
@@ -27,26 +27,26 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 T = TypeVar("T")
-MOST_LINES = 40  # of a study's tables on a screen
+MOST_LINES = 40  # of tables on a screen
 
 
 def known_axes(study: Study) -> set[str]:
-    """The axes that the study's report and figure know, at whatever size."""
+    """Return the axes that the study's report and figure expect, at any of its sizes."""
     return set(study.axes).union(*(study.at_size(size).axes for size in LARGER if size in study.sizes))
 
 
 def has_axes_of(study: Study, results: xr.Dataset) -> bool:
-    """Whether the results have no axes but those that the study's report and figure know."""
+    """Return whether the results have only axes that the study's report and figure expect."""
     return set(results.attrs["sweep"]) <= known_axes(study)
 
 
 def completed(study: Study, results: xr.Dataset) -> xr.Dataset:
-    """The results with what the study derives of them, where it knows their axes."""
+    """Add the study's derived variables to the results, if their axes are those that the study expects."""
     if study.derived is None or not has_axes_of(study, results):
         return results
     found = study.derived(results)
     for name, values in found.items():
-        for dim in values.dims:  # xarray would keep the record's labels alone, and say nothing
+        for dim in values.dims:  # xarray would drop other labels than the record's without a word
             labels = list(results.indexes.get(dim, values.indexes.get(dim, ())))
             lost = [str(label) for label in values.indexes.get(dim, ()) if label not in labels]
             require(
@@ -58,15 +58,15 @@ def completed(study: Study, results: xr.Dataset) -> xr.Dataset:
 
 
 def tables(study: Study, results: xr.Dataset) -> list[Table]:
-    """The study's report; of another sweep, mean and interval of every variable at every value."""
+    """Return the tables of the study's report. For another sweep: mean and interval of every variable."""
     report = means.report if study.report is None or not has_axes_of(study, results) else study.report
     return list(report(results))
 
 
 def on_a_screen(tables: Sequence[Table]) -> tuple[list[Table], str]:
-    """The first of the tables, as many as a screen shows, and in words what else there is; wide tables are in pieces.
+    """Return as many of the first tables as fit on a screen, and a sentence about the others.
 
-    Of a table that is longer than the screen by itself the first rows are shown.
+    Wide tables come in pieces. Of a table that is longer than a screen, the first rows are shown.
     """
     tables = [piece for table in tables for piece in narrowed(table)]
     shown, room, more = list[Table](), MOST_LINES, list[str]()
@@ -87,9 +87,9 @@ def on_a_screen(tables: Sequence[Table]) -> tuple[list[Table], str]:
 
 
 def whole_page(root: Path, progress: Callable[[str], None]) -> tuple[str, list[str]]:
-    """The page of all runs in and below the folder `root`, and why others are not on it.
+    """Return the page of all runs in and below the folder `root`, and the reasons why others are left out.
 
-    `progress` is told the folder of each run before it is read. Raises `UserError` where there is no run to show.
+    `progress` is called with the folder of each run before it is read. Raises `UserError` where there is no run.
     """
     folders = store.stores(root)
     require_results(root, bool(folders))
@@ -105,14 +105,14 @@ def whole_page(root: Path, progress: Callable[[str], None]) -> tuple[str, list[s
 
 
 def require_results(root: Path, there: bool) -> None:
-    """Raise `UserError` unless results are `there`, in and below the folder `root`."""
+    """Raise `UserError` unless `there` are results in or below the folder `root`."""
     require(there, f"results: {root} holds no results; run a study first, or name a folder that holds some.")
 
 
 def entry(folder: Path) -> page.Entry:
-    """The run in `folder`, as it stands on the page; raises `UserError` where it cannot be read.
+    """Return the entry of the run in `folder`; raises `UserError` where it cannot be read.
 
-    A study that is gone, or whose code does not fit the results any more, leaves a note in place of what it would show.
+    If the study is gone, or its code no longer fits the results, a note stands in place of its tables and figure.
     """
     from subsim.analysis import plotting
 
@@ -151,14 +151,14 @@ def entry(folder: Path) -> page.Entry:
 
 
 def _draw_sweep(title: str, results: xr.Dataset, options: Mapping[str, Any]) -> "Figure":
-    """The picture of results that no figure file draws."""
+    """Draw results for which there is no figure file."""
     from subsim.analysis import sweeps
 
     return sweeps.draw(picture(results, **options), title)
 
 
 def _where(attributes: Mapping[str, Any]) -> str:
-    """The name of a run's study; the path of its file where no study at hand has this name, and the file is there."""
+    """Return the name of a run's study, or the path of its file if no study has this name and the file exists."""
     name, file = str(attributes["study"]), str(attributes.get("study_file", ""))
     if catalogue.has_study(name) or not os.path.isfile(file):
         return name
@@ -166,14 +166,14 @@ def _where(attributes: Mapping[str, Any]) -> str:
 
 
 def _named(name: str, where: str | None = None) -> Study:
-    """The study with the name or path `where`, by default its name; raises `UserError` where it has another name."""
+    """Load the study with the name or path `where`; raises `UserError` where it has another name."""
     study = catalogue.load_study(where or name)
     require(study.name == name, f"The study {where or name!r} here is named {study.name!r} in its file.")
     return study
 
 
 def _attempt(notes: list[str], what: str, call: Callable[[], T]) -> T | None:
-    """What `call` gives. Where it fails, None, and a note of it: today's code may not fit yesterday's results."""
+    """Return the result of `call`; None and a note if it fails, because the code may be newer than the results."""
     try:
         return call()
     except UserError as error:
@@ -184,7 +184,7 @@ def _attempt(notes: list[str], what: str, call: Callable[[], T]) -> T | None:
 
 
 def _seeds(folder: Path, results: xr.Dataset) -> str:
-    """Seeds finished, asked for and diverged."""
+    """Return the numbers of seeds finished, asked for and diverged, in words."""
     finished, asked = results.sizes["seed"], store.finished(folder)[1]
     words = f"{finished:,}" if finished == asked else f"{finished:,} of {asked:,} finished"
     lost = len(diverged(results))
@@ -192,5 +192,5 @@ def _seeds(folder: Path, results: xr.Dataset) -> str:
 
 
 def diverged(results: xr.Dataset) -> np.ndarray:
-    """The numbers of the seeds whose record is not all finite."""
+    """Return the seeds whose record has a value that is not finite."""
     return results.seed.values[(results.status == DIVERGED).any(set(results.status.dims) - {"seed"}).values]
