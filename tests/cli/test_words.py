@@ -26,6 +26,19 @@ def test_axes_are_written_as_text(text, name, values):
         assert a == (pytest.approx(b) if isinstance(b, float) else b)
 
 
+@pytest.mark.parametrize(
+    ("values", "wanted"),
+    [
+        ("1e-4:1e-2:3", (0.0001, 0.00505, 0.01)),  # and not .0050500000000000005
+        ("1e-3:1:4:log", (0.001, 0.01, 0.1, 1.0)),
+        ("0.12345678:1:2", (0.12345678, 1.0)),
+        ("1:3:1", (1.0,)),
+    ],
+)
+def test_the_values_of_a_range_are_those_that_a_table_shows(values, wanted):
+    assert words.axis_of(f"eps={values}") == ("eps", wanted)
+
+
 @pytest.mark.parametrize("text", ["eps", "eps=", "=1", "eps=1:2", "eps=1:2:x", "eps=1:2:3:lug", "eps=-1:2:3:log"])
 def test_axes_that_are_none_are_refused(text):
     with pytest.raises(UserError, match="sweep"):
