@@ -40,7 +40,7 @@ def draw(results: xr.Dataset) -> Figure:
     changes.set_ylabel(r"measured change of $L_T$ / nat")
     found = median_interval(results.correlation)
     words = f"{float(found['median']):.2f} [{float(found.low):.2f}, {float(found.high):.2f}]"
-    changes.set_title(f"ten at random: corr. {words}", fontsize=9)
+    changes.set_title(f"ten at random: median corr. {words}", fontsize=9)
     plotting.caption(
         drawn,
         f"{results.attrs['config']['data']}, MLP {'-'.join(map(str, results.attrs['config']['widths']))}; "
