@@ -26,7 +26,7 @@ def require(holds: object, sentence: str) -> None:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """Return " (did you mean X?)" with the known word that is most like `word`; "" where none is like it."""
+    """Return " (did you mean X?)" with the known word most similar to `word`; "" where none is similar."""
     found = difflib.get_close_matches(word, list(known), n=1)
     return f" (did you mean {found[0]}?)" if found else ""
 
@@ -51,9 +51,9 @@ def require_number(what: str, found: Any, of: str) -> None:
 
 def require_choice(field: str, value: Any, choices: Any) -> None:
     """Raise `UserError`, with a list of all `choices`, unless `value` is one of them."""
-    choices = list(choices)
-    names = list(map(str, choices))
-    require(value in choices, f"{field} is {value!r}{nearest(str(value), names)}; choose one of {', '.join(names)}.")
+    if value not in choices:
+        names = list(map(str, choices))
+        raise UserError(f"{field} is {value!r}{nearest(str(value), names)}; choose one of {', '.join(names)}.")
 
 
 # A bound of a range -> the words for it, and the comparison of a number with it.

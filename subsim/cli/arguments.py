@@ -105,9 +105,8 @@ def one_sentence() -> Iterator[None]:
         between_rules = re.split(r"^\W{3,}$", "\n".join(lines), flags=re.MULTILINE)
         texts = [" ".join(text.split()) for text in between_rules if text.strip()]
         sentence = texts[0].rstrip(".") if texts else "The command is wrong"
-        flags = re.findall(r"Perhaps you meant: (--[\w.-]+)", " ".join(texts[1:]))
-        if flags:
-            sentence += f" (did you mean {flags[0]}?)"
+        if flag := re.search(r"Perhaps you meant: (--[\w.-]+)", " ".join(texts[1:])):
+            sentence += f" (did you mean {flag[1]}?)"
         if re.search(r"arguments: \['[\d.]+(,[\d.]+)+'\]$", sentence):
             sentence += "; put spaces and no commas between numbers"
         raise UserError(sentence + "; add --help to see every option.") from None

@@ -41,19 +41,30 @@ def study_file(study: str) -> Path:
             f"{study} is not a .py file; name a study that `subsim list` shows, or give the path of one.",
         )
         return Path(study)
-    near = nearest(study, (path.stem for folder in _folders("experiments") for path in folder.glob("*.py")))
-    return _named("experiments", study, f"there is no study {study!r}{near}; choose one that `subsim list` shows")
+    file = _named("experiments", study)
+    if file is None:
+        near = nearest(study, (path.stem for folder in _folders("experiments") for path in folder.glob("*.py")))
+        raise UserError(
+            f"there is no study {study!r}{near}; choose one that `subsim list` shows, or give the path of a .py file."
+        )
+    return file
 
 
 def has_study(name: str) -> bool:
     """Return whether there is a study of this name; False for a path."""
-    return not _is_path(name) and any(os.path.isfile(folder / f"{name}.py") for folder in _folders("experiments"))
+    return not _is_path(name) and _named("experiments", name) is not None
 
 
 def figure_file(study: str) -> Path:
     """Return the figure file of the study with this name or path; raise `UserError` if there is none."""
     if not _is_path(study):
-        return _named("figures", study, f"the study {study!r} has no figure; draw any of its dimensions with --x")
+        figure = _named("figures", study)
+        if figure is None:
+            raise UserError(
+                f"the study {study!r} has no figure; draw any of its dimensions with --x, "
+                "or give the path of a .py file."
+            )
+        return figure
     path = Path(study).resolve()
     below, beside = (folder / "figures" / path.name for folder in (path.parent, path.parent.parent))
     figure = below if os.path.isfile(below) else beside
@@ -71,11 +82,10 @@ def has_figure(study: str) -> bool:
         return False
 
 
-def _named(kind: str, name: str, otherwise: str) -> Path:
-    for folder in _folders(kind):
-        if os.path.isfile(folder / f"{name}.py"):
-            return folder / f"{name}.py"
-    raise UserError(f"{otherwise}, or give the path of a .py file.")
+def _named(kind: str, name: str) -> Path | None:
+    """Return the file of this kind and name; None if there is none."""
+    files = (folder / f"{name}.py" for folder in _folders(kind))
+    return next((file for file in files if os.path.isfile(file)), None)
 
 
 class Entry(NamedTuple):

@@ -23,9 +23,8 @@ def sweep_of(axes: Sequence[str]) -> dict[str, tuple[Any, ...]]:
 def axis_of(text: str) -> tuple[str, tuple[Any, ...]]:
     """Parse an axis such as `n_aux=1,2`, `eps=1e-4:1e-2:5:log` or `widths=64-64,128` into its name and values.
 
-    `low:high:n` gives n evenly spaced values; `:log` spaces them evenly on a log scale. Those between low and high are
-    rounded to six digits, as a table shows them. Numbers joined by `-` are a tuple, and `-` in the name stands for an
-    underscore.
+    `low:high:n` gives n evenly spaced values; `:log` spaces them evenly on a log scale. Values between low and high are
+    rounded to twelve digits. Numbers joined by `-` are a tuple, and `-` in the name stands for an underscore.
     """
     name, equals, values = text.partition("=")
     name = name.replace("-", "_")
@@ -38,7 +37,7 @@ def axis_of(text: str) -> tuple[str, tuple[Any, ...]]:
         low, high, n, *log = values.split(":")
         space: Any = {(): np.linspace, ("log",): np.geomspace}[tuple(log)]
         with np.errstate(invalid="raise", divide="raise"):
-            between = [float(f"{value:.6g}") for value in space(float(low), float(high), int(n))[1:-1]]
+            between = [float(f"{value:.12g}") for value in space(float(low), float(high), int(n))[1:-1]]
             return name, (float(low), *between, float(high))[: int(n)]
     except (KeyError, ValueError, FloatingPointError):
         raise UserError(f"sweep of {name}: {values!r} is no range; write low:high:n or low:high:n:log.") from None

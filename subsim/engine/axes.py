@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from subsim.options import dotted_names, get, has, label, nearest, replaced, require
+from subsim.options import UserError, dotted_names, get, has, label, nearest, replaced, require
 
 
 class Axis(NamedTuple):
@@ -42,8 +42,9 @@ def make(sweep: Mapping[str, Iterable[Any]], config: Any, hyper: Any, joint: str
     axes = []
     for name, values in sweep.items():
         traced = has(hyper, name)
-        near = nearest(name, [*dotted_names(config), *dotted_names(hyper)])
-        require(traced or has(config, name), f"sweep of {name}: the study has no such option{near}.")
+        if not (traced or has(config, name)):
+            near = nearest(name, [*dotted_names(config), *dotted_names(hyper)])
+            raise UserError(f"sweep of {name}: the study has no such option{near}.")
         default = get(hyper if traced else config, name)
         alike = tuple(_alike(name, value, default) for value in values)
         require(len(alike) > 0, f"sweep of {name}: there are no values.")

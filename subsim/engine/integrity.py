@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import zarr
 
 from subsim.engine.digests import digest
@@ -87,38 +88,46 @@ def damages(store: Path) -> list[Damage]:
 
     Every chunk of a finished seed must exist, and every chunk that exists must be readable.
     """
-    broken = _broken(store)
-    require(
-        not broken,
-        f"{store} is not a complete subsim store: its {broken}, which says what it holds, is missing, damaged or "
-        "another program's; bring it back from a copy, or remove the folder or choose another.",
-    )
-    arrays = of_seeds(root(store))
-    del arrays["seed"]
-    return [*_damaged_chunks(store, arrays.pop("status"), arrays, length_in_copy(store))]
+    seeds = length_in_copy(store)
+    arrays = _whole_arrays(store, seeds)
+    grow = {name: array for name, array in arrays.items() if _grows(array) and name not in ("seed", "status")}
+    return list(_damaged_chunks(store, arrays["status"], grow, seeds))
 
 
-def _broken(store: Path) -> str:
-    """Return the first damaged file of a store's metadata and labels; "" where all are whole."""
+def _whole_arrays(store: Path, seeds: int) -> dict[str, Any]:
+    """Open all arrays of a store with `seeds` seeds; raises `UserError` where metadata or labels are damaged."""
+
+    def whole(holds: object, file: str) -> None:
+        require(
+            holds,
+            f"{store} is not a complete subsim store: its {file}, which says what it holds, is missing, damaged or "
+            "another program's; bring it back from a copy, or remove the folder or choose another.",
+        )
+
+    hashes, labels = _promised(store)
+    whole(hashes, ROOT)
+    whole(seeds, COPY)
+    arrays = {name: _array(store, name) for name in hashes}
+    for name, array in arrays.items():
+        fits = array is not None and _hash(array) == hashes[name] and (not _grows(array) or array.shape[0] >= seeds)
+        whole(fits, f"{name}/{ROOT}")
+    for name in labels:
+        values = _values(arrays[name])
+        whole(values is not None and digest(values.tolist()) == digest(labels[name]), f"{name}/c.0")
+    whole(np.array_equal(_values(arrays["seed"], slice(seeds)), np.arange(seeds)), "seed/c.0")
+    return arrays
+
+
+def _promised(store: Path) -> tuple[dict[str, str], dict[str, Any]]:
+    """Return what the root promises: the hash of every array's metadata, and the labels; empty where it is damaged."""
     try:
         attributes: dict[str, Any] = dict(root(store).attrs)
-        hashes, labels = attributes.pop(SEAL), attributes["labels"]
-        if hashes.pop(ROOT) != digest([attributes, hashes]):
-            return ROOT
-    except Exception:  # whatever is there, it cannot be read
-        return ROOT
-    seeds = length_in_copy(store)
-    if not seeds:
-        return COPY
-    labels = labels | {"seed": list(range(seeds))}
-    for name, sha256 in hashes.items():
-        array = _array(store, name)
-        if array is None or _hash(array) != sha256 or (_grows(array) and array.shape[0] < seeds):
-            return f"{name}/{ROOT}"
-        values = _values(array, slice(len(labels[name]))) if name in labels else None
-        if name in labels and (values is None or digest(values.tolist()) != digest(labels[name])):
-            return f"{name}/c.0"
-    return ""
+        hashes = attributes.pop(SEAL)
+        if hashes.pop(ROOT) == digest([attributes, hashes]):
+            return hashes, attributes["labels"]
+    except Exception:  # the root cannot be read
+        pass
+    return {}, {}
 
 
 def _array(store: Path, name: str) -> Any:

@@ -155,7 +155,7 @@ class Disk(Memory):
             super().write(first, index, records)
 
     def dataset(self, seeds: int, most: int | None = None) -> xr.Dataset:
-        """Return the data set of seeds 0 .. `seeds` - 1, in memory if it has at most `most` bytes."""
+        """Return the data set of seeds 0 .. `seeds` - 1; one of more than `most` bytes is read where it is used."""
         with _opened(self._target) as held:
             wanted = _in_order(held.isel(seed=slice(0, seeds)))
             return wanted if most is not None and wanted.nbytes > most else wanted.load()

@@ -29,13 +29,14 @@ def test_axes_are_written_as_text(text, name, values):
 @pytest.mark.parametrize(
     ("values", "wanted"),
     [
-        ("1e-4:1e-2:3", (0.0001, 0.00505, 0.01)),  # and not .0050500000000000005
+        ("1e-4:1e-2:3", (0.0001, 0.00505, 0.01)),  # linspace gives .005050000000000001
         ("1e-3:1:4:log", (0.001, 0.01, 0.1, 1.0)),
-        ("0.12345678:1:2", (0.12345678, 1.0)),
+        ("1:1.0000004:3", (1.0, 1.0000002, 1.0000004)),
+        ("0.12345678901234:1:2", (0.12345678901234, 1.0)),
         ("1:3:1", (1.0,)),
     ],
 )
-def test_the_values_of_a_range_are_those_that_a_table_shows(values, wanted):
+def test_the_values_of_a_range_are_without_errors_of_rounding(values, wanted):
     assert words.axis_of(f"eps={values}") == ("eps", wanted)
 
 

@@ -375,10 +375,8 @@ def test_no_damage_goes_unnoticed_on_reading(held, tried):
             damage(file, content)
             complaint = reading(out, results)
             outcomes[kind, "named" if complaint else "without effect"] += 1
-            assert named(name, results.data_vars) in complaint or (kind == "flipped" and not complaint), (
-                name,
-                complaint,
-            )
+            words = named(name, results.data_vars)
+            assert words in complaint or (kind == "flipped" and not complaint), (name, complaint)
             file.write_bytes(original)
     assert reading(out, results) == ""
     tried(f"{outcomes.total()} damages: {dict(outcomes)}")
@@ -440,14 +438,13 @@ def test_damage_in_many_places_is_repaired_at_once(held, toy):
 )
 @pytest.mark.parametrize("kind", ["flipped", "gone"])
 def test_damaged_metadata_are_named_and_refused(held, toy, file, kind):
-    """What says where numbers lie is not guessed; a copy of the file brings everything back."""
+    """A run does not guess them. A copy of the file brings everything back."""
     out, results, original = held
     path = out / "run.zarr" / file
     content = path.read_bytes()
-    middle = len(content) // 2
-    damage(
-        path, content[:middle] + bytes([content[middle] ^ 64]) + content[middle + 1 :] if kind == "flipped" else None
-    )
+    flipped = bytearray(content)
+    flipped[len(content) // 2] ^= 64
+    damage(path, bytes(flipped) if kind == "flipped" else None)
     words = rf"not a complete subsim store: its {file}, which says .* bring it back from a copy"
     for repair in (False, True):
         with pytest.raises(UserError, match=words):
