@@ -17,7 +17,7 @@ from subsim.claims.statements import standard
 from subsim.data import datasets
 from subsim.engine.simulate import simulate
 from subsim.engine.study import Study, Table, Variable
-from subsim.options import UserError, require
+from subsim.options import require, require_choice
 
 Answer = Literal["holds", "FAILS", "fails as it should", "undecided"]
 
@@ -146,7 +146,6 @@ def as_json(rows: Sequence[Row]) -> str:
 
 def chosen(claims: Sequence[Claim], only: str | None) -> list[Claim]:
     """Return the claims with the name `only`, or all claims if it is None; raise `UserError` if there is none."""
-    found = [claim for claim in claims if only in (None, claim.name)]
-    if not found:
-        raise UserError(f"only is {only!r}; choose one of {', '.join(claim.name for claim in claims)}.")
-    return found
+    if only is not None:
+        require_choice("only", only, [claim.name for claim in claims])
+    return [claim for claim in claims if only in (None, claim.name)]

@@ -222,7 +222,7 @@ def test_a_claim_of_ones_own_that_fails_exits_with_1(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--only", "lemma_7"], "only is 'lemma_7'; choose one of lemma_inputs"),
+        (["--only", "theorm"], "only is 'theorm' (did you mean theorem?); choose one of lemma_inputs"),
         (["--seeds", "0", "--only", "degenerate"], "seeds is 0"),
         (["--claims", "nowhere.py"], "claims: nowhere.py does not exist"),
     ],
