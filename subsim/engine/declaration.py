@@ -76,6 +76,16 @@ def described(value: Any, modules: set[str] | None = None) -> Any:
         kept[id(value)] = named[name], value
         return {}
 
+    def of_set(items: Iterable[Any], inside: Any) -> list[str]:
+        """Describe items in any order: each as if it were the first, since a set has another order in every process."""
+        nonlocal kept, named
+        before, found = (kept, named), []
+        for item in items:
+            kept, named = before[0].copy(), before[1].copy()
+            found.append(_words(inside(item)))
+        kept, named = before
+        return sorted(found)
+
     def walk(value: Any, within: tuple[int, ...]) -> Any:
         if isinstance(value, str | int | float | bool | None):
             return value
@@ -102,7 +112,7 @@ def described(value: Any, modules: set[str] | None = None) -> Any:
         if isinstance(value, Mapping):
             return {key if isinstance(key, str) else _words(inside(key)): inside(value[key]) for key in value}
         if isinstance(value, set | frozenset):
-            return sorted(_words(inside(item)) for item in value)
+            return of_set(value, inside)
         if isinstance(value, tuple) and hasattr(value, "_asdict"):
             return {"kind": inside(type(value)), **inside(value._asdict())}
         if isinstance(value, list | tuple):

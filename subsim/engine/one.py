@@ -37,7 +37,7 @@ def run_one(
 
 
 def networks_of(study: Study, config: Any = None, hyper: Any = None, *, seed: int = 17, **options: Any) -> Any:
-    """Return every network of one seed by name: the study's `make_networks` and `rebuild` make them of numpy arrays.
+    """Return every network of one seed by name: the study's `make_networks` and `rebuild` build them from numpy arrays.
 
     `options` are those of `run_one`: `root_seed`, `precision` and `sweep`. Raises `UserError` as `simulate` does, and
     where the study has no `make_networks` or an axis has several values.

@@ -127,7 +127,7 @@ def simulate(
         in_memory: the most bytes of results that are returned in memory. Larger results stay in `out` and are read
             where they are used. None: no limit.
         progress: called with (seeds finished, seeds asked for) at the start and after every call of a program. A shard
-            counts its own seeds. Every program counts its seeds anew.
+            counts its own seeds. A seed counts once for each program.
         notice: called with the size of a chunk in words, when it is chosen and whenever it changes.
 
     Raises:

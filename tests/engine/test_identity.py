@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -594,6 +595,29 @@ def test_which_of_two_is_enclosed_twice_is_described(made):
     assert "again" not in copies["c"]
     words = identity.differences({"x": {"c": {"again": 1}}}, {"x": {"c": {"again": 2}}}, ["x"])
     assert words == "other x.c"
+
+
+class Placed:
+    """An object whose place in a set a test decides."""
+
+    places: ClassVar[dict[str, int]] = {}
+
+    def __init__(self, name, loss):
+        self.name, self.loss = name, loss
+
+    def __hash__(self):
+        return self.places[self.name]
+
+
+def test_the_order_of_a_set_does_not_matter(monkeypatch):
+    def description(**places):
+        monkeypatch.setattr(Placed, "places", places)
+        loss = ToyLoss(1.0)
+        items = {Placed("a", loss), Placed("b", loss)}
+        assert [item.name for item in items] == sorted(places, key=places.get)
+        return declaration.described([items, loss])
+
+    assert description(a=0, b=1) == description(a=1, b=0)
 
 
 def test_functions_of_a_notebook_that_call_each_other_are_described_once():
