@@ -55,10 +55,10 @@ def compile_study(name: str, words: Sequence[str]) -> None:
 
 def table(title: str, program: "Program", compiled: "Compiled", mesh: "Mesh") -> "Table":
     """Return a table of a program's use of the devices."""
+    from subsim.engine.devices import memory as memory_of
     from subsim.engine.study import Table
-    from subsim.engine.topology import device_memory
 
-    plan, memory = compiled.plan, device_memory(mesh)
+    plan, memory = compiled.plan, memory_of(mesh)
     of_all = f" of {in_bytes(memory)} ({compiled.memory / memory:.0%})" if memory else " of an unknown number"
     rows = (
         ("devices", f"{mesh.size:,} x {mesh.devices.flat[0].device_kind}"),

@@ -2,7 +2,6 @@
 
 import functools
 import os
-import sys
 from typing import Any
 
 import jax
@@ -12,6 +11,8 @@ from jax.sharding import Mesh
 from subsim.options import UserError, require
 
 AXIS = "seed"
+# GiB of memory of a chip, by the kind that its devices report; from Google's page on each version of the TPU.
+CHIP_MEMORY = {"TPU v4": 32, "TPU v5 lite": 16, "TPU v5": 95, "TPU v6 lite": 32}
 
 
 @functools.cache
@@ -58,23 +59,20 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def own_memory(mesh: Mesh) -> int | None:
-    """Return the bytes of memory that each device of `mesh` reports; None for a CPU or another machine's device."""
-    try:
-        statistics = mesh.devices.flat[0].memory_stats()
-    except jax.errors.JaxRuntimeError:  # the device is not on this machine
-        return None
-    return int(statistics["bytes_limit"]) if statistics and "bytes_limit" in statistics else None
+def memory(mesh: Mesh) -> int | None:
+    """Return the bytes of memory of each device of `mesh`; None where nobody knows them.
 
-
-def memory_limit(mesh: Mesh) -> int:
-    """Return the bytes of memory of each device of `mesh`. CPU devices share the host's memory.
-
-    Where the system does not report it, as on Windows, the limit is `sys.maxsize`.
+    CPU devices share the host's memory. A device of another machine has the memory of its kind.
     """
-    own = own_memory(mesh)
-    if own is not None:
-        return own
-    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // mesh.size
-    return sys.maxsize
+    device = mesh.devices.flat[0]
+    if is_cpu(mesh):
+        reported = hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names  # not on Windows
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // mesh.size if reported else None
+    try:
+        return int(device.memory_stats()["bytes_limit"])
+    except (jax.errors.JaxRuntimeError, TypeError, KeyError):  # it is not on this machine, or does not tell
+        if device.device_kind not in CHIP_MEMORY:
+            return None
+    # On some kinds a device is half a chip.
+    chips = len({tuple(each.coords) for each in mesh.devices.flat})
+    return CHIP_MEMORY[device.device_kind] * 2**30 * chips // mesh.size

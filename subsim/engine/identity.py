@@ -127,16 +127,11 @@ def _commit() -> str | None:
 
 def flat(nested: Any, prefix: str = "") -> dict[str, Any]:
     """Return `nested` without its nesting: dotted name -> value."""
-    if isinstance(nested, Mapping):
-        items = list(nested.items())
-    elif isinstance(nested, list) and any(isinstance(item, Mapping | list) for item in nested):
-        items = [(str(number), item) for number, item in enumerate(nested)]
-    else:
+    if isinstance(nested, list) and any(isinstance(item, Mapping | list) for item in nested):
+        nested = dict(enumerate(nested))
+    if not isinstance(nested, Mapping):
         return {prefix.removesuffix("."): nested}
-    found: dict[str, Any] = {}
-    for name, value in items:
-        found |= flat(value, f"{prefix}{name}.")
-    return found
+    return {name: leaf for key, value in nested.items() for name, leaf in flat(value, f"{prefix}{key}.").items()}
 
 
 def differences(held: Mapping[str, Any], wanted: Mapping[str, Any], entries: Sequence[str]) -> str:
@@ -155,9 +150,8 @@ def differences(held: Mapping[str, Any], wanted: Mapping[str, Any], entries: Seq
             words += [f"other code in {', '.join(names[:5])}{more}"] if names else []
             continue
         a, b = (flat({entry: part.get(entry)}) for part in (held, wanted))
-        differing = [
-            name for name in a | b if json.dumps(a.get(name)) != json.dumps(b.get(name))
-        ]  # to == no NaN is like another
+        # To == no NaN is like another.
+        differing = [name for name in a | b if json.dumps(a.get(name)) != json.dumps(b.get(name))]
         words += dict.fromkeys(_difference(name, a.get(name), b.get(name)) for name in differing)
     return ", ".join(words[:6]) + (f" and {len(words) - 6} more differences" if len(words) > 6 else "")
 

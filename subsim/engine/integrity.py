@@ -1,23 +1,20 @@
-"""Find damage in a store: chunks carry checksums, and the root keeps the hashes of all metadata and of itself."""
+"""Find damage in a store: zarr keeps a checksum with every chunk, and the metadata of every array twice."""
 
+import functools
 import itertools
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import zarr
 
-from subsim.engine.digests import digest
 from subsim.options import require
 
 # The status of a seed. Zarr reads 0 where nothing was written: a seed is missing until its status is written.
 MISSING, FINISHED, DIVERGED = 0, 1, 2
-SEAL = "sha256"  # the root's attribute with the hash of every array's metadata, and that of the other attributes
 CHUNK_KEYS = {"name": "default", "separator": "."}
 ROOT = "zarr.json"
-COPY = "copy of all metadata in zarr.json"
 NOTES = ("origins", "programs")  # the root's attributes that record what made the seeds, by their keys
 _TOGETHER = 64  # chunks read in one piece; only where that fails is each read alone
 
@@ -53,30 +50,11 @@ def require_whole(store: Path, damaged: Sequence[Damage]) -> None:
     )
 
 
-def seal(group: Any) -> None:
-    """Record in the root the hash of every array's metadata, and of the root's own attributes."""
-    _put(group, dict(group.attrs), {name: _hash(array) for name, array in sorted(group.arrays())})
-
-
 def write_note(store: Path, kind: str, key: str, note: Mapping[str, Any]) -> None:
     """Write a note into the root in one atomic step. No other process may write notes at the same time."""
     group = zarr.open_group(store, mode="r+", zarr_format=3, use_consolidated=True)
-    attributes: dict[str, Any] = dict(group.attrs)
-    hashes = {name: value for name, value in attributes[SEAL].items() if name != ROOT}
-    _put(group, attributes | {kind: attributes[kind] | {key: dict(note)}}, hashes)
-
-
-def _put(group: Any, attributes: Mapping[str, Any], hashes: Mapping[str, str]) -> None:
-    plain = json.loads(json.dumps({name: value for name, value in attributes.items() if name != SEAL}))
-    group.attrs.put(plain | {SEAL: {**hashes, ROOT: digest([plain, hashes])}})
-
-
-def _hash(array: Any) -> str:
-    """Return the hash of an array's metadata, without the number of seeds."""
-    meta = array.metadata
-    shape = array.shape[1:] if _grows(array) else array.shape
-    fixed = [meta.dimension_names, shape, array.chunks, str(array.dtype), str(array.fill_value), dict(array.attrs)]
-    return digest([*fixed, meta.chunk_key_encoding.separator])
+    notes: Any = group.attrs[kind]
+    group.attrs.put({**group.attrs, kind: notes | {key: dict(note)}})
 
 
 def _grows(array: Any) -> bool:
@@ -88,14 +66,17 @@ def damages(store: Path) -> list[Damage]:
 
     Every chunk of a finished seed must exist, and every chunk that exists must be readable.
     """
-    seeds = length_in_copy(store)
-    arrays = _whole_arrays(store, seeds)
+    arrays, seeds = _whole_arrays(store)
     grow = {name: array for name, array in arrays.items() if _grows(array) and name not in ("seed", "status")}
     return list(_damaged_chunks(store, arrays["status"], grow, seeds))
 
 
-def _whole_arrays(store: Path, seeds: int) -> dict[str, Any]:
-    """Open all arrays of a store with `seeds` seeds; raises `UserError` where metadata or labels are damaged."""
+def _whole_arrays(store: Path) -> tuple[dict[str, Any], int]:
+    """Open all arrays of a store, and return them with its number of seeds.
+
+    Raises `UserError` where labels or metadata are damaged. The root has a copy of all arrays' metadata: what is
+    altered in one of them differs from the other.
+    """
 
     def whole(holds: object, file: str) -> None:
         require(
@@ -104,52 +85,31 @@ def _whole_arrays(store: Path, seeds: int) -> dict[str, Any]:
             "another program's; bring it back from a copy, or remove the folder or choose another.",
         )
 
-    hashes, labels = _promised(store)
-    whole(hashes, ROOT)
-    whole(seeds, COPY)
-    arrays = {name: _array(store, name) for name in hashes}
+    copies: dict[str, Any] = _read(lambda: copied(store)) or {}
+    lengths = {copy.shape[0] for copy in copies.values() if _grows(copy)}
+    whole(len(lengths) == 1 and {"seed", "status", "made_by"} <= copies.keys(), ROOT)
+    (seeds,) = lengths
+    arrays = {name: _read(functools.partial(_array, store, name)) for name in copies}
     for name, array in arrays.items():
-        fits = array is not None and _hash(array) == hashes[name] and (not _grows(array) or array.shape[0] >= seeds)
-        whole(fits, f"{name}/{ROOT}")
-    for name in labels:
-        values = _values(arrays[name])
-        whole(values is not None and digest(values.tolist()) == digest(labels[name]), f"{name}/c.0")
+        same = array is not None and _metadata(array) == _metadata(copies[name])
+        whole(same and (not _grows(array) or array.shape[0] >= seeds), f"{name}/{ROOT} (or the copy of it in {ROOT})")
+        whole(_grows(array) or (_file(store, name, (0,)).is_file() and _values(array) is not None), f"{name}/c.0")
     whole(np.array_equal(_values(arrays["seed"], slice(seeds)), np.arange(seeds)), "seed/c.0")
-    return arrays
+    return arrays, seeds
 
 
-def _promised(store: Path) -> tuple[dict[str, str], dict[str, Any]]:
-    """Return what the root promises: the hash of every array's metadata, and the labels; empty where it is damaged."""
-    try:
-        attributes: dict[str, Any] = dict(root(store).attrs)
-        hashes = attributes.pop(SEAL)
-        if hashes.pop(ROOT) == digest([attributes, hashes]):
-            return hashes, attributes["labels"]
-    except Exception:  # the root cannot be read
-        pass
-    return {}, {}
+def copied(store: Path) -> dict[str, Any]:
+    """Return the arrays of a store as the root's copy of all metadata has them, which readers go by."""
+    return dict(zarr.open_group(store, mode="r", zarr_format=3, use_consolidated=True).arrays())
 
 
 def _array(store: Path, name: str) -> Any:
-    """Open an array by its own metadata; None where they cannot be read."""
-    try:
-        array = zarr.open_array(store, path=name, mode="r", zarr_format=3)
-        return array if _hash(array) else None
-    except Exception:
-        return None
+    return zarr.open_array(store, path=name, mode="r", zarr_format=3)
 
 
-def length_in_copy(store: Path) -> int:
-    """Return the number of seeds by the root's copy of all metadata; 0 where the copy is damaged."""
-    try:
-        group = zarr.open_group(store, mode="r", zarr_format=3, use_consolidated=True)
-        hashes: Any = group.attrs[SEAL]
-        arrays: Any = {name: group[name] for name in hashes if name != ROOT}
-        lengths = {array.shape[0] for array in arrays.values() if _grows(array)}
-        same = all(_hash(array) == hashes[name] for name, array in arrays.items())
-        return lengths.pop() if same and len(lengths) == 1 else 0
-    except Exception:
-        return 0
+def _metadata(array: Any) -> str:
+    """Return the metadata of an array as text, without the number of seeds."""
+    return str(array.metadata.to_dict() | {"shape": array.shape[1:] if _grows(array) else array.shape})
 
 
 def _damaged_chunks(store: Path, status: Any, arrays: dict[str, Any], seeds: int) -> Iterator[Damage]:
@@ -180,9 +140,14 @@ def _file(store: Path, name: str, chunk: tuple[int, ...]) -> Path:
 
 def _values(array: Any, region: Any = ...) -> Any:
     """Return the values of `array` in `region`; None where a chunk cannot be decoded."""
+    return _read(lambda: array[region])
+
+
+def _read(read: Callable[[], Any]) -> Any:
+    """Return `read()`, or None where it fails."""
     try:
-        return array[region]
-    except Exception:  # the errors of the disk, and whatever a codec raises on bytes that it did not write
+        return read()
+    except Exception:  # the errors of the disk, and whatever zarr and its codecs raise on bytes that they did not write
         return None
 
 

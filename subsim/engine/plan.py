@@ -6,7 +6,7 @@ from typing import NamedTuple
 from jax.sharding import Mesh
 
 from subsim.engine.cost import Cost
-from subsim.engine.devices import all_cores, is_cpu, own_memory
+from subsim.engine.devices import all_cores, is_cpu, memory
 
 CACHED = 128 * 2**20  # bytes of values of the seeds side by side on a CPU: measured best, from small nets to MNIST
 ACCELERATED = 8 * 2**30  # the same for a GPU or TPU that does not report its memory
@@ -43,29 +43,26 @@ def devices_for(cost: Cost, mesh: Mesh) -> Mesh:
     return Mesh(mesh.devices[:1], mesh.axis_names) if alone else mesh
 
 
-def room(mesh: Mesh, memory: int | None = None) -> int:
+def room(mesh: Mesh) -> int:
     """Return the most bytes of values that the seeds at once may have on each device.
 
-    On an accelerator this is `memory`, by default what the device reports, less the runtime's share. The program then
-    fits, because its values never exist all at the same time.
+    On an accelerator this is its memory, less the runtime's share. The program then fits, because its values never
+    exist all at the same time.
     """
     if is_cpu(mesh):
         return CACHED
-    memory = memory or own_memory(mesh)
-    return ACCELERATED if memory is None else int(HEADROOM * memory)
+    here = memory(mesh)
+    return ACCELERATED if here is None else int(HEADROOM * here)
 
 
-def guess(
-    cost: Cost, mesh: Mesh, chunk: int | None = None, at_once: int | None = None, memory: int | None = None
-) -> Plan:
+def guess(cost: Cost, mesh: Mesh, chunk: int | None = None, at_once: int | None = None) -> Plan:
     """Return the plan for seeds of this cost.
 
-    `chunk` and `at_once` are what the user or the study asks for. `memory` is the bytes of each device, where the
-    devices are on another machine. The plan does not depend on the number of seeds, so that a longer run continues a
-    shorter one with the same bits.
+    `chunk` and `at_once` are what the user or the study asks for. The plan does not depend on the number of seeds, so
+    that a longer run continues a shorter one with the same bits.
     """
     flops, most = (FLOPS, AT_ONCE) if is_cpu(mesh) else (FASTER * FLOPS, MOST)
-    at_once = at_once or max(1, min(most, MOST // mesh.size, room(mesh, memory) // max(1, cost.bytes)))
+    at_once = at_once or max(1, min(most, MOST // mesh.size, room(mesh) // max(1, cost.bytes)))
     if chunk is None:
         together = at_once * mesh.size
         rounds = max(1, min(mesh.size * flops // max(1, cost.flops), MOST) // together)

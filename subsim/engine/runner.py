@@ -2,54 +2,64 @@
 
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from subsim.engine.devices import memory_limit
+from subsim.engine.devices import memory
 from subsim.engine.plan import HEADROOM, Plan, halved, in_words
-from subsim.engine.program import Call, Program, Records, compile_program
+from subsim.engine.program import Program, Records, compile_program
 from subsim.options import UserError
 
 Notice = Callable[[str], None]  # receives the plan in words, and every change of it
 SECONDS = 2.0  # of work in a call, after which its records are written
 
 
-def out_of_memory(error: Exception) -> bool:
-    """Return whether jax raised the error because a device has too little memory."""
-    return "RESOURCE_EXHAUSTED" in str(error)
+def fitting(plan: Plan, mesh: Mesh, notice: Notice, compiled: Callable[[Plan], Any]) -> tuple[Plan, Any]:
+    """Compile with `plan`; while the program does not fit the memory of the devices of `mesh`, with half of it.
+
+    Returns the plan that fits and `compiled(plan)`, whose `memory` is the bytes that it needs on each device. Raises
+    `UserError` where one seed alone does not fit.
+    """
+    limit = memory(mesh)
+    while True:
+        try:
+            found = compiled(plan)
+        except jax.errors.JaxRuntimeError as error:
+            plan = smaller(plan, mesh, notice, error)
+            continue
+        if limit is None or found.memory <= HEADROOM * limit or halved(plan) is None:
+            notice(in_words(plan, mesh.size))
+            return plan, found
+        plan = smaller(plan, mesh, notice)
+
+
+def smaller(plan: Plan, mesh: Mesh, notice: Notice, error: Exception | None = None) -> Plan:
+    """Return the half of a plan that needs too much memory; raises `error` again where memory is not its reason."""
+    if error and "RESOURCE_EXHAUSTED" not in str(error):
+        raise error
+    half = halved(plan)
+    if half is None:
+        kind = mesh.devices.flat[0].device_kind
+        words = f"One seed alone needs more memory than the device ({kind}) has; make the config smaller."
+        raise UserError(words) from None
+    notice(f"out of memory with {in_words(plan, mesh.size)}")
+    return half
 
 
 class Runner:
     """A compiled program, and the plan that fits the memory of the devices."""
 
     def __init__(self, program: Program, plan: Plan, mesh: Mesh, notice: Notice):
-        self._program, self._mesh, self._notice, self.plan = program, mesh, notice, plan
-        self._call = self._compiled()
+        self._program, self._mesh, self._notice = program, mesh, notice
+        self._compile(plan)
 
-    def _compiled(self) -> Call:
-        while True:
-            try:
-                call = compile_program(self._program, self.plan, self._mesh)
-            except jax.errors.JaxRuntimeError as error:
-                self._halve(error)
-                continue
-            if call.memory > HEADROOM * memory_limit(self._mesh) and halved(self.plan):
-                self._halve()
-                continue
-            self._notice(in_words(self.plan, self._mesh.size))
-            return call
-
-    def _halve(self, error: Exception | None = None) -> None:
-        """Halve the plan; raises `error` again where memory is not its reason."""
-        if error and not out_of_memory(error):
-            raise error
-        smaller = halved(self.plan)
-        if smaller is None:
-            raise UserError("One seed alone needs more memory than the device has; make the config smaller.") from None
-        self._notice(f"out of memory with {in_words(self.plan, self._mesh.size)}")
-        self.plan = smaller
+    def _compile(self, plan: Plan) -> None:
+        self.plan, self._call = fitting(
+            plan, self._mesh, self._notice, lambda plan: compile_program(self._program, plan, self._mesh)
+        )
 
     def __call__(self, seeds: np.ndarray) -> Iterator[tuple[np.ndarray, Records]]:
         """Yield consecutive pieces of the sorted `seeds`, each with its records.
@@ -66,8 +76,8 @@ class Runner:
                 try:
                     records = self._call(piece)
                 except jax.errors.JaxRuntimeError as error:
-                    self._halve(error)
-                    self._call, rounds = self._compiled(), 1
+                    self._compile(smaller(self.plan, self._mesh, self._notice, error))
+                    rounds = 1
                     continue
                 a_round = (time.perf_counter() - started) / -(-len(piece) // together)
                 rounds = max(1, min(int(SECONDS / a_round), self.plan.rounds(self._mesh.size)))

@@ -125,7 +125,7 @@ class Disk(Memory):
         # Chunks of zeros are written too, so that an absent file is a lost one.
         with zarr.config.set({"array.write_empty_chunks": True}):
             self._arrays = dict(group.arrays())
-        self.chunk = group.attrs["chunk"]
+        self.chunk = self._arrays["status"].chunks[0]
 
     @property
     def programs(self) -> dict[str, dict[str, Any]]:
@@ -214,7 +214,6 @@ def make(target: Path, made: Template) -> None:
             group.attrs.update({kind: {} for kind in integrity.NOTES})
             for name in made.dataset.variables:
                 _make_array(group, str(name), made)
-            integrity.seal(group)
             consolidate(draft)
             draft.rename(target)
         finally:
@@ -257,7 +256,7 @@ def make_room(target: Path, seeds: int) -> None:
                 array.resize((longest, *array.shape[1:]))
         if not np.array_equal(arrays["seed"][:], np.arange(longest)):
             arrays["seed"][:] = np.arange(longest)
-        if integrity.length_in_copy(target) < longest:
+        if integrity.copied(target)["seed"].shape[0] < longest:
             consolidate(target)
 
 

@@ -13,15 +13,12 @@ from jax.experimental import topologies
 from jax.sharding import Mesh
 
 from subsim.engine.devices import AXIS, require_precision
-from subsim.engine.plan import HEADROOM, Plan, guess, halved, in_words
+from subsim.engine.plan import Plan, guess, in_words
 from subsim.engine.program import Program, batched, memory_of
-from subsim.engine.runner import Notice, out_of_memory
+from subsim.engine.runner import Notice, fitting
 from subsim.engine.settings import fixed
 from subsim.engine.simulate import Task, whole_number
 from subsim.options import UserError, require
-
-# GiB of memory of a chip, by the kind that its devices report; from Google's page on each version of the TPU.
-CHIP_MEMORY = {"TPU v4": 32, "TPU v5 lite": 16, "TPU v5": 95, "TPU v6 lite": 32}
 
 # The names of exchanges between devices in a compiled program. A split exchange begins with its `-start` half.
 COLLECTIVES = (
@@ -84,46 +81,27 @@ def topology_mesh(name: str) -> Mesh:
     return Mesh(np.asarray(devices), (AXIS,))
 
 
-def device_memory(mesh: Mesh) -> int | None:
-    """Return the bytes of memory of each device of a topology; None for an unknown kind."""
-    kind = mesh.devices.flat[0].device_kind
-    if kind not in CHIP_MEMORY:
-        return None
-    # On some kinds a device is half a chip.
-    chips = len({tuple(device.coords) for device in mesh.devices.flat})
-    return CHIP_MEMORY[kind] * 2**30 * chips // mesh.size
-
-
 def collectives(program: str) -> dict[str, int]:
     """Count the exchanges between devices in the text of a compiled program, by their kind."""
     return dict(Counter(re.findall(rf"\s({'|'.join(COLLECTIVES)})(?:-start)?\(", program)))
 
 
 def compile_for(program: Program, plan: Plan, mesh: Mesh, notice: Notice) -> Compiled:
-    """Compile `program` for the devices of `mesh`, halving the seeds at once until it fits their memory.
+    """Compile `program` for the devices of `mesh`, with the plan's seeds at once or as many as fit their memory.
 
     Raises `UserError` where one seed alone does not fit.
     """
-    memory, attempt = device_memory(mesh), plan
-    while True:
-        notice(in_words(attempt, mesh.size))
+
+    def compiled(plan: Plan) -> Compiled:
+        notice(in_words(plan, mesh.size))
         started = time.perf_counter()
-        try:
-            traced = batched(program, attempt, mesh)
-            with fixed(program.precision):
-                compiled = traced.lower().compile()
-            bytes_needed = memory_of(compiled.memory_analysis())
-            if memory is None or bytes_needed <= HEADROOM * memory:
-                exchanged = collectives(compiled.as_text() or "")
-                return Compiled(attempt, bytes_needed, exchanged, time.perf_counter() - started)
-        except jax.errors.JaxRuntimeError as error:
-            if not out_of_memory(error):
-                raise
-        smaller = halved(attempt)
-        if smaller is None:
-            kind = mesh.devices.flat[0].device_kind
-            raise UserError(f"A {kind} has too little memory for one seed; make the config smaller.")
-        attempt = smaller
+        whole = batched(program, plan, mesh)
+        with fixed(program.precision):
+            done = whole.lower().compile()
+        seconds = time.perf_counter() - started
+        return Compiled(plan, memory_of(done.memory_analysis()), collectives(done.as_text() or ""), seconds)
+
+    return fitting(plan, mesh, lambda _: None, compiled)[1]
 
 
 def check(task: Task, chunk: int | None, at_once: int | None) -> None:
@@ -144,6 +122,6 @@ def compile_task(
     require_precision(task.precision, mesh)
     for index in task.indices:
         program = task.program(index)
-        plan = guess(program.cost, mesh, chunk or task.study.chunk, at_once, device_memory(mesh))
+        plan = guess(program.cost, mesh, chunk or task.study.chunk, at_once)
         label = ", ".join(filter(None, (task.study.name, task.place(index), task.precision)))
         yield label, program, compile_for(program, plan, mesh, notice)

@@ -17,7 +17,7 @@ class Device:
     """A device, as far as a plan asks for it."""
 
     def __init__(self, platform, memory=None):
-        self.platform, self.memory = platform, memory
+        self.platform, self.memory, self.device_kind = platform, memory, platform
 
     def memory_stats(self):
         return self.memory and {"bytes_limit": self.memory}
@@ -64,7 +64,6 @@ def test_an_accelerator_is_filled_by_its_own_memory():
     cost, gib = Cost(10**10, 2**29), 2**30
     for memory in (16 * gib, 60 * gib, 105 * gib):
         here = guess(cost, devices(1, "gpu", memory))
-        assert here == guess(cost, devices(1, "gpu"), memory=memory)  # as if it were here
         assert here.at_once == int(plan.HEADROOM * memory) // cost.bytes
     assert guess(cost, devices(1, "gpu")).at_once == plan.ACCELERATED // cost.bytes
     assert guess(cost, devices(1, "cpu", 60 * gib)) == guess(cost, devices(1))

@@ -12,7 +12,7 @@ import xarray as xr
 
 import subsim
 from subsim.engine import runner
-from subsim.engine.devices import local_mesh, memory_limit
+from subsim.engine.devices import local_mesh, memory
 from subsim.engine.plan import HEADROOM, Plan
 from subsim.engine.program import trace
 from subsim.engine.runner import Runner
@@ -151,14 +151,14 @@ def test_what_the_compiler_finds_too_large_is_halved_too(products, whole, monkey
 def test_a_plan_that_does_not_fit_the_memory_is_halved_before_it_runs(program, monkeypatch):
     needs = {plan: runner.compile_program(program, plan, local_mesh()).memory for plan in (Plan(32, 16), Plan(32, 8))}
     assert needs[Plan(32, 16)] > needs[Plan(32, 8)] > 0
-    monkeypatch.setattr(runner, "memory_limit", lambda mesh: needs[Plan(32, 16)] / HEADROOM - 1)
+    monkeypatch.setattr(runner, "memory", lambda mesh: needs[Plan(32, 16)] / HEADROOM - 1)
     assert run(program, Plan(32, 16), np.arange(32))[2] == Plan(32, 8)
     # Where not even one seed fits the headroom, it is tried.
-    monkeypatch.setattr(runner, "memory_limit", lambda mesh: 1)
+    monkeypatch.setattr(runner, "memory", lambda mesh: 1)
     notices = []
     assert run(program, Plan(4, 2), np.arange(4), notices.append)[2] == Plan(4, 1)
     assert notices == ["out of memory with chunk 4", "chunk 4, 2 at once"]
-    assert memory_limit(local_mesh()) > 2**28
+    assert memory(local_mesh()) > 2**28
 
 
 def test_one_seed_too_many_is_a_sentence(products, monkeypatch):

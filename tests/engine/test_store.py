@@ -294,3 +294,12 @@ def test_arrays_are_cut_by_chunks_and_programs(toy, tmp_path):
     assert held["all"].shape == (10, 2, 2, 3)
     assert held["all"].chunks == (4, 1, 2, 3)
     assert held["status"].chunks == held["made_by"].chunks == (4, 1)
+
+
+def test_a_user_may_note_something_in_the_root(toy, tmp_path):
+    subsim.simulate(toy, seeds=4, out=tmp_path / "r")
+    zarr.open_group(tmp_path / "r" / "run.zarr", mode="r+").attrs["note"] = "for the paper"
+    assert subsim.load_results(tmp_path / "r").attrs["note"] == "for the paper"
+    grown = subsim.simulate(toy, seeds=8, out=tmp_path / "r")
+    assert grown.attrs["note"] == "for the paper"
+    xr.testing.assert_equal(grown, subsim.simulate(toy, seeds=8))
