@@ -59,7 +59,7 @@ study = distillation(
     report=report,
     seeds=128,
     finding="Twelve of fourteen effects have one sign in four worlds; blurred noise and cross-model students of "
-    "all logits have not (n = 32 each).",
+    "all logits have not (n = 128 each).",
     cost="3 minutes on 2 cores",
     sizes={
         "mnist": {
