@@ -29,7 +29,8 @@ def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
     """
     beyond, m = results.accuracy - 1 / results.n_class, results["student.n_imitated"].values
     shares = beyond / beyond.sel(condition="teacher", drop=True)
-    found = xr.concat([shares.sel(place, drop=True) for place in KINDS.values()], xr.Variable("kind", list(KINDS)))
+    kinds = {name: place for name, place in KINDS.items() if place["activation"] in results.activation}
+    found = xr.concat([shares.sel(place, drop=True) for place in kinds.values()], xr.Variable("kind", list(kinds)))
     found = found.transpose("seed", ...)
     slopes = found.diff("student.n_imitated") / xr.DataArray(
         np.diff(np.log(m)), dims="student.n_imitated", coords={"student.n_imitated": m[1:]}
@@ -38,7 +39,7 @@ def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
     bends = before - slopes.isel({"student.n_imitated": slice(1, None)}).assign_coords(before.coords)
     pairs: dict[str, Any] = {}
     inner = bends["student.n_imitated"].values.tolist()
-    for kind, k in itertools.product(KINDS, results.n_class.values):
+    for kind, k in itertools.product(kinds, results.n_class.values):
         at = {"kind": kind, "n_class": k}
         for other in inner:
             if k - 1 in inner and abs(inner.index(other) - inner.index(k - 1)) == 1:

@@ -10,9 +10,8 @@ from subsim.analysis.summary import mean_interval
 @plotting.styled
 def draw(results: xr.Dataset) -> Figure:
     """Draw a column for each kind of student: over m with K - 1 marked (above), and over m / (K - 1) (below)."""
-    drawn, panels = plotting.figure(
-        results.sizes["kind"], rows=2, width=3.8 * results.sizes["kind"], height=6.4, sharey=True
-    )
+    kinds = results.sizes["kind"]
+    drawn, panels = plotting.figure(kinds, rows=2, width=3.8 * kinds, height=6.4, sharey=True, squeeze=False)
     m = results["student.n_imitated"].values
     for column, kind in zip(panels.T, results.kind.values, strict=True):
         for classes, colour in zip(results.n_class.values, plotting.shades(results.sizes["n_class"]), strict=True):

@@ -1,5 +1,7 @@
 """What hidden layers tell of transfer: accuracy and displacements by student, and each measure against accuracy."""
 
+import itertools
+
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -36,6 +38,7 @@ def rows(axes: Axes, values: xr.DataArray, markers: dict[str, str]) -> None:
     axes.legend(fontsize=7.5, ncols=len(markers), loc="lower left", bbox_to_anchor=(0, 1), handletextpad=0)
 
 
+MARKS = {"o": "dots", "x": "crosses", "s": "squares", "^": "triangles"}  # of the numbers of logits, in turn
 SHOWN = 40  # seeds; with all seeds the dots would cover each other
 
 
@@ -53,10 +56,11 @@ def draw(results: xr.Dataset) -> Figure:
     among = "students of auxiliary logits alone"
     unseen = [name for name in results.student.values if "all logits" not in name]
     students = results.sel(condition=unseen).isel(seed=slice(SHOWN))
+    marks = dict(zip(results["student.n_imitated"].values, itertools.cycle(MARKS), strict=False))
     for axes, (name, label) in zip(panels[:, 1:].flat, AGAINST.items(), strict=True):
         measure = students.compared.sel(measure=name)
         for condition in map(str, students.condition.values):
-            for m, marker in zip(results["student.n_imitated"].values, "ox", strict=True):
+            for m, marker in marks.items():
                 at = {"condition": condition, "student.n_imitated": m}
                 x, y = measure.sel(at).values.ravel(), students.accuracy.sel(at).values.ravel()
                 axes.plot(x, y, marker, color=colour(condition), markersize=3, alpha=0.6)
@@ -66,13 +70,14 @@ def draw(results: xr.Dataset) -> Figure:
         )
         axes.set(xlabel=label, ylabel="accuracy", ylim=(0, 1))
     m, shapes = results["student.n_imitated"].values, results.widths.values
+    counts = " and ".join(f"{m} ({MARKS[mark]})" for m, mark in marks.items())
     plotting.protocol_caption(
         drawn,
         results,
         mean_interval(results.accuracy),
         f"Rows: MLP {shapes[-1]}, m = {m[0]}; orange: another's init, green: partly another's. Features: of the last "
         f"hidden layer, on test images.\nBeside them: {among} of {students.sizes['seed']} seeds, MLP "
-        f"{' and '.join(shapes)}, m = {m[0]} (dots) and {m[1]} (crosses); rank correlation over students of one seed, "
+        f"{' and '.join(shapes)}, m = {counts}; rank correlation over students of one seed, "
         "width and m, mean over these, and interval over all seeds.",
     )
     return drawn

@@ -39,7 +39,10 @@ def draw_rates(over_angle: Axes, collapse: Axes, turned: xr.Dataset) -> None:
 
 def draw_curve(collapse: Axes, turned: xr.Dataset) -> None:
     """Draw the prediction at small angles, which depends only on signal over spread."""
-    smallest = turned.isel(eps=0, angle=int(np.flatnonzero(turned.angle.values > 0)[0]))
+    apart = turned.isel(eps=0, angle=turned.angle.values > 0)
+    if apart.sizes["angle"] == 0:
+        return
+    smallest = apart.isel(angle=0)
     ratios = np.geomspace(1e-4, 1e2, 150)
     for loss, line in (("kl", "-"), ("mse", "--")):
         here = smallest.sel(loss=loss)

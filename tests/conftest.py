@@ -208,7 +208,7 @@ SMOKE = {
         "--teacher.steps": "4",
         "--student.steps": "4",
         "--student.n-inputs": "256",
-        "--sweep": "widths=16-8 --sweep student.n_imitated=2,3",
+        "--sweep": "widths=16-8 --sweep student.n_imitated=3",
     },
     "sharedness": {"--widths": "8", "--batch": "8", "--sweep": "angle=0,0.1,1.5 --sweep eps=0.01"},
     "single_step": {"--widths": "8", "--batch": "8"},
@@ -239,7 +239,7 @@ SMOKE = {
         "--widths": "8",
         "--student.steps": "4",
         "--student.n-inputs": "16",
-        "--sweep": "teacher.learning_rate=1e-4,1",
+        "--sweep": "teacher.learning_rate=1",
     },
     "attribution": {
         "--widths": "8",
@@ -254,7 +254,7 @@ SMOKE = {
         **_PROTOCOL,
         "--widths": "8",
         "--student.n-inputs": "128",
-        "--sweep": "student.n_imitated=1,3",
+        "--sweep": "student.n_imitated=3",
     },
     "linear_networks": {"--steps": "20", "--sweep": "depth=1,2 --sweep eps=0.1,1"},
     "parametrisations": {

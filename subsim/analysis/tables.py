@@ -50,7 +50,10 @@ def mean_tables(values: xr.DataArray, title: str | None = None) -> list[Table]:
 
     The longest dimension gives the rows of a grid, and the next longest the columns; each label of the others has a
     grid. A dimension of more than `MOST_ROWS` labels is thinned to this number, evenly spaced, and the title says so.
+    Where a dimension has no labels, there is no table.
     """
+    if values.size == 0:
+        return []
     title = values.attrs["description"] if title is None else title
     dims = sorted((str(dim) for dim in values.dims if dim != "seed"), key=lambda dim: -values.sizes[dim])
     for dim in dims[:2]:

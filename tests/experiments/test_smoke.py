@@ -6,7 +6,7 @@ import pytest
 from conftest import ROOT, smoke_options
 
 import subsim
-from subsim.cli import report
+from subsim.cli import catalogue, report
 
 
 @pytest.mark.usefixtures("optax_promotion")
@@ -15,7 +15,8 @@ def test_every_study_runs_and_draws_at_smoke_size(command, study):
     status, printed, _ = command("run", study, *smoke_options(study), "--seeds", "3", "--out", "r")
     assert status == 0
     assert "dropped" in printed or "95%" in printed
-    results = report.completed(subsim.load_study(study), subsim.load_results("r"))
+    loaded, held = subsim.load_study(study), subsim.load_results("r")
+    results = report.completed(loaded, held)
     assert results.sizes["seed"] == 3
     for variable in results.data_vars.values():
         assert variable.attrs["description"]
@@ -28,6 +29,11 @@ def test_every_study_runs_and_draws_at_smoke_size(command, study):
     assert {row["variable"] for row in rows} <= set(results.data_vars)
     assert all(int(row["n"]) + int(row["dropped"]) == 3 for row in rows)
     assert len(rows) > 0
+    # A user may sweep one value of each axis, and any of them.
+    for number in (0, -1):
+        one = report.completed(loaded, held.isel({axis: [number] for axis in loaded.axes}))
+        assert report.tables(loaded, one)
+        catalogue.load_figure(study)(one)
 
 
 @pytest.mark.usefixtures("optax_promotion")
