@@ -39,10 +39,7 @@ def draw_rates(over_angle: Axes, collapse: Axes, turned: xr.Dataset) -> None:
 
 def draw_curve(collapse: Axes, turned: xr.Dataset) -> None:
     """Draw the prediction at small angles, which depends only on signal over spread."""
-    apart = turned.isel(eps=0, angle=turned.angle.values > 0)
-    if apart.sizes["angle"] == 0:
-        return
-    smallest = apart.isel(angle=0)
+    smallest = turned.isel(eps=0, angle=int(np.flatnonzero(turned.angle.values > 0)[0]))
     ratios = np.geomspace(1e-4, 1e2, 150)
     for loss, line in (("kl", "-"), ("mse", "--")):
         here = smallest.sel(loss=loss)
@@ -65,13 +62,14 @@ def draw(results: xr.Dataset) -> Figure:
         drawn, over_angle, "How often the student's step follows its teacher's, by the angle between their inits"
     )
 
-    draw_curve(collapse, results.sel(shared="none"))
+    if (results.angle > 0).any():
+        draw_curve(collapse, results.sel(shared="none"))
+        collapse.legend(loc=(0.67, 0.2), fontsize=8, handlelength=1.2)
     collapse.axhline(0.5, color=plotting.NEUTRAL, linestyle=":", linewidth=1, zorder=1)
     collapse.set_xscale("log")
     collapse.set_xlim(1e-4, 1e2)
     collapse.set_xlabel(r"$\epsilon A\,/\,$spread of the offset at small angles")
     collapse.set_title(rf"squares: squared error; open: $\varphi$ > {SMALL:g}")
-    collapse.legend(loc=(0.67, 0.2), fontsize=8, handlelength=1.2)
 
     far = results.isel(angle=int(np.argmax(results.angle.values)), eps=int(np.argmin(results.eps.values)))
     for row, shared in enumerate(results.shared.values):
