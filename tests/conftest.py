@@ -6,6 +6,7 @@ import errno
 import functools
 import gc
 import gzip
+import json
 import os
 import shutil
 import tempfile
@@ -393,6 +394,17 @@ def disk(monkeypatch):
             monkeypatch.setattr(zarr.storage.LocalStore, name, watched(getattr(zarr.storage.LocalStore, name)))
     monkeypatch.setattr(Path, "rename", renamed)
     return disk
+
+
+def files(out: Path) -> dict[str, object]:
+    """Name -> content of every file of a store, but for the times in the origins."""
+    store = out / "run.zarr"
+    found: dict[str, object] = {
+        file.relative_to(store).as_posix(): file.read_bytes() for file in store.rglob("*") if file.is_file()
+    }
+    root = json.loads(found["zarr.json"])
+    del root["attributes"]["origins"]
+    return found | {"zarr.json": root}
 
 
 def idx(array: np.ndarray) -> bytes:
