@@ -10,7 +10,7 @@ from conftest import ROOT
 from subsim.cli import catalogue, everything, main
 from subsim.cli.arguments import CompileOptions, RunOptions, asked_size, parse_options
 from subsim.cli.words import sweep_of
-from subsim.engine.simulate import make_task
+from subsim.engine.task import make_task
 
 PAGES = {
     str(page.relative_to(ROOT)): page.read_text()

@@ -31,7 +31,7 @@ def compile_anything(study: Annotated[str, tyro.conf.Positional, tyro.conf.arg(m
 def compile_study(name: str, words: Sequence[str]) -> None:
     """Compile the study with this name or path, with the options in `words`, and print its use of a device."""
     from subsim.engine import topology
-    from subsim.engine.simulate import make_task
+    from subsim.engine.task import make_task
 
     topology.use_no_device()
     size = asked_size(words)

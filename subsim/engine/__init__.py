@@ -4,12 +4,14 @@ The data flow one way, and every step returns one value:
 
     study       what a user declares                      Study
     axes        options that take several values          Study, sweep -> [Axis]
+    task        the options of a run, checked             Study, options -> Task
     program     the run of one seed, traced and lowered   Study, axes -> Program
     cost        its FLOPs and bytes                       Program -> Cost
     plan        how many seeds go into a call             Cost, devices -> Plan
     declaration what its functions are, in words          Study -> meaning
     identity    what decides its numbers                  Program, meaning -> record of a program
     store       results on disk, or in memory             Template -> Disk or Memory
+    opening     the store of a run: made, or checked      Task, Program, folder -> Disk or Memory
     runner      the program compiled and called           Program, Plan: seeds -> records, seconds of work at a time
     simulate    the pipeline: plan, compile, and for each chunk that is missing: run, write
 

@@ -13,8 +13,9 @@ from subsim.engine import host
 from subsim.engine.plan import Plan
 from subsim.engine.program import Program, Records, as_partial
 from subsim.engine.runner import Runner
-from subsim.engine.simulate import Task, begun, make_task, whole_number
+from subsim.engine.simulate import begun
 from subsim.engine.study import Precision, Run, Study, called
+from subsim.engine.task import Task, make_task, whole_number
 from subsim.options import UserError, require
 
 

@@ -17,7 +17,7 @@ from subsim.engine.plan import Plan, guess, in_words
 from subsim.engine.program import Program, batched, memory_of
 from subsim.engine.runner import Notice, fitting
 from subsim.engine.settings import fixed
-from subsim.engine.simulate import Task, whole_number
+from subsim.engine.task import Task, whole_number
 from subsim.options import UserError, require
 
 # The names of exchanges between devices in a compiled program. A split exchange begins with its `-start` half.

@@ -389,10 +389,10 @@ def _no_work(monkeypatch):
     """Nothing is computed, read or drawn."""
     from subsim.claims import verification
     from subsim.cli import report
-    from subsim.engine import simulate
+    from subsim.engine import task
 
     for module, name in (
-        (simulate, "trace"), (store, "load_results"), (report, "whole_page"), (verification, "verify"),
+        (task, "trace"), (store, "load_results"), (report, "whole_page"), (verification, "verify"),
         (verification, "standard_claims"),
     ):  # fmt: skip
         monkeypatch.setattr(module, name, unreachable)

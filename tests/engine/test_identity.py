@@ -22,7 +22,7 @@ import xarray as xr
 import subsim
 from subsim import UserError
 from subsim.engine import declaration, identity
-from subsim.engine.simulate import make_task
+from subsim.engine.task import make_task
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -638,7 +638,7 @@ import subsim
 from subsim.cli import catalogue
 from subsim.cli.arguments import RunOptions, parse_options
 from subsim.engine import declaration, settings
-from subsim.engine.simulate import make_task
+from subsim.engine.task import make_task
 
 settings.dtype_promotion, settings.rank_promotion = "standard", "allow"
 

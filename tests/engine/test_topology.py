@@ -23,7 +23,7 @@ from subsim.engine.devices import AXIS, local_mesh, memory
 from subsim.engine.plan import Plan
 from subsim.engine.program import batched
 from subsim.engine.settings import fixed
-from subsim.engine.simulate import make_task
+from subsim.engine.task import make_task
 
 
 def spread(function):

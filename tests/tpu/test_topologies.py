@@ -15,7 +15,7 @@ from subsim.data import datasets
 from subsim.engine import topology
 from subsim.engine.devices import AXIS, memory
 from subsim.engine.plan import HEADROOM
-from subsim.engine.simulate import make_task
+from subsim.engine.task import make_task
 
 GIB = 2**30
 topology.use_no_device()

@@ -8,7 +8,7 @@ import pytest
 
 import subsim
 from subsim.data import datasets
-from subsim.engine.simulate import make_task
+from subsim.engine.task import make_task
 from subsim.networks.parameters import rotated
 from subsim.options import overridden
 from subsim.training.optimisers import TrainingConfig
