@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import zarr
 
+from subsim.engine.digests import digest
 from subsim.options import require
 
 # The status of a seed. Zarr reads 0 where nothing was written: a seed is missing until its status is written.
@@ -74,8 +75,8 @@ def damages(store: Path) -> list[Damage]:
 def _whole_arrays(store: Path) -> tuple[dict[str, Any], int]:
     """Open all arrays of a store, and return them with its number of seeds.
 
-    Raises `UserError` where labels or metadata are damaged. The root has a copy of all arrays' metadata: what is
-    altered in one of them differs from the other.
+    Raises `UserError` where labels or metadata are damaged. The root has all labels, and a copy of all arrays'
+    metadata: what is altered in one of them differs from the other.
     """
 
     def whole(holds: object, file: str) -> None:
@@ -87,13 +88,16 @@ def _whole_arrays(store: Path) -> tuple[dict[str, Any], int]:
 
     copies: dict[str, Any] = _read(lambda: copied(store)) or {}
     lengths = {copy.shape[0] for copy in copies.values() if _grows(copy)}
-    whole(len(lengths) == 1 and {"seed", "status", "made_by"} <= copies.keys(), ROOT)
+    labels: dict[str, Any] = _read(lambda: dict(root(store).attrs["labels"])) or {}
+    named = {name for name, copy in copies.items() if not _grows(copy)} <= labels.keys()
+    whole(len(lengths) == 1 and named and {"seed", "status", "made_by"} <= copies.keys(), ROOT)
     (seeds,) = lengths
     arrays = {name: _read(functools.partial(_array, store, name)) for name in copies}
     for name, array in arrays.items():
         same = array is not None and _metadata(array) == _metadata(copies[name])
         whole(same and (not _grows(array) or array.shape[0] >= seeds), f"{name}/{ROOT} (or the copy of it in {ROOT})")
-        whole(_grows(array) or (_file(store, name, (0,)).is_file() and _values(array) is not None), f"{name}/c.0")
+        values = None if _grows(array) else _values(array)
+        whole(_grows(array) or (values is not None and digest(values.tolist()) == digest(labels[name])), f"{name}/c.0")
     whole(np.array_equal(_values(arrays["seed"], slice(seeds)), np.arange(seeds)), "seed/c.0")
     return arrays, seeds
 

@@ -303,3 +303,11 @@ def test_a_user_may_note_something_in_the_root(toy, tmp_path):
     grown = subsim.simulate(toy, seeds=8, out=tmp_path / "r")
     assert grown.attrs["note"] == "for the paper"
     xr.testing.assert_equal(grown, subsim.simulate(toy, seeds=8))
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_a_label_that_zarr_need_not_write_is_read(toy, tmp_path, value):
+    """Zarr writes no chunk of nothing but zeros where it is not told to."""
+    made = subsim.simulate(toy, sweep={"scale": [value]}, out=tmp_path / "r")
+    assert subsim.load_results(tmp_path / "r").scale.values.tolist() == [value]
+    xr.testing.assert_equal(subsim.simulate(toy, sweep={"scale": [value]}, out=tmp_path / "r"), made)
