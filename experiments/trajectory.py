@@ -88,8 +88,8 @@ def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
     layers = split(results.by_layer, "student", LEVELS).sel(intervention="none", drop=True)
     accuracy = split(results.accuracy, "condition", LEVELS)
     ends = {
-        "fall of L_T": loss.isel(moment=0) - loss.isel(moment=-1),
-        "running sum": -total.isel(moment=-1),
+        "fall of L_T": loss.isel(moment=0, drop=True) - loss.isel(moment=-1, drop=True),
+        "running sum": -total.isel(moment=-1, drop=True),
         "P(g.t > 0)": _share(along.sel(quantity="cosine", drop=True)),
         "P(-u.t > 0)": _share(along.sel(quantity="update_cosine", drop=True)),
         "imitation loss": split(results.imitation_loss, "student", LEVELS),
