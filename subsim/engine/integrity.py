@@ -1,4 +1,4 @@
-"""Find damage in a store: zarr keeps a checksum with every chunk, and the metadata of every array twice."""
+"""Find damage in a store: zarr keeps checksums of chunks and all metadata twice, and the root hashes of the rest."""
 
 import functools
 import itertools
@@ -16,6 +16,7 @@ from subsim.options import require
 MISSING, FINISHED, DIVERGED = 0, 1, 2
 CHUNK_KEYS = {"name": "default", "separator": "."}
 ROOT = "zarr.json"
+SEAL = "sha256"  # the root's attribute with the hash of each of the attributes that subsim wrote
 NOTES = ("origins", "programs")  # the root's attributes that record what made the seeds, by their keys
 _TOGETHER = 64  # chunks read in one piece; only where that fails is each read alone
 
@@ -54,8 +55,9 @@ def require_whole(store: Path, damaged: Sequence[Damage]) -> None:
 def write_note(store: Path, kind: str, key: str, note: Mapping[str, Any]) -> None:
     """Write a note into the root in one atomic step. No other process may write notes at the same time."""
     group = zarr.open_group(store, mode="r+", zarr_format=3, use_consolidated=True)
-    notes: Any = group.attrs[kind]
-    group.attrs.put({**group.attrs, kind: notes | {key: dict(note)}})
+    attributes: dict[str, Any] = dict(group.attrs)
+    notes = attributes[kind] | {key: dict(note)}
+    group.attrs.put(attributes | {kind: notes, SEAL: attributes[SEAL] | {kind: digest(notes)}})
 
 
 def _grows(array: Any) -> bool:
@@ -88,7 +90,10 @@ def _whole_arrays(store: Path) -> tuple[dict[str, Any], int]:
 
     copies: dict[str, Any] = _read(lambda: copied(store)) or {}
     lengths = {copy.shape[0] for copy in copies.values() if _grows(copy)}
-    labels: dict[str, Any] = _read(lambda: dict(root(store).attrs["labels"])) or {}
+    attributes = _read(lambda: dict(root(store).attrs)) or {}
+    seal = attributes.get(SEAL) or {}
+    whole("labels" in seal and all(digest(attributes.get(name)) == value for name, value in seal.items()), ROOT)
+    labels: Any = attributes["labels"]
     named = {name for name, copy in copies.items() if not _grows(copy)} <= labels.keys()
     whole(len(lengths) == 1 and named and {"seed", "status", "made_by"} <= copies.keys(), ROOT)
     (seeds,) = lengths

@@ -14,6 +14,7 @@ import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from subsim.engine import integrity, shards
+from subsim.engine.digests import digest
 from subsim.engine.integrity import DIVERGED, FINISHED, MISSING
 from subsim.options import UserError, require
 
@@ -210,8 +211,9 @@ def make(target: Path, made: Template) -> None:
     shutil.rmtree(draft, ignore_errors=True)  # of a run that was killed
     with refusals(target):
         try:
-            group = zarr.open_group(draft, mode="w", zarr_format=3, attributes=dict(made.dataset.attrs))
-            group.attrs.update({kind: {} for kind in integrity.NOTES})
+            attributes = made.dataset.attrs | {kind: {} for kind in integrity.NOTES}
+            seal = {integrity.SEAL: {name: digest(value) for name, value in attributes.items()}}
+            group = zarr.open_group(draft, mode="w", zarr_format=3, attributes=attributes | seal)
             for name in made.dataset.variables:
                 _make_array(group, str(name), made)
             consolidate(draft)

@@ -139,3 +139,8 @@ def test_small_and_precise_numbers_are_not_rounded_away():
     assert all("e-0" in cell for row in table.rows for cell in row[1:])
     (table,) = grid_tables(0.9434 + 1e-4 * values, "m", "")
     assert {len(cell) for row in table.rows for cell in row[1:]} == {len("0.9434 ± 0.0001")}
+
+
+def test_contrasts_without_a_pair_have_no_table(values):
+    assert len(mean_tables(values, "some")) == 1
+    assert mean_tables(values.isel(condition=[]), "none") == []

@@ -127,8 +127,8 @@ def test_results_in_memory_are_those_of_a_folder(toy, tmp_path):
     options = {"seeds": 3, "chunk": 2, "sweep": {"size": (3, 1), "scale": (1.0, 2.5)}}
     in_memory, on_disk = subsim.simulate(study, **options), subsim.simulate(study, out=tmp_path, **options)
     assert origin_of(in_memory) | {"created": 0} == origin_of(on_disk) | {"created": 0}
-    of_the_files = {"origins", "programs"}
-    assert set(on_disk.attrs) - set(in_memory.attrs) == {"programs"}
+    of_the_files = {"origins", "programs", "sha256"}
+    assert set(on_disk.attrs) - set(in_memory.attrs) == {"programs", "sha256"}
     xr.testing.assert_identical(*(each.assign_attrs(dict.fromkeys(of_the_files)) for each in (in_memory, on_disk)))
     assert list(in_memory) == list(on_disk)
     assert {name: each.dtype for name, each in in_memory.variables.items()} == {
