@@ -55,13 +55,13 @@ def draw(results: xr.Dataset) -> Figure:
     left.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     left.xaxis.set_minor_formatter(NullFormatter())
     left.axvline(1, color=plotting.NEUTRAL, linestyle=":", linewidth=1)
-    left.set_xlabel("peer's seconds a seed / subsim's")
-    left.set_title("Times as fast as")
+    left.set_xlabel("seconds of a seed, over those of subsim")
+    left.set_title("How many times as fast as its peers subsim is")
     fractions = {(work, CONTESTANTS[name]): value.roofline for (work, name), value in timed.items()}
     rows(right, fractions, [COLOURS.get(name, plotting.NEUTRAL) for _, name in timed])
     right.set_xlim(0, max([1.0, *(float(value.max()) for value in fractions.values())]))
-    right.set_xlabel("counted FLOP/s / matrix product peak")
-    right.set_title("Fraction of the roofline")
+    right.set_xlabel("FLOP/s, over matrix products")
+    right.set_title("Share of the peak")
     config = results.attrs["config"]
     peak = results.peak.median("seed") / 1e9
     peaks = ", ".join(
