@@ -284,7 +284,15 @@ SMOKE = {
     "batches": {**_PROTOCOL, "--student.n-inputs": "256", "--student.steps": "2", "--sweep": "student.loss=kl"},
     "coverage": {**_PROTOCOL, "--widths": "8", "--student.n-inputs": "128", "--student.steps": "2"},
     "defences": {**_PROTOCOL, "--widths": "8", "--student.n-inputs": "128", "--student.steps": "2"},
-    "labels_per_input": {**_PROTOCOL, "--student.steps": "2", "--sweep": "student.n_inputs=64,256"},
+    "channel": {**_PROTOCOL, "--widths": "8", "--student.steps": "2", "--sweep": "student.n_inputs=64,256"},
+    "heads": {
+        **_PROTOCOL,
+        "--n-aux": "5",
+        "--every": "1",
+        "--student.steps": "2",
+        "--student.n-inputs": "128",
+        "--sweep": "student.n_imitated=2,5",
+    },
     "sampled_labels": {
         "--widths": "8",
         "--batch": "8",

@@ -142,10 +142,16 @@ def state_of_student(
     def loss(z: Array, y: Array) -> Array:
         return distillation.example_loss(z, y, student.imitated, data.key, data.key)
 
+    def targets(key: Array, y: Array) -> Array:
+        y = y / distillation.rule.hyper.temperature
+        return distillation.targets(
+            key, y if distillation.logits is None else y[jnp.array(distillation.logits)], student.imitated
+        )
+
     kept = jnp.ones(data.n, bool) if student.mask is None else student.mask
     return seed.state_of(
         net, one.teacher, distillation.network_of(student.start), data=data, kept=kept, mask=student.imitated,
-        loss=loss, steps=steps_of(distillation.rule.config, data.n), **more,
+        loss=loss, targets=targets, steps=steps_of(distillation.rule.config, data.n), **more,
     )  # fmt: skip
 
 

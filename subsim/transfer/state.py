@@ -36,7 +36,8 @@ class State(NamedTuple):
 
     Students also have: the distillation data `data`; `kept`, a mask of the inputs that the student learns from, shape
     (n,); `mask`, a mask of the imitated logits, shape (logits,); `loss(z, y)`, the imitation loss of one example from
-    the student's logits z and the teacher's logits y; and `steps`, the number of steps. Trained networks also have: the
+    the student's logits z and the teacher's logits y; `targets(key, y)`, the targets of one example as logits, from the
+    teacher's logits y; and `steps`, the number of steps. Trained networks also have: the
     `optimiser`, its last state, and `first`, which returns the first batch (inputs, targets) and the first update; see
     `first_batch`.
     """
@@ -53,6 +54,7 @@ class State(NamedTuple):
     kept: Bool[Array, " n"] | None = None
     mask: Bool[Array, " logits"] | None = None
     loss: Callable[[Array, Array], Array] | None = None
+    targets: Callable[[Array, Array], Array] | None = None
     steps: int | None = None
     optimiser: optax.GradientTransformation | None = None
     optimiser_state: Any = None

@@ -107,16 +107,20 @@ class Distillation(NamedTuple):
             z, y = z[jnp.array(self.logits)], y[jnp.array(self.logits)]
         if is_own:
             mask = jnp.ones(z.shape, bool)
-        if "targets" in own:
-            y = own["targets"](key, y)
-        else:
-            y = targets_of(config.targets, key, y, mask, samples=config.samples, k=config.k, bits=config.bits)
+        y = self.targets(key, y, mask)
         value: Any = own.get("loss") or IMITATION_LOSSES[config.loss].value
         if "loss" not in own:
             return value(z, y, mask)
         found = value(z, y)
         require_number("loss", found, "one example")
         return found
+
+    def targets(self, key: Array, y: Array, mask: Array) -> Array:
+        """Return the targets of one example from the teacher's logits y; see `targets_of`."""
+        config, own = self.rule.config, self.rule.own
+        if "targets" in own:
+            return own["targets"](key, y)
+        return targets_of(config.targets, key, y, mask, samples=config.samples, k=config.k, bits=config.bits)
 
     def training_of(self, student: Students) -> Training:
         """Return the training of one of the students."""
