@@ -71,7 +71,11 @@ def optax_promotion():
 
 def compares_bits(file: Path) -> bool:
     """Whether a file of tests is about programs as a user has them: what becomes of a seed, to the last bit."""
-    return file.parent.name in ("engine", "gpu", "tpu") and file.stem not in ("test_identity", "test_topology")
+    return file.parent.name in ("engine", "gpu", "tpu") and file.stem not in (
+        "test_declaration",
+        "test_identity",
+        "test_topology",
+    )
 
 
 @contextlib.contextmanager
@@ -285,6 +289,7 @@ SMOKE = {
     "coverage": {**_PROTOCOL, "--widths": "8", "--student.n-inputs": "128", "--student.steps": "2"},
     "defences": {**_PROTOCOL, "--widths": "8", "--student.n-inputs": "128", "--student.steps": "2"},
     "channel": {**_PROTOCOL, "--widths": "8", "--student.steps": "2", "--sweep": "student.n_inputs=64,256"},
+    "audit": {**_PROTOCOL, "--widths": "8", "--student.n-inputs": "128", "--student.steps": "2"},
     "heads": {
         **_PROTOCOL,
         "--n-aux": "5",
