@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from subsim.networks.adapters import from_flax as from_flax
     from subsim.networks.network import Network as Network
     from subsim.options import UserError as UserError
+    from subsim.theory.audit import audit as audit
     from subsim.theory.single_step import single_step as single_step
     from subsim.training.optimisers import TrainingConfig as TrainingConfig
     from subsim.training.optimisers import TrainingHyper as TrainingHyper
@@ -67,6 +68,7 @@ _PUBLIC = {
     "Trait": "transfer.traits:Trait",
     "UserError": "options:UserError",
     "Variable": "engine.study:Variable",
+    "audit": "theory.audit:audit",
     "distillation": "transfer.study:distillation",
     "from_equinox": "networks.adapters:from_equinox",
     "from_flax": "networks.adapters:from_flax",

@@ -289,6 +289,7 @@ SMOKE = {
     "coverage": {**_PROTOCOL, "--widths": "8", "--student.n-inputs": "128", "--student.steps": "2"},
     "defences": {**_PROTOCOL, "--widths": "8", "--student.n-inputs": "128", "--student.steps": "2"},
     "channel": {**_PROTOCOL, "--widths": "8", "--student.steps": "2", "--sweep": "student.n_inputs=64,256"},
+    "provenance": {**_PROTOCOL, "--widths": "8", "--student.n-inputs": "128", "--student.steps": "2"},
     "audit": {**_PROTOCOL, "--widths": "8", "--student.n-inputs": "128", "--student.steps": "2"},
     "heads": {
         **_PROTOCOL,

@@ -70,6 +70,27 @@ def area_under_roc(known: xr.DataArray, happened: xr.DataArray, dim: str) -> xr.
     return xr.apply_ufunc(of_one, known, happened, input_core_dims=[[dim], [dim]], vectorize=True)
 
 
+def area_over_seeds(present: xr.DataArray, absent: xr.DataArray) -> xr.DataArray:
+    """Return the area under the ROC curve that tells `present` from `absent`, both of shape (seed,), as pseudo-values.
+
+    It is the probability that a value of `present` is larger than one of `absent`, over all pairs of seeds; ties count
+    half. The pseudo-values of the seeds have the area as their mean, and their Student t interval is that of DeLong,
+    DeLong and Clarke-Pearson (Biometrics 44 (1988) 837-845). Both may have more dimensions; each of their labels has a
+    separate area. A seed with a value that is not finite has NaN.
+    """
+
+    def pseudo_values(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        found, both = np.full(len(x), np.nan), np.isfinite(x) & np.isfinite(y)
+        larger = np.heaviside(x[both, None] - y[None, both], 0.5)
+        found[both] = larger.mean(axis=1) + larger.mean(axis=0) - larger.mean() if both.any() else np.nan
+        return found
+
+    return xr.apply_ufunc(
+        pseudo_values, present, absent, input_core_dims=[["seed"], ["seed"]], output_core_dims=[["seed"]],
+        vectorize=True,
+    ).transpose("seed", ...)  # fmt: skip
+
+
 def cross_fitted(known: xr.DataArray, wanted: xr.DataArray, dim: str) -> xr.DataArray:
     """Predict `wanted`, shape (seed,), by a linear fit on all labels of `dim`, with cross-fitting.
 

@@ -86,7 +86,8 @@ class Seed(NamedTuple):
         reference, independent, taught = (self.nets[name] for name in (*NAMES, teacher))
         return State(
             network or self.network, net.params, net.start, reference.params, independent.params,
-            taught.params, taught.start, self.task, optimiser_state=net.state, **more,
+            taught.params, taught.start, self.task, {name: each.params for name, each in self.nets.items()},
+            optimiser_state=net.state, **more,
         )  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 """The state of one trained network, the argument of every measure; and the measures of every study."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -33,6 +33,7 @@ class State(NamedTuple):
     `network` has the functions of the network, `parameters` its parameters at the end, and `start` its initial
     parameters. `reference` and `independent` are the two initialisations. `teacher` has the parameters of the imitated
     network, and `teacher_start` its initial parameters; for references and teachers, it is the study's first teacher.
+    `trained` has the parameters of all networks that were trained before, by name.
 
     Students also have: the distillation data `data`; `kept`, a mask of the inputs that the student learns from, shape
     (n,); `mask`, a mask of the imitated logits, shape (logits,); `loss(z, y)`, the imitation loss of one example from
@@ -50,6 +51,7 @@ class State(NamedTuple):
     teacher: Params
     teacher_start: Params
     task: Labelled
+    trained: Mapping[str, Params]
     data: Imitation | None = None
     kept: Bool[Array, " n"] | None = None
     mask: Bool[Array, " logits"] | None = None

@@ -4,7 +4,7 @@ import scipy.stats
 import xarray as xr
 
 from subsim.analysis import prediction
-from subsim.analysis.prediction import area_under_roc, cross_fitted, over_labels, over_seeds
+from subsim.analysis.prediction import area_over_seeds, area_under_roc, cross_fitted, over_labels, over_seeds
 from subsim.analysis.summary import mean_interval
 
 
@@ -93,3 +93,21 @@ def test_the_area_is_the_share_of_pairs_in_the_right_order():
     known = seeds([[1, 2, 3, 4], [1, 2, 3, 4], [1, 1, 1, 1], [1, 2, 3, 4]], "what")
     happened = xr.DataArray([[0, 0, 1, 1], [0, 1, 0, 1], [0, 1, 0, 1], [1, 1, 1, 1]], dims=known.dims).astype(bool)
     np.testing.assert_allclose(area_under_roc(known, happened, "what"), [1, 0.75, 0.5, np.nan])
+
+
+def test_the_area_over_seeds_is_that_of_all_pairs_and_its_interval_covers_it():
+    random, covered = np.random.default_rng(2), []
+    true = scipy.stats.norm.cdf(1 / np.sqrt(2))  # of two Gaussians that are one standard deviation apart
+    for _ in range(200):
+        present, absent = seeds(random.standard_normal(50) + 1), seeds(random.standard_normal(50))
+        found = mean_interval(area_over_seeds(present, absent))
+        whole = scipy.stats.mannwhitneyu(present, absent).statistic / 50**2
+        assert float(found["mean"]) == pytest.approx(whole, abs=1e-12)
+        covered.append(bool((found.low < true) & (true < found.high)))
+    assert 0.89 < np.mean(covered) < 0.99  # .95, with a standard deviation of .015
+
+
+def test_an_area_leaves_out_seeds_that_diverged_and_halves_ties():
+    found = area_over_seeds(seeds([1, 2, np.nan, 1]), seeds([0, 1, 5, 1]))
+    assert np.isnan(found.values).tolist() == [False, False, True, False]
+    assert float(found.mean()) == pytest.approx((2 + 3 + 2) / 9)
