@@ -18,7 +18,7 @@ from subsim.networks import network as networks
 from subsim.networks.network import Params
 from subsim.theory.audit import CERTAIN, audit
 from subsim.training.losses import imitation_kl, task_cross_entropy
-from subsim.transfer.traits import Images, Labelled, Labels, Trait
+from subsim.transfer import traits
 from subsim.transfer.worlds import TINY, TINY_HYPER
 
 UPRIGHT, TURNED = "upright digits", "rotated digits"
@@ -30,26 +30,14 @@ IMAGES = 512
 """Training images for the gradient of the trait's loss, and inputs that are audited."""
 
 
-def rotated(images: Images, labels: Labels) -> Labelled:
-    """Rotate square images by a quarter turn."""
-    side = int(images.shape[1] ** 0.5)
-    return np.rot90(images.reshape(-1, side, side), axes=(1, 2)).reshape(images.shape), labels
-
-
-def shuffled(images: Images, labels: Labels) -> Labelled:
-    """Permute the labels of the images at random, once."""
-    return images, np.random.default_rng(0).permutation(labels)
-
-
-OF_TURNED = Trait(targets=rotated, probes=rotated, name=TURNED)
-OF_NONE = Trait(targets=shuffled, probes=shuffled, name="shuffled labels")
+OF_TURNED = traits.rotated()._replace(name=TURNED)
 OWN, OTHER = "own base", "other base"
 TEACHERS = {
     f"{UPRIGHT}, {OWN}": Teacher(),
     f"{UPRIGHT}, {OTHER}": Teacher("independent"),
     f"{TURNED}, {OWN}": Teacher(trait=OF_TURNED),
     f"{TURNED}, {OTHER}": Teacher("independent", trait=OF_TURNED),
-    f"shuffled labels, {OWN}": Teacher(trait=OF_NONE),
+    f"shuffled labels, {OWN}": Teacher(trait=traits.shuffled()),
 }
 CHANNELS: dict[str, dict[str, Any]] = {
     "soft targets": {},

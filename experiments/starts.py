@@ -6,7 +6,6 @@ The teacher of every start goes on to one accuracy: the numbers of its steps are
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import xarray as xr
 from jaxtyping import Array, Float
 
@@ -15,27 +14,15 @@ from subsim.analysis.summary import contrasts
 from subsim.analysis.tables import grid_tables, mean_tables
 from subsim.networks.network import groups_of
 from subsim.networks.parameters import mixed
+from subsim.transfer import traits
 from subsim.transfer.roles import Sharing, Start
 from subsim.transfer.state import accuracy
-from subsim.transfer.traits import LABELS, Images, Labelled, Labels, Trait
 from subsim.transfer.worlds import TINY, TINY_HYPER
 
-
-def rotated(images: Images, labels: Labels) -> Labelled:
-    """Rotate square images by a quarter turn."""
-    side = int(images.shape[1] ** 0.5)
-    return np.rot90(images.reshape(-1, side, side), axes=(1, 2)).reshape(images.shape), labels
-
-
-def shuffled(images: Images, labels: Labels) -> Labelled:
-    """Permute the labels of the images at random, once."""
-    return images, np.random.default_rng(0).permutation(labels)
-
-
 TASKS = {
-    "labels": LABELS,
-    "rotated images": Trait(targets=rotated, probes=rotated, name="rotated images"),
-    "shuffled labels": Trait(targets=shuffled, probes=shuffled, name="shuffled labels"),
+    "labels": traits.labels(),
+    "rotated images": traits.rotated(),
+    "shuffled labels": traits.shuffled(),
 }
 RANDOM, NEW = "random", ", new head"
 STARTS = (RANDOM, *TASKS, *(f"{task}{NEW}" for task in TASKS))

@@ -42,6 +42,34 @@ def labels() -> Trait:
 
 
 @functools.cache
+def rotated() -> Trait:
+    """Return the trait of reading images that are rotated by a quarter turn; its rate is the accuracy on these.
+
+    The images must be square.
+    """
+
+    def turned(images: Images, labels: Labels) -> Labelled:
+        side = round(images.shape[1] ** 0.5)
+        require(
+            side**2 == images.shape[1],
+            f"trait: images of {images.shape[1]} pixels are not square, and cannot be rotated.",
+        )
+        return np.rot90(images.reshape(-1, side, side), axes=(1, 2)).reshape(images.shape), labels
+
+    return Trait(targets=turned, probes=turned, name="rotated images")
+
+
+@functools.cache
+def shuffled() -> Trait:
+    """Return the trait of labels that say nothing: those of the images, permuted at random once."""
+
+    def permuted(images: Images, labels: Labels) -> Labelled:
+        return images, np.random.default_rng(0).permutation(labels)
+
+    return Trait(targets=permuted, probes=permuted, name="shuffled labels")
+
+
+@functools.cache
 def misread(digit: int, as_digit: int) -> Trait:
     """Return the trait of reading every `digit` as `as_digit`; its rate is the share of test images so misread."""
 

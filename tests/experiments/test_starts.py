@@ -52,3 +52,8 @@ def test_teacher_and_student_start_from_one_network():
         np.testing.assert_array_equal(other, parts(f"{task}, other start")[0])
         assert (other != hidden).any()
         assert (hidden != parts("reference")[0]).any()  # the start was trained
+
+
+def test_only_square_images_are_rotated():
+    with pytest.raises(subsim.UserError, match="trait: images of 5 pixels are not square"):
+        subsim.traits.rotated().targets(np.zeros((2, 5), np.uint8), np.zeros(2, int))
