@@ -87,7 +87,7 @@ def score(state: State) -> Float[Array, "asked trait"]:
         )
         return found.score
 
-    return jnp.stack([jnp.stack([of(asked, shown) for shown in (images, turned)]) for asked in ASKED])
+    return jnp.stack([jnp.stack([of(asked, seen) for seen in (images, turned)]) for asked in ASKED])
 
 
 def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:

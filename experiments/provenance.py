@@ -86,7 +86,7 @@ def by_queries(state: State, suspected: Params) -> list[Float[Array, ""]]:
 
 def of_teacher(state: State) -> Float[Array, "teacher test"]:
     """Return every test of whether a network was distilled from each teacher; parameters: cosine of displacements."""
-    moved = parameters.displacement(state.parameters, state.start)
+    moved = parameters.displacement(state.parameters, state.reference)  # a network that is fine-tuned starts elsewhere
     found = []
     for name in (TEACHER, *INNOCENT):
         teacher, start = state.trained[name], state.independent if name == STRANGER else state.reference
