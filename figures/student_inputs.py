@@ -8,16 +8,18 @@ from matplotlib.figure import Figure
 from subsim.analysis import plotting
 from subsim.analysis.summary import mean_interval
 
-KINDS = ["uniform", "Gaussian", "Bernoulli", "images' spectrum", "images' covariance", "real"]
+KINDS = ["uniform", "Gaussian", "Bernoulli", "images' spectrum", "images' covariance", "real", "real, shuffled pixels"]
 NAMED = ("uniform", "real", "blur 1", "blur 2")  # where effective ranks are drawn
 # Axis -> its name, and conditions of other names that are its end points.
 AXES = {
     "scale": ("factor on the pixels", {"uniform": 1.0}),
+    "shift": ("added to the pixels", {"uniform": 0.0}),
     "blur": ("width of the blur / pixel", {"uniform": 0.0}),
     "rank": ("dimensions of the noise", {}),
     "real share": ("share of real images", {"uniform": 0.0, "real": 1.0}),
     "images": ("noise images", {}),
 }
+SELECTED = ("lowest entropy", "highest entropy", "as many at random")
 COLOURS = (plotting.SHARED, plotting.OTHER)
 
 
@@ -38,19 +40,23 @@ def draw(results: xr.Dataset) -> Figure:
     summary, m = mean_interval(results.accuracy), results["student.n_imitated"].values
     names = list(AXES)
     drawn, panels = plotting.mosaic(
-        [["kinds", "kinds", *names[:2]], [*names[2:], "effective rank"]], width=11.0, height=6.8
-    )
+        [["kinds", "kinds", *names[:2]], names[2:], ["selected", "selected", "effective rank", "effective rank"]],
+        width=11.0, height=9.6,
+    )  # fmt: skip
     first, last, others = panels["kinds"], panels["effective rank"], [panels[name] for name in names]
     for colour, shift, count in zip(COLOURS, (-0.12, 0.12), m, strict=False):
         here = summary.sel({"student.n_imitated": count})
         for who, its_own in {", cross-model": plotting.CROSS, "": colour}.items():
-            plotting.rows(first, here.sel(condition=[kind + who for kind in KINDS]), "condition", its_own, shift)
+            shown = [kind + who for kind in KINDS if kind + who in students]
+            plotting.rows(first, here.sel(condition=shown), "condition", its_own, shift)
+        selected = [name for name in SELECTED if name in students]
+        plotting.rows(panels["selected"], here.sel(condition=["uniform", *selected]), "condition", colour, shift)
         for axes, name in zip(others, AXES, strict=True):
             places = along(name, students, config)
             if name in ("scale", "rank", "images"):
                 axes.set_xscale("log")
             labels = ["fresh" if each == "fresh" else f"{place:g}" for each, place in places.items()]
-            axes.set_xticks(list(places.values()), labels, rotation=90 if name == "images" else 0)
+            axes.set_xticks(list(places.values()), labels, rotation=90 if name in ("images", "scale") else 0)
             axes.minorticks_off()
             label = f"student (aux. only), m = {count}"
             plotting.band(axes, list(places.values()), here.sel(condition=list(places)), colour, "o-", label)
@@ -64,6 +70,8 @@ def draw(results: xr.Dataset) -> Figure:
             last.annotate(name, at, (4, 4), textcoords="offset points", fontsize=7)
     first.axvline(0.1, color=plotting.NEUTRAL, linestyle=":", linewidth=1, zorder=1)
     first.set(xlim=(0, 1), xlabel="accuracy; orange: cross-model (aux. only)")
+    panels["selected"].set(xlim=(0, 1), xlabel="accuracy; a quarter of the noise, by the teacher's entropy")
+    panels["selected"].axvline(0.1, color=plotting.NEUTRAL, linestyle=":", linewidth=1, zorder=1)
     for axes, name in zip([*others, last], [*AXES, "effective rank"], strict=True):
         axes.set(
             ylim=(0, 1), ylabel="accuracy", xlabel=AXES[name][0] if name in AXES else "effective rank of the inputs"
