@@ -12,7 +12,7 @@ import subsim
 from subsim.training.optimisers import TrainingConfig
 from subsim.transfer.options import StudentConfig
 
-SEEDS = 4000
+SEEDS = 2000
 
 
 def drawn(sizes, dims, coords, seed=0):
@@ -36,21 +36,21 @@ def test_an_audit_tells_carriers_by_their_score():
     for name in area.against.values:
         is_carried = ", upright digits, " in str(name)
         expected = scipy.stats.norm.cdf(3 / np.sqrt(2)) if is_carried else 0.5
-        assert float(area.sel(against=name)) == pytest.approx(expected, abs=0.03)
+        assert float(area.sel(against=name)) == pytest.approx(expected, abs=0.05)
         # One carrier in twenty lies below the threshold; so many others lie above it.
         missed = scipy.stats.norm.sf(3 + scipy.stats.norm.ppf(0.05)) if is_carried else 0.95
-        assert float(alarm.sel(against=name)) == pytest.approx(missed, abs=0.03)
+        assert float(alarm.sel(against=name)) == pytest.approx(missed, abs=0.05)
     assert found["false_alarm"].dtype == bool  # its interval is that of a rate
     called = found["alarm"].mean("seed").sel(trait_of="upright digits", asked="cross-entropy")
-    assert float(called.sel(student=carriers[0])) == pytest.approx(scipy.stats.norm.sf(1.96 - 3), abs=0.03)
-    assert np.abs(found["ranking"].mean("seed")).max() < 0.06
+    assert float(called.sel(student=carriers[0])) == pytest.approx(scipy.stats.norm.sf(1.96 - 3), abs=0.05)
+    assert np.abs(found["ranking"].mean("seed")).max() < 0.1
 
 
 @pytest.mark.parametrize("apart", [0.0, 2.0])
 def test_power_is_counted_where_one_innocent_in_a_hundred_is_accused(apart):
     study = subsim.load_study("provenance")
     students, coords = list(study.coords["student"]), dict(study.coords)
-    named = {name: list(coords[name]) for name in ("told_from", "base", "test")}
+    named = {name: list(coords[name]) for name in ("told_from", "base")} | {"test": list(coords["test"])[-2:]}
     of_teacher, of_base = (
         drawn(
             [len(students), len(named[dim]), len(named["test"])],

@@ -29,8 +29,8 @@ def test_every_study_runs_and_draws_at_smoke_size(command, study):
     assert {row["variable"] for row in rows} <= set(results.data_vars)
     assert all(int(row["n"]) + int(row["dropped"]) == 3 for row in rows)
     assert len(rows) > 0
-    # A user may sweep one value of each axis, and any of them.
-    for number in (0, -1):
+    # A user may sweep one value of each axis, and any of them; without an axis nothing would be left out.
+    for number in (0, -1) if loaded.axes else ():
         one = report.completed(loaded, held.isel({axis: [number] for axis in loaded.axes}))
         assert report.tables(loaded, one)
         catalogue.load_figure(study)(one)
