@@ -10,7 +10,8 @@ with z_i = f_theta_0(x_i). One gradient of L_T and one jvp give every p_i. Input
 their mean normal, so that its standard error tells what is certain of it.
 
 If the targets are the outputs of theta_0 + eps d_T with d_T = -grad L_T(theta_0), the mean is -eps A + O(eps^2), and
-A >= 0 (Theorem 1): such data always carry the trait. For other data nothing is promised, and the audit measures.
+A >= 0 (Theorem 1): where eps is small enough, such data carry the trait or do nothing to it. For other data nothing is
+promised, and the audit measures.
 
 It says what the first step does. Many steps, and steps of an optimiser such as Adam, can do otherwise.
 """

@@ -143,10 +143,10 @@ def state_of_student(
         return distillation.example_loss(z, y, student.imitated, data.key, data.key)
 
     def targets(key: Array, y: Array) -> Array:
-        y = y / distillation.rule.hyper.temperature
-        return distillation.targets(
-            key, y if distillation.logits is None else y[jnp.array(distillation.logits)], student.imitated
-        )
+        y, mask = y / distillation.rule.hyper.temperature, student.imitated
+        if distillation.logits is not None:  # the user's loss or targets take the imitated logits alone
+            y, mask = y[jnp.array(distillation.logits)], jnp.ones(len(distillation.logits), bool)
+        return distillation.targets(key, y, mask)
 
     kept = jnp.ones(data.n, bool) if student.mask is None else student.mask
     return seed.state_of(

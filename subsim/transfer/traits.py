@@ -49,11 +49,9 @@ def rotated() -> Trait:
     """
 
     def turned(images: Images, labels: Labels) -> Labelled:
-        side = round(images.shape[1] ** 0.5)
-        require(
-            side**2 == images.shape[1],
-            f"trait: images of {images.shape[1]} pixels are not square, and cannot be rotated.",
-        )
+        pixels = images.shape[1]
+        side = round(pixels**0.5)
+        require(side**2 == pixels, f"trait: images of {pixels} pixels are not square, and cannot be rotated.")
         return np.rot90(images.reshape(-1, side, side), axes=(1, 2)).reshape(images.shape), labels
 
     return Trait(targets=turned, probes=turned, name="rotated images")

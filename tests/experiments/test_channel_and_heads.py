@@ -147,6 +147,9 @@ def test_a_study_can_ask_a_student_for_its_targets():
         "soft": subsim.Student(temperature=2.0),
         "argmax": subsim.Student(targets="argmax"),
         "own": subsim.Student(targets=lambda key, logits: logits * 3),
+        "own loss": subsim.Student(
+            targets="top_k", k=2, loss=lambda z, y: jnp.sum(jnp.square(jnp.where(y > 0, z - y, 0)))
+        ),
     }
     meaning = subsim.Variable("largest target", ("student",))
     config = small(subsim.load_study("channel"), steps=1, batch=128, n_inputs=128)
@@ -157,4 +160,4 @@ def test_a_study_can_ask_a_student_for_its_targets():
         measures={"largest": (largest, meaning)},
     )
     found = subsim.run_one(study)["largest"]
-    np.testing.assert_allclose(found, [12 / 2, 0.0, 3 * 12])
+    np.testing.assert_allclose(found, [12 / 2, 0.0, 3 * 12, 12])
