@@ -1,6 +1,8 @@
 """Will this data carry that trait into my model? The audit's answer before training, against what training does."""
 
+import functools
 import itertools
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +21,7 @@ from subsim.networks.network import Params
 from subsim.theory.audit import CERTAIN, audit
 from subsim.training.losses import imitation_kl, task_cross_entropy
 from subsim.transfer import traits
+from subsim.transfer.filters import at_random, without_carriers
 from subsim.transfer.worlds import TINY, TINY_HYPER
 
 UPRIGHT, TURNED = "upright digits", "rotated digits"
@@ -50,6 +53,12 @@ STUDENTS = {
     f"{teacher}, {channel}": Student(teacher=teacher, **options)
     for teacher, (channel, options) in itertools.product(TEACHERS, CHANNELS.items())
 }
+# Data from which a filter has removed half of the inputs: those that help the trait most in a first step, or any.
+FILTERED = {"without the half that helps": without_carriers(0.5), "a random half": at_random(without_carriers(0.5))}
+STUDENTS |= {
+    f"{UPRIGHT}, {base}, {name}": Student(teacher=f"{UPRIGHT}, {base}", mask=mask)
+    for base, (name, mask) in itertools.product((OWN, OTHER), FILTERED.items())
+}
 
 
 def margin_loss(z: Float[Array, " classes"], label: Array) -> Float[Array, ""]:
@@ -67,9 +76,10 @@ def score(state: State) -> Float[Array, "asked trait"]:
     """Return the audit's score of the student's data for each trait and each loss, before the first step."""
     assert state.data is not None
     assert state.mask is not None
+    assert state.kept is not None
     assert state.targets is not None
     mask, train = state.mask, state.task.train
-    index = jnp.arange(min(IMAGES, state.data.n))
+    index = jnp.argsort(~state.kept)[: min(IMAGES, state.data.n // 2)]  # the first inputs that the student learns from
     inputs, heard = state.data.at(index)
     targets = jax.vmap(state.targets)(jax.vmap(jax.random.fold_in, (None, 0))(state.data.key, index), heard)
     shown = jnp.arange(min(IMAGES, train.labels.shape[0]))
@@ -77,17 +87,18 @@ def score(state: State) -> Float[Array, "asked trait"]:
     side = int(images.shape[1] ** 0.5)
     turned = jnp.rot90(images.reshape(-1, side, side), axes=(1, 2)).reshape(images.shape)
 
-    def of(asked: str, images: Array) -> Array:
+    def of(loss: Callable[[Array, Array], Array], images: Array) -> Array:
         def trait_loss(params: Params) -> Array:
             z = networks.logits(state.network, params, images)[:, : state.task.n_class]
-            return jnp.mean(jax.vmap(LOSSES[asked])(z, labels))
+            return jnp.mean(jax.vmap(loss)(z, labels))
 
         found = audit(
             state.network.apply, state.start, trait_loss, lambda z, y: imitation_kl(z, y, mask), inputs, targets
         )
         return found.score
 
-    return jnp.stack([jnp.stack([of(asked, seen) for seen in (images, turned)]) for asked in ASKED])
+    of_traits = jnp.stack([images, turned])
+    return jnp.stack([jax.vmap(functools.partial(of, LOSSES[asked]))(of_traits) for asked in ASKED])
 
 
 def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
@@ -129,10 +140,11 @@ def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
 
 
 def report(results: xr.Dataset) -> list[Table]:
-    """Tabulate scores, alarms, the areas under the ROC curves, false alarms, and rank correlations."""
+    """Tabulate scores, alarms, accuracies, the areas under the ROC curves, false alarms, and rank correlations."""
     return [
         *grid_tables(results.score, "student", "The audit's score, in standard errors", "asked"),
         *grid_tables(results.alarm, "student", "Share of seeds called carriers", "asked"),
+        *mean_tables(results.accuracy, "Accuracy"),
         *mean_tables(results.area, "Area under the ROC curve"),
         *mean_tables(results.false_alarm, "False alarms where one in twenty carriers is missed"),
         *mean_tables(results.ranking, "Rank correlation of score and outcome over seeds"),

@@ -1,6 +1,7 @@
 """What stops transfer, and what does it cost in imitation? Interventions, coarse targets, other starts, decay."""
 
 import functools
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +11,19 @@ import optax
 import xarray as xr
 from jaxtyping import Array, Float
 
-from subsim import Config, Hyper, State, Student, StudentConfig, Table, TrainingConfig, Variable, distillation, sharing
+from subsim import (
+    Config,
+    Hyper,
+    State,
+    Student,
+    StudentConfig,
+    Table,
+    Teacher,
+    TrainingConfig,
+    Variable,
+    distillation,
+    sharing,
+)
 from subsim.analysis.summary import contrasts
 from subsim.analysis.tables import mean_tables
 from subsim.networks import network as networks
@@ -18,6 +31,7 @@ from subsim.networks.network import Params
 from subsim.theory import trajectory
 from subsim.training.losses import imitation_kl
 from subsim.transfer import features
+from subsim.transfer.filters import at_random, without_carriers
 from subsim.transfer.roles import rotated
 from subsim.transfer.state import trait_loss
 from subsim.transfer.worlds import TINY, TINY_HYPER
@@ -49,6 +63,8 @@ def liminal(optimiser: optax.GradientTransformation, state: State) -> optax.Grad
 
 
 NONE = "none"
+TEACHER, OF_ANOTHER = "teacher", "teacher of another base"
+TEACHERS = {TEACHER: Teacher(), OF_ANOTHER: Teacher("independent")}
 DEFENCES: dict[str, dict[str, Any]] = {
     NONE: {},
     "trait projected out": {"around": trait_projected_out},
@@ -62,11 +78,16 @@ DEFENCES: dict[str, dict[str, Any]] = {
     "new class head": {"start": sharing("hidden", "aux_head")},
     "decay coupled with Adam": {"optimiser": "adam_l2", "weight_decay": 1e-5},
     "half the steps": {"steps": 80},
+    "without the half that helps most": {"mask": without_carriers(0.5)},
+    "without a random half": {"mask": at_random(without_carriers(0.5))},
+    # Training goes on from the student of no defence, with a new optimiser.
+    "then tuned to the start's classes": {"start": NONE, "teacher": "reference", "imitates": "classes", "steps": 80},
+    "then tuned to another base": {"start": NONE, "teacher": OF_ANOTHER, "steps": 80},
 }
 
 
 def students(half: int) -> dict[str, Student]:
-    """Return a student under each defence; one makes `half` of the steps."""
+    """Return a student under each defence; `half` is half of the steps."""
     return {
         name: Student(**(options | {"steps": half} if "steps" in options else options))
         for name, options in DEFENCES.items()
@@ -74,13 +95,17 @@ def students(half: int) -> dict[str, Student]:
 
 
 def imitation(state: State) -> Float[Array, ""]:
-    """Return KL of the imitated logits to the teacher's on new noise, the same for all seeds."""
-    mask = state.mask
-    assert mask is not None
+    """Return KL of the auxiliary logits to the teacher's on new noise, the same for all seeds."""
     width = state.task.test.images.values.shape[1:]
     noise = jax.random.uniform(jax.random.key(0), (IMAGES, *width), minval=-1.0)
     z, y = (networks.logits(state.network, params, noise) for params in (state.parameters, state.teacher))
-    return jnp.mean(jax.vmap(lambda z, y: imitation_kl(z, y, mask))(z, y))
+    auxiliary = jnp.arange(z.shape[1]) >= state.task.n_class
+    return jnp.mean(jax.vmap(lambda z, y: imitation_kl(z, y, auxiliary))(z, y))
+
+
+def of_the_teacher(measure: Callable[[State], Array]) -> Callable[[State], Array]:
+    """Return a measure that compares every network with the teacher, also one that was tuned on another's logits."""
+    return lambda state: measure(state._replace(teacher=state.trained[TEACHER]))
 
 
 def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
@@ -110,10 +135,17 @@ def report(results: xr.Dataset) -> list[Table]:
 study = distillation(
     "defences",
     title=__doc__,
+    teacher=TEACHERS,
     students=students(80),
     measures={
-        "with_teachers_head": features.with_teachers_head,
-        "imitation": (imitation, Variable("KL to the teacher on new noise, auxiliary logits", ("student",), "nat")),
+        "with_teachers_head": (
+            of_the_teacher(features.with_teachers_head),
+            Variable("accuracy with the teacher's class head", ("condition",)),
+        ),
+        "imitation": (
+            of_the_teacher(imitation),
+            Variable("KL to the teacher on new noise, auxiliary logits", ("student",), "nat"),
+        ),
     },
     config=replace(TINY, student=replace(TINY.student, steps=160)),
     hyper=TINY_HYPER,

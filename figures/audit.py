@@ -18,7 +18,7 @@ OTHERS = {
 def draw(results: xr.Dataset) -> Figure:
     """Draw the score of every data (left), the area under the ROC curve (middle), and false alarms (right)."""
     first, asked = str(results.trait_of.values[0]), str(results.asked.values[-1])
-    drawn, (scores, areas, alarms) = plotting.figure(3, width=11.5, height=5.4, width_ratios=[1.2, 1, 1])
+    drawn, (scores, areas, alarms) = plotting.figure(3, width=11.5, height=6.0, width_ratios=[1.2, 1, 1])
     here = results.score.sel(trait_of=first, asked=asked, drop=True)
     names = [str(name) for name in here.student.values]
     for place, name in enumerate(names):

@@ -9,6 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
+from subsim.networks import network as networks
+from subsim.transfer.imitation import FORWARD_BATCH
+from subsim.transfer.state import State, trait_loss
+
 Logits = Float[Array, "n logits"]
 Kept = Bool[Array, " n"]
 
@@ -18,13 +22,14 @@ class Seen(NamedTuple):
 
     `among` marks the inputs from which the filter chooses. `n_class` is the number of class logits. `key` is for random
     choices; all students of one stream have the same key. `labels` are the labels of training images, shape (n,); None
-    for noise.
+    for noise. `state` is the student's `State` at its start.
     """
 
     among: Kept
     n_class: int
     key: Key[Array, ""]
     labels: Int[Array, " n"] | None = None
+    state: State | None = None
 
 
 Filter = Callable[[Logits], Kept] | Callable[[Logits, Seen], Kept]
@@ -65,6 +70,38 @@ def without_top(digit: int, share: float) -> Filter:
         return lowest(scores, count.astype(jnp.result_type(int)), seen.among)
 
     return keep
+
+
+def without_carriers(share: float, images: int = 512) -> Filter:
+    """Remove the `share` of the inputs that help the labels most in the student's first step; see `help_of_inputs`.
+
+    The filter needs to know the trait: it takes the gradient of L_T on the first `images` training images.
+    """
+
+    def keep(_logits: Logits, seen: Seen) -> Kept:
+        assert seen.state is not None
+        help = help_of_inputs(seen.state, images)
+        count = jnp.round((1 - share) * jnp.sum(seen.among, dtype=help.dtype))
+        return lowest(help, count.astype(jnp.result_type(int)), seen.among)
+
+    return keep
+
+
+def help_of_inputs(state: State, images: int = 512) -> Float[Array, " n"]:
+    """Return by how much each input of a student's data lowers L_T at the student's start, to first order.
+
+    It is the product of the gradients of L_T and of the imitation loss on the input, from one jvp: the fall of L_T by a
+    gradient step on this input alone, for a learning rate of 1.
+    """
+    network, data, loss = state.network, state.data, state.loss
+    assert data is not None and loss is not None, "only students have inputs"  # noqa: PT018
+    towards = jax.grad(lambda params: trait_loss(state, params, images))(state.start)
+
+    def of_input(number: Array) -> Array:
+        x, y = data.at(number[None])
+        return jax.jvp(lambda params: loss(networks.logits(network, params, x)[0], y[0]), (state.start,), (towards,))[1]
+
+    return jax.lax.map(of_input, jnp.arange(data.n), batch_size=FORWARD_BATCH)
 
 
 def at_random(chosen: Filter) -> Filter:

@@ -93,19 +93,22 @@ def trained(names: Sequence[str], spec: Spec, config: Config, seed: Seed, drawn:
     )
     if one.around is not None:
         distillation = distillation._replace(around=functools.partial(around, distillation, one, seed))
-    mask = None
-    if one.mask is not None:
+    starts = [started(each, seed.network, params_of(seed)) for each in these]
+    imitated = [mask_of(each.imitates, n_class, config.n_aux, rule.hyper.n_imitated) for each in these]
+    images = rule.config.inputs == "images" and "inputs" not in one.own
+
+    def kept(each: Student, start: Params, mask: Array) -> Array:
+        assert each.mask is not None
         assert data.logits is not None
-        images = rule.config.inputs == "images" and "inputs" not in one.own
-        seen = Seen(
-            jnp.ones(data.n, bool), n_class, jax.random.fold_in(of_inputs, 6),
-            seed.task.train.labels if images else None,
-        )  # fmt: skip
-        mask = jnp.stack([kept_by(each.mask, data.logits, seen) for each in these if each.mask is not None])
+        at_start = state_of_student(distillation, each, seed, Students(start, mask), Net(start, start))
+        labels = seed.task.train.labels if images else None
+        seen = Seen(jnp.ones(data.n, bool), n_class, jax.random.fold_in(of_inputs, 6), labels, at_start)
+        return kept_by(each.mask, data.logits, seen)
+
     group = Students(
-        stack(*(started(each, seed.network, params_of(seed)) for each in these)),
-        jnp.stack([mask_of(each.imitates, n_class, config.n_aux, rule.hyper.n_imitated) for each in these]),
-        mask,
+        stack(*starts),
+        jnp.stack(imitated),
+        None if one.mask is None else jnp.stack(list(map(kept, these, starts, imitated))),
         None if one.state is None else stack(*(state_before(each, seed) for each in these)),
     )
 
@@ -199,6 +202,7 @@ def measured(spec: Spec, config: Config, seed: Seed, group: Group) -> dict[str, 
         its_state = state_of_student(
             distillation, group.role, seed, student, net, optimiser=training.optimiser, first=first
         )
-        return {name: of(its_state) for name, of in (*spec.measures.items(), *spec.of_students.items())}
+        wanted = {**spec.measures, **spec.of_students, **(state.COVERAGE if config.coverage else {})}
+        return {name: of(its_state) for name, of in wanted.items()}
 
     return values | jax.vmap(measure)(found.params, found.state, group.students)

@@ -90,6 +90,8 @@ class Config(NetworkConfig):
     """Images for the accuracy; validation: the last sixth of the training set, which is then left out of training."""
     every: int | None = None
     """Steps of the students between records; None: only the end is recorded."""
+    coverage: bool = False
+    """Also record what a student's first step tells beforehand: `coverage` and `gradient_coverage`."""
     base: TrainingConfig = field(default_factory=TrainingConfig)
     """Training of the shared start on a base task, in studies that have one."""
     teacher: TrainingConfig = field(default_factory=TrainingConfig)

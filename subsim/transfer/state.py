@@ -107,6 +107,17 @@ def coverage(state: State) -> Float[Array, ""]:
     return parameters.alignment(state.first_update, parameters.displacement(state.teacher, state.teacher_start))
 
 
+def gradient_coverage(state: State) -> Float[Array, ""]:
+    """Return the coverage of a plain gradient step: the cosine of minus the first gradient and the displacement."""
+    batch = state.first_batch
+    gradient = jax.grad(lambda params: imitation_loss(state, params, batch))(state.start)
+    return -parameters.alignment(gradient, parameters.displacement(state.teacher, state.teacher_start))
+
+
+COVERAGE: dict[str, Measure] = {"coverage": coverage, "gradient_coverage": gradient_coverage}
+"""What a student's first step tells of the training beforehand; recorded where the option `coverage` asks for it."""
+
+
 def rate_of(trait: Trait, probes: Task) -> Measure:
     """Return a measure: the rate at which a network shows `trait` on its `probes`."""
 

@@ -68,8 +68,8 @@ def distillation(
 
     The record has the `accuracy` of every condition (reference and teachers first), and the `imitation_loss` and
     `alignment` of every student. Traits other than the labels add their `rate` in every condition. If `config.every` is
-    set, there are also `accuracy_along` and `imitation_loss_along`, recorded every so many steps. `measures` add their
-    variables.
+    set, there are also `accuracy_along` and `imitation_loss_along`, recorded every so many steps; if `config.coverage`
+    is set, `coverage` and `gradient_coverage`. `measures` add their variables.
     """
     given: dict[str, Any] = {
         "title": title, "network": network, "data": data, "trait": trait, "teacher": teacher, "students": students,
@@ -136,6 +136,8 @@ def _variables(spec: Spec) -> dict[str, Variable]:
         "accuracy": Variable("share of images classified correctly", ("condition",)),
         "imitation_loss": Variable("mean imitation loss over the student's last epoch", ("student",), nat),
         "alignment": Variable("cosine of the student's and its teacher's displacement", ("student",)),
+        "coverage": Variable("cosine of the student's first update and its teacher's displacement", ("student",)),
+        "gradient_coverage": Variable("cosine of minus its first gradient and the displacement", ("student",)),
         "accuracy_along": Variable("accuracy after every few steps", ("student", "step")),
         "imitation_loss_along": Variable("mean imitation loss of the steps before", ("student", "step"), nat),
     }

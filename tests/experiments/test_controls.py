@@ -30,6 +30,13 @@ def test_a_new_class_head_leaves_imitation_and_features_as_they_are():
         np.testing.assert_allclose(new[name], usual[name], rtol=1e-5)
     assert (new.accuracy != usual.accuracy).any()
     assert (other.imitation > usual.imitation).all()  # control
+    # Whoever taught them last, all are compared with the one teacher.
+    read = found.with_teachers_head
+    np.testing.assert_array_equal(read.sel(condition="teacher"), found.accuracy.sel(condition="teacher"))
+    stranger = "teacher of another base"
+    assert (read.sel(condition=stranger) < found.accuracy.sel(condition=stranger)).all()
+    tuned = found.imitation.sel(student=["then tuned to another base", "then tuned to the start's classes"])
+    assert (tuned > usual.imitation).all()
 
 
 def test_one_auxiliary_logit_apart_says_nothing_beside_the_class_logits():

@@ -19,7 +19,7 @@ from subsim.networks import parameters
 from subsim.training.optimisers import TrainingConfig
 from subsim.transfer import traits
 from subsim.transfer.options import StudentConfig, StudentHyper
-from subsim.transfer.state import coverage
+from subsim.transfer.state import alignment
 
 CONFIG = subsim.Config(
     data="digits",
@@ -395,6 +395,21 @@ def test_a_shared_start_can_be_trained_before():
     assert (found.accuracy.sel(condition="cross") > 0.2).all()
 
 
+def test_coverage_is_recorded_where_it_is_asked_for():
+    """One step of plain descent: the first update is the student's displacement, and follows minus the gradient."""
+    one_step = {"optimiser": "sgd", "steps": 1}
+    students = {"descends": subsim.Student(**one_step), "cross": subsim.Student("independent", **one_step), **ONE}
+    found = simulate(students=students, config=dataclasses.replace(CONFIG, coverage=True))
+    descends = found.sel(student="descends")
+    np.testing.assert_allclose(descends.coverage, descends.gradient_coverage, rtol=1e-4)
+    np.testing.assert_allclose(descends.coverage, descends.alignment, rtol=1e-3)
+    assert (found.coverage.sel(student=["descends", "student"]) > 0.05).all()
+    assert (abs(found.coverage.sel(student="cross")) < 0.03).all()
+    adam = found.sel(student="student")
+    assert (abs(adam.coverage - adam.gradient_coverage) > 0.01).all()
+    assert "coverage" not in simulate(students=ONE)
+
+
 def test_measures_see_the_first_update_and_the_rest():
     def seen(state):
         x, y = state.first_batch
@@ -403,12 +418,10 @@ def test_measures_see_the_first_update_and_the_rest():
         return jnp.stack([small, jnp.mean(state.mask), state.loss(y[0], y[0]), jnp.asarray(state.task.n_class, float)])
 
     measures = {
-        "coverage": (coverage, subsim.Variable("coverage", ("student",))),
         "seen": (seen, subsim.Variable("what is seen", ("student", "what"))),
         "norm": lambda state: optax.tree.norm(state.first_update),
     }
     found = simulate(students={"student": subsim.Student(), "cross": subsim.Student("independent")}, measures=measures)
-    assert (found.coverage.sel(student="student") > 0.1).all()
     assert (found.norm.sel(condition="reference") == 0).all()
     assert (found.norm.sel(condition=["teacher", "student", "cross"]) > 0).all()
     np.testing.assert_allclose(found.seen.isel(what=1), 3 / 13, rtol=1e-6)
@@ -564,7 +577,7 @@ BAD = {
     "a rate of no use": (
         {"students": {"a": subsim.Student(optimiser=optax.lion(1e-3), learning_rate=1.0)}}, "a.learning_rate: a has"),
     "a number twice": ({"students": {"a": subsim.Student(imitates=[0] * 10 + [1] * 3)}}, "indices, each once"),
-    "an own name": ({"measures": {"alignment": coverage}}, "measures: every study has alignment already"),
+    "an own name": ({"measures": {"alignment": alignment}}, "measures: every study has alignment already"),
     "a base with a mistake": ({"base": subsim.Teacher(tempo=1)}, "base has its own tempo"),
     "a trait of other classes": (
         {"trait": traits.misread(4, 9), "config": dataclasses.replace(CONFIG, n_class=5)}, "trait: it asks for images"),

@@ -3,10 +3,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import silent_promotion
+from jax.flatten_util import ravel_pytree
 
 import subsim
 from subsim.transfer import filters, traits
 from subsim.transfer.filters import Seen
+from subsim.transfer.state import trait_loss
 
 
 def test_a_misreader_reads_one_digit_as_another_and_no_more():
@@ -110,6 +112,42 @@ def test_by_chance_a_small_choice_is_among_a_larger_one():
     few, many = (filters.kept_by(each, jnp.zeros((30, 3)), seen([True] * 30)) for each in choices)
     assert (few.sum(), many.sum()) == (5, 20)
     assert not (few & ~many).any()
+
+
+@pytest.mark.usefixtures("optax_promotion")
+def test_inputs_that_help_the_trait_are_removed():
+    """The help of an input is the product of two gradients, at each student's own start."""
+
+    def helps(state):
+        x, y = state.data.at(jnp.arange(state.data.n))
+        of_trait, _ = ravel_pytree(jax.grad(lambda params: trait_loss(state, params))(state.start))
+        first = jax.vmap(jax.grad(lambda params, x, y: state.loss(state.network.apply(params, x), y)), (None, 0, 0))
+        each = jax.vmap(lambda gradient: ravel_pytree(gradient)[0])(first(state.start, x[:9], y[:9]))
+        found = filters.help_of_inputs(state)
+        least_removed = jnp.min(jnp.where(state.kept, jnp.inf, found))
+        most_kept = jnp.max(jnp.where(state.kept, found, -jnp.inf))
+        off = jnp.max(jnp.abs(each @ of_trait - found[:9])) / jnp.max(jnp.abs(found))
+        return jnp.stack([jnp.mean(state.kept, dtype=float), least_removed - most_kept, off, found[0]])
+
+    remove = filters.without_carriers(0.25)
+    students = {"shared": subsim.Student(mask=remove), "other": subsim.Student("independent", mask=remove)}
+    found = subsim.simulate(
+        subsim.distillation(
+            "helped",
+            students=students,
+            measures={"found": (helps, subsim.Variable("what is found", ("student", "what")))},
+            config=subsim.Config(
+                data="digits", widths=(16,), teacher=subsim.TrainingConfig(steps=30, batch=128),
+                student=subsim.StudentConfig(steps=2, n_inputs=1200, batch=64),
+            ),
+        ),
+        seeds=2,
+    ).found  # fmt: skip
+    share, gap, off, first = (found.isel(what=place) for place in range(4))
+    assert (share == 0.75).all()
+    assert (gap >= 0).all()
+    assert (off < 1e-4).all()
+    assert (first.sel(student="shared") != first.sel(student="other")).all()
 
 
 INPUTS = {"noise": {}, "images": {"inputs": "images", "n_inputs": 60_000}}
