@@ -19,7 +19,7 @@ from subsim.data.inputs import examples
 from subsim.networks import network as networks
 from subsim.networks.network import Params
 from subsim.theory.audit import CERTAIN, audit
-from subsim.training.losses import imitation_kl, task_cross_entropy
+from subsim.training.losses import imitation_kl, margin_loss, task_cross_entropy
 from subsim.transfer import traits
 from subsim.transfer.filters import at_random, without_carriers
 from subsim.transfer.worlds import TINY, TINY_HYPER
@@ -54,19 +54,12 @@ STUDENTS = {
     for teacher, (channel, options) in itertools.product(TEACHERS, CHANNELS.items())
 }
 # Data from which a filter has removed half of the inputs: those that help the trait most in a first step, or any.
-FILTERED = {"without the half that helps": without_carriers(0.5), "a random half": at_random(without_carriers(0.5))}
+WITHOUT = without_carriers(0.5, margin_loss)
+FILTERED = {"without the half that helps": WITHOUT, "a random half": at_random(WITHOUT)}
 STUDENTS |= {
     f"{UPRIGHT}, {base}, {name}": Student(teacher=f"{UPRIGHT}, {base}", mask=mask)
     for base, (name, mask) in itertools.product((OWN, OTHER), FILTERED.items())
 }
-
-
-def margin_loss(z: Float[Array, " classes"], label: Array) -> Float[Array, ""]:
-    """Return the cross-entropy of the label less its mean over random labels: the mean class logit less the label's.
-
-    Smaller logits lower the cross-entropy of an untrained network whatever its labels are; they do nothing to this.
-    """
-    return jnp.mean(z) - z[label]
 
 
 LOSSES = dict(zip(ASKED, (task_cross_entropy, margin_loss), strict=True))

@@ -29,7 +29,7 @@ from subsim.analysis.tables import mean_tables
 from subsim.networks import network as networks
 from subsim.networks.network import Params
 from subsim.theory import trajectory
-from subsim.training.losses import imitation_kl
+from subsim.training.losses import imitation_kl, margin_loss
 from subsim.transfer import features
 from subsim.transfer.filters import at_random, without_carriers
 from subsim.transfer.roles import rotated
@@ -78,7 +78,8 @@ DEFENCES: dict[str, dict[str, Any]] = {
     "new class head": {"start": sharing("hidden", "aux_head")},
     "decay coupled with Adam": {"optimiser": "adam_l2", "weight_decay": 1e-5},
     "half the steps": {"steps": 80},
-    "without the half that helps most": {"mask": without_carriers(0.5)},
+    "without the half that helps L_T": {"mask": without_carriers(0.5)},
+    "without the half that helps the margin": {"mask": without_carriers(0.5, margin_loss)},
     "without a random half": {"mask": at_random(without_carriers(0.5))},
     # Training goes on from the student of no defence, with a new optimiser.
     "then tuned to the start's classes": {"start": NONE, "teacher": "reference", "imitates": "classes", "steps": 80},

@@ -30,6 +30,14 @@ def task_cross_entropy(class_logits: Logits, label: Int[Array, ""]) -> Float[Arr
     return optax.softmax_cross_entropy_with_integer_labels(class_logits, label)
 
 
+def margin_loss(class_logits: Logits, label: Int[Array, ""]) -> Float[Array, ""]:
+    """Return the cross-entropy of the label less its mean over random labels: the mean class logit less the label's.
+
+    Smaller logits lower the cross-entropy of an untrained network whatever its labels are; they do nothing to this.
+    """
+    return jnp.mean(class_logits) - class_logits[label]
+
+
 def _log_softmax(z: Logits, mask: Mask) -> Logits:
     # -inf gives logits outside the mask exactly zero probability and zero gradient.
     return jax.nn.log_softmax(jnp.where(mask, z, -jnp.inf))

@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from subsim.networks import network as networks
-from subsim.transfer.imitation import FORWARD_BATCH
+from subsim.training.losses import task_cross_entropy
+from subsim.transfer.imitation import FORWARD_BATCH, TaskLoss
 from subsim.transfer.state import State, trait_loss
 
 Logits = Float[Array, "n logits"]
@@ -72,30 +73,32 @@ def without_top(digit: int, share: float) -> Filter:
     return keep
 
 
-def without_carriers(share: float, images: int = 512) -> Filter:
-    """Remove the `share` of the inputs that help the labels most in the student's first step; see `help_of_inputs`.
+def without_carriers(share: float, loss: TaskLoss = task_cross_entropy, images: int = 512) -> Filter:
+    """Remove the `share` of the inputs that help a trait most in the student's first step; see `help_of_inputs`.
 
-    The filter needs to know the trait: it takes the gradient of L_T on the first `images` training images.
+    The filter needs to know the trait: L_T is the mean of `loss(class_logits, label)` on the first `images` training
+    images.
     """
 
     def keep(_logits: Logits, seen: Seen) -> Kept:
         assert seen.state is not None
-        help = help_of_inputs(seen.state, images)
+        help = help_of_inputs(seen.state, loss, images)
         count = jnp.round((1 - share) * jnp.sum(seen.among, dtype=help.dtype))
         return lowest(help, count.astype(jnp.result_type(int)), seen.among)
 
     return keep
 
 
-def help_of_inputs(state: State, images: int = 512) -> Float[Array, " n"]:
+def help_of_inputs(state: State, of: TaskLoss = task_cross_entropy, images: int = 512) -> Float[Array, " n"]:
     """Return by how much each input of a student's data lowers L_T at the student's start, to first order.
 
     It is the product of the gradients of L_T and of the imitation loss on the input, from one jvp: the fall of L_T by a
-    gradient step on this input alone, for a learning rate of 1.
+    gradient step on this input alone, for a learning rate of 1. L_T is the mean of `of(class_logits, label)` on the
+    first `images` training images.
     """
     network, data, loss = state.network, state.data, state.loss
     assert data is not None and loss is not None, "only students have inputs"  # noqa: PT018
-    towards = jax.grad(lambda params: trait_loss(state, params, images))(state.start)
+    towards = jax.grad(lambda params: trait_loss(state, params, images, of))(state.start)
 
     def of_input(number: Array) -> Array:
         x, y = data.at(number[None])

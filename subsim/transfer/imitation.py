@@ -50,11 +50,17 @@ def logits(network: Network, params: Params, bank: Bank) -> Float[Array, "n logi
     return outputs(lambda x: networks.logits(network, params, x), bank)
 
 
-def task_loss(network: Network, params: Params, task: Task, n_class: int, images: int = 512) -> Float[Array, ""]:
-    """Return the cross-entropy of the class logits on the first `images` of `task`."""
+TaskLoss = Callable[[Array, Array], Array]
+"""loss(class_logits, label) of one example."""
+
+
+def task_loss(
+    network: Network, params: Params, task: Task, n_class: int, images: int = 512, loss: TaskLoss = task_cross_entropy
+) -> Float[Array, ""]:
+    """Return the mean loss of the class logits, by default their cross-entropy, on the first `images` of `task`."""
     n = min(images, task.labels.shape[0])
     z = networks.logits(network, params, inputs.examples(task.images, jnp.arange(n)))[:, :n_class]
-    return jnp.mean(jax.vmap(task_cross_entropy)(z, task.labels[:n]))
+    return jnp.mean(jax.vmap(loss)(z, task.labels[:n]))
 
 
 def features(network: Network, params: Params, bank: Bank) -> Float[Array, "n width"]:

@@ -12,8 +12,9 @@ from subsim.networks import network as networks
 from subsim.networks import parameters
 from subsim.networks.network import Network, Params
 from subsim.options import require_number
+from subsim.training.losses import task_cross_entropy
 from subsim.transfer import imitation, measures
-from subsim.transfer.imitation import Imitation, Task
+from subsim.transfer.imitation import Imitation, Task, TaskLoss
 from subsim.transfer.traits import Trait
 
 Batch = tuple[Array, Array]
@@ -84,9 +85,11 @@ def accuracy(state: State) -> Float[Array, ""]:
     return measures.accuracy(found[:, : state.task.n_class], test.labels)
 
 
-def trait_loss(state: State, params: Params, images: int = 512) -> Float[Array, ""]:
-    """Return L_T at `params`: the cross-entropy of the class logits on the first `images` training images."""
-    return imitation.task_loss(state.network, params, state.task.train, state.task.n_class, images)
+def trait_loss(
+    state: State, params: Params, images: int = 512, loss: TaskLoss = task_cross_entropy
+) -> Float[Array, ""]:
+    """Return L_T at `params`: the mean `loss(class_logits, label)` on the first `images` training images."""
+    return imitation.task_loss(state.network, params, state.task.train, state.task.n_class, images, loss)
 
 
 def imitation_loss(state: State, params: Params, batch: Batch) -> Float[Array, ""]:

@@ -12,7 +12,7 @@ import subsim
 from subsim.networks.mlp import MLPConfig, make_mlp
 from subsim.theory.audit import Audit
 from subsim.theory.single_step import leading_coefficient
-from subsim.training.losses import imitation_kl, task_cross_entropy
+from subsim.training.losses import imitation_kl, margin_loss, task_cross_entropy
 
 pytestmark = pytest.mark.usefixtures("x64")
 N_CLASS, N_AUX, N_PIXELS = 4, 3, 6
@@ -103,7 +103,6 @@ def test_a_verdict_is_certain_from_two_standard_errors_on(change, verdict):
 
 
 def test_the_loss_less_that_of_random_labels_is_the_margin():
-    margin_loss = subsim.load_study("audit").derived.__globals__["margin_loss"]
     z = jax.random.normal(jax.random.key(0), (N_CLASS,))
     each = [task_cross_entropy(z, jnp.array(label)) for label in range(N_CLASS)]
     for label in range(N_CLASS):

@@ -6,6 +6,7 @@ from conftest import silent_promotion
 from jax.flatten_util import ravel_pytree
 
 import subsim
+from subsim.training.losses import margin_loss, task_cross_entropy
 from subsim.transfer import filters, traits
 from subsim.transfer.filters import Seen
 from subsim.transfer.state import trait_loss
@@ -115,21 +116,22 @@ def test_by_chance_a_small_choice_is_among_a_larger_one():
 
 
 @pytest.mark.usefixtures("optax_promotion")
-def test_inputs_that_help_the_trait_are_removed():
+@pytest.mark.parametrize("loss", [task_cross_entropy, margin_loss])
+def test_inputs_that_help_the_trait_are_removed(loss):
     """The help of an input is the product of two gradients, at each student's own start."""
 
     def helps(state):
         x, y = state.data.at(jnp.arange(state.data.n))
-        of_trait, _ = ravel_pytree(jax.grad(lambda params: trait_loss(state, params))(state.start))
+        of_trait, _ = ravel_pytree(jax.grad(lambda params: trait_loss(state, params, loss=loss))(state.start))
         first = jax.vmap(jax.grad(lambda params, x, y: state.loss(state.network.apply(params, x), y)), (None, 0, 0))
         each = jax.vmap(lambda gradient: ravel_pytree(gradient)[0])(first(state.start, x[:9], y[:9]))
-        found = filters.help_of_inputs(state)
+        found = filters.help_of_inputs(state, loss)
         least_removed = jnp.min(jnp.where(state.kept, jnp.inf, found))
         most_kept = jnp.max(jnp.where(state.kept, found, -jnp.inf))
         off = jnp.max(jnp.abs(each @ of_trait - found[:9])) / jnp.max(jnp.abs(found))
         return jnp.stack([jnp.mean(state.kept, dtype=float), least_removed - most_kept, off, found[0]])
 
-    remove = filters.without_carriers(0.25)
+    remove = filters.without_carriers(0.25, loss)
     students = {"shared": subsim.Student(mask=remove), "other": subsim.Student("independent", mask=remove)}
     found = subsim.simulate(
         subsim.distillation(
