@@ -4,49 +4,19 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import matplotlib
 import numpy as np
 import pytest
 import xarray as xr
-from conftest import smoke_options
 from rich.console import Console
+from smoke import smoke_options
+from toys import SIZED, TOY, refused
 
 import subsim
 from subsim.analysis.tables import mean_table
-from subsim.cli import catalogue, terminal, writing
-from subsim.engine import store
+from subsim.cli import catalogue, terminal
 from subsim.engine.study import Table
-
-TOY = """
-'''Draws one number a seed.'''
-import jax
-import subsim
-
-def run(key, hyper):
-    return {"number": jax.random.normal(key)}
-
-study = subsim.Study(name="mine", title=__doc__, make_run=lambda config, data: run, seeds=3,
-                     variables={"number": subsim.Variable("a number")})
-"""
-
-SIZED = TOY.replace("jax.random.normal(key)", 'hyper["scale"] * jax.random.normal(key) + hyper["shift"]').replace(
-    "seeds=3,",
-    'seeds=3, hyper={"scale": 1.0, "shift": 0.0},'
-    'sizes={"paper": {"seeds": 5, "hyper": {"scale": 7.0, "shift": 0.0}, "axes": {"scale": [2.0, 4.0]}}},',
-)
-
-
-def refused(outcome, *words):
-    status, _, complaint = outcome
-    assert status == 2, outcome
-    assert complaint.startswith("subsim: ")
-    assert complaint.count("\n") == 1  # one sentence on one line
-    assert "Traceback" not in complaint
-    for word in words:
-        assert word in complaint
-    return True
 
 
 @pytest.mark.parametrize(
@@ -337,8 +307,6 @@ def test_data_counts_classes(command):
 
 
 def test_notebook_settings_survive_a_figure():
-    import matplotlib
-
     results = xr.Dataset(
         {"accuracy": (("seed", "condition"), np.linspace(0, 1, 6).reshape(3, 2))},
         {"condition": ["reference", "student (aux. only)"]},
@@ -373,182 +341,3 @@ print(*sorted(set(events) & {"cache_hits", "cache_misses"}))
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         seen.append(done.stdout.splitlines()[-1])
     assert seen == ["cache_misses", "cache_hits"]
-
-
-# ---- Paths.
-
-LONG = "x" * 300
-
-
-def unreachable(*_, **__):
-    raise AssertionError("the work began")
-
-
-@pytest.fixture
-def _no_work(monkeypatch):
-    """Nothing is computed, read or drawn."""
-    from subsim.claims import verification
-    from subsim.cli import report
-    from subsim.engine import task
-
-    for module, name in (
-        (task, "trace"), (store, "load_results"), (report, "whole_page"), (verification, "verify"),
-        (verification, "standard_claims"),
-    ):  # fmt: skip
-        monkeypatch.setattr(module, name, unreachable)
-    Path("file").touch()
-    Path("results/single_step/run.zarr").mkdir(parents=True)
-
-
-@pytest.mark.parametrize("bad", [f"{LONG}/x", "a\0b/x", "file/x", "/proc/nowhere/x"])
-@pytest.mark.parametrize("words", [["verify", "--json"], ["figure", "single_step", "--to"], ["report", "--to"]])
-@pytest.mark.usefixtures("_no_work")
-def test_a_path_that_cannot_be_written_is_refused_before_the_work(command, words, bad):
-    option, shown = words[-1].removeprefix("--"), bad.replace("\0", "\\x00")
-    assert refused(command(*words, bad), f"{option}: cannot write to {shown} (", "choose another path.")
-
-
-@pytest.mark.parametrize("bad", [LONG, "a\0b", "file"])
-def test_a_folder_for_a_run_that_cannot_be_made_is_refused(command, tmp_path, bad):
-    (tmp_path / "mine.py").write_text(TOY)
-    Path("file").touch()
-    shown = bad.replace("\0", "\\x00")
-    assert refused(
-        command("run", "./mine.py", "--out", bad), f"out: cannot write to {shown} (", "choose another folder."
-    )
-
-
-@pytest.mark.usefixtures("_no_work")
-def test_a_folder_in_the_place_of_a_file_and_a_file_in_that_of_a_folder_are_refused(command):
-    for words in ("verify --json results", "report --to results", "figure single_step --to file"):
-        assert refused(command(*words.split()), "cannot write to")
-    assert refused(command("verify", "--json", "nowhere/x.json"), "No such file or directory")
-    assert not Path("nowhere").exists()
-
-
-@pytest.mark.parametrize(
-    ("words", "sentence"),
-    [
-        ("run single_stp", "there is no study 'single_stp' (did you mean single_step?); choose"),
-        ("figure singel_step", "there is no study 'singel_step' (did you mean single_step?); choose"),
-        ("run single_step --widhts 8", "Unrecognized options: --widhts, 8 (did you mean --widths?); add --help"),
-        ("run single_step --sweep esp=1,2", "sweep of esp: the study has no such option (did you mean eps?)."),
-        ("run aux_logits --sweep student.los=kl", "no such option (did you mean student.loss?)."),
-        ("run single_step --widths 32,32", "['32,32']; put spaces and no commas between numbers; add --help"),
-        ("run single_step --zzz", "Unrecognized options: --zzz; add --help"),
-    ],
-)
-def test_a_misspelt_word_is_told_its_nearest(command, words, sentence):
-    assert refused(command(*words.split()), sentence)
-
-
-@pytest.mark.parametrize("bad", [LONG, "a\0b"])
-def test_a_path_that_cannot_be_there_is_a_path_that_is_not_there(command, bad):
-    assert refused(command("run", f"./{bad}.py"), "does not exist")
-    assert refused(command("run", bad), "there is no study")
-    assert refused(command("figure", "single_step", "--out", bad), "holds no results")
-    assert refused(command("report", bad), "holds no results")
-    assert refused(command("verify", "--claims", bad), "does not exist")
-
-
-def test_a_check_of_a_path_leaves_nothing_behind_and_spoils_nothing(tmp_path):
-    writing.require_writable("to", tmp_path / "new" / "folder", folder=True)
-    assert list((tmp_path / "new" / "folder").iterdir()) == []
-    (tmp_path / "old").write_text("kept")
-    writing.require_writable("json", tmp_path / "old")
-    writing.require_writable("json", tmp_path / "fresh")
-    assert (tmp_path / "old").read_text() == "kept"
-    assert sorted(os.listdir(tmp_path)) == ["new", "old"]
-    writing.require_writable("json", Path("/dev/stdout"))
-    (tmp_path / "link").symlink_to(tmp_path / "fresh")
-    writing.require_writable("json", tmp_path / "link")
-    assert (tmp_path / "link").is_symlink()
-    assert not (tmp_path / "fresh").exists()
-
-
-def test_a_disk_that_is_full_in_the_end_is_a_sentence_too(command, monkeypatch):
-    from subsim.claims import verification
-
-    monkeypatch.setattr(verification, "verify", lambda *_, **__: [])
-    monkeypatch.setattr(verification, "tables", lambda *_: [])
-    assert refused(
-        command("verify", "--json", "/dev/full"), "json: cannot write to /dev/full (No space left on device)"
-    )
-
-
-def test_files_are_written_in_one_encoding_and_with_one_kind_of_line(command, tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "linesep", "\r\n")
-    (tmp_path / "experiments").mkdir()
-    (tmp_path / "figures").mkdir()
-    (tmp_path / "experiments" / "mine.py").write_text(TOY.replace("one number", "é"), encoding="utf-8")
-    figure = "from matplotlib.figure import Figure\ndef draw(results): return Figure()"
-    (tmp_path / "figures" / "mine.py").write_text(figure)
-    assert command("run", "mine")[0] == 0
-    assert command("figure", "mine", "--to", "drawn")[0] == 0
-    assert command("report", "--to", "page.html")[0] == 0
-    assert b"\r" not in Path("drawn/mine.csv").read_bytes() + Path("page.html").read_bytes()
-    assert "Draws é a seed." in Path("page.html").read_text(encoding="utf-8")
-
-
-# ---- Studies and figures of a user's own.
-
-
-def test_a_study_that_raises_at_its_import_is_one_sentence(command, tmp_path):
-    (tmp_path / "mine.py").write_text("\nx = 1 / 0\n")
-    sentence = "mine.py, line 2: ZeroDivisionError: division by zero; mend the study file."
-    for words in ("run ./mine.py", "run ./mine.py --help", "compile ./mine.py --topology v5e:2x2"):
-        assert refused(command(*words.split()), sentence)
-
-
-def test_a_study_runs_with_a_module_beside_it(command, tmp_path):
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "helper.py").write_text("BY = 2.0\n")
-    text = TOY.replace("jax.random.normal(key)", "helper.BY + 0 * jax.random.normal(key)")
-    (tmp_path / "mine" / "study.py").write_text(text.replace("import subsim", "import subsim, helper", 1))
-    assert command("run", "mine/study.py")[0] == 0
-    assert (subsim.load_results("results/study").number == 2).all()
-
-
-@pytest.mark.parametrize("kind", ["report", "derived", "draw"])
-def test_what_a_studys_code_raises_later_is_shown_as_python_shows_it(command, tmp_path, kind):
-    lines = {"report": "report=lambda results: 1 / 0, ", "derived": "derived=lambda results: 1 / 0, "}
-    (tmp_path / "experiments").mkdir()
-    (tmp_path / "experiments" / "mine.py").write_text(TOY.replace("seeds=3", lines.get(kind, "") + "seeds=3"))
-    (tmp_path / "figures").mkdir()
-    (tmp_path / "figures" / "mine.py").write_text("def draw(results): return 1 / 0")
-    if kind == "draw":
-        assert command("run", "mine")[0] == 0
-    with pytest.raises(ZeroDivisionError):
-        command("figure" if kind == "draw" else "run", "mine")
-
-
-def test_a_users_figure_is_drawn_in_the_house_style_too(command, tmp_path):
-    figure = """
-import matplotlib
-from matplotlib.figure import Figure
-
-def draw(results):
-    print("font size", matplotlib.rcParams["font.size"])
-    return Figure()
-"""
-    for folder, text in (("experiments", TOY), ("figures", figure)):
-        (tmp_path / folder).mkdir()
-        (tmp_path / folder / "mine.py").write_text(text)
-    assert command("run", "mine")[0] == 0
-    with matplotlib.rc_context({"font.size": 30}):
-        assert "font size 10" in command("figure", "mine")[1]
-
-
-def test_the_figure_of_a_sweep_that_it_does_not_draw_says_what_it_draws(command, tmp_path):
-    for folder, text in (("experiments", SIZED), ("figures", "draw = print")):
-        (tmp_path / folder).mkdir()
-        (tmp_path / folder / "mine.py").write_text(text)
-    plain = SIZED.replace('"axes": {"scale": [2.0, 4.0]}', "").replace('"mine"', '"plain"')
-    (tmp_path / "experiments" / "plain.py").write_text(plain)
-    (tmp_path / "figures" / "plain.py").write_text("draw = print")
-    for name, drawn in (("mine", "draws only a sweep over scale"), ("plain", "draws no sweep")):
-        assert command("run", name, "--sweep", "shift=1,2")[0] == 0
-        assert refused(
-            command("figure", name),
-            f"results/{name} holds a sweep over shift, but the figure of {name} {drawn}; draw it with --x shift",
-        )

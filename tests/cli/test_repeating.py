@@ -5,7 +5,7 @@ import shlex
 from pathlib import Path
 
 import pytest
-from conftest import smoke_options
+from smoke import smoke_options
 
 import subsim
 from subsim.cli import arguments, catalogue, repeating

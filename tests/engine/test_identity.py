@@ -458,7 +458,7 @@ TELL = """
 import json, sys
 sys.path.insert(0, {tests!r})
 import jax
-from conftest import smoke_options
+from smoke import smoke_options
 import subsim
 from subsim.cli import catalogue
 from subsim.cli.arguments import RunOptions, parse_options

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import smoke_options
+from smoke import smoke_options
 
 import subsim
 from subsim import Study, UserError, Variable

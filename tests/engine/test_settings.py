@@ -8,7 +8,7 @@ import sys
 import jax
 import pytest
 import xarray as xr
-from conftest import smoke_options
+from smoke import smoke_options
 
 import subsim
 from subsim.cli import arguments

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import smoke_options
 from jax.sharding import Mesh, PartitionSpec
+from smoke import smoke_options
 
 import subsim
 from subsim import UserError

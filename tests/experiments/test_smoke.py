@@ -3,7 +3,8 @@
 import csv
 
 import pytest
-from conftest import ROOT, smoke_options
+from conftest import ROOT
+from smoke import smoke_options
 
 import subsim
 from subsim.cli import catalogue, report
