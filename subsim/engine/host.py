@@ -1,5 +1,6 @@
 """Studies whose run is an ordinary function of the seed's number (a timing, another program): nothing is compiled."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -36,12 +37,7 @@ def shapes(study: Study) -> Shapes:
 
 def record_of(study: Study, run: Run, hyper: Any, seed: int) -> dict[str, np.ndarray]:
     """Return `run(seed, hyper)` as float64 arrays by name; raises `UserError` where shapes differ from the study's."""
-    found = {}
-    for name, value in study.named(called(run, seed, hyper)).items():
-        try:
-            found[name] = np.asarray(value, float)
-        except (TypeError, ValueError):
-            study.require(False, f"the record's {name!r} is {type(value).__name__}, not an array of numbers")
+    found = study.named(called(run, seed, hyper), functools.partial(np.asarray, dtype=float))
     has, wanted = ({name: value.shape for name, value in each.items()} for each in (found, shapes(study)))
     study.require(has == wanted, f"its record has the shapes {has}, but variables and coords say {wanted}")
     return found

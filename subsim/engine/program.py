@@ -123,15 +123,11 @@ def as_partial(run: Run) -> jax.tree_util.Partial:
 
 def named(study: Study, record: Any) -> dict[str, jax.Array]:
     """Return the record as a dictionary of arrays; raises `UserError` where an entry is not an array of numbers."""
-    found = {}
-    for name, value in study.named(record).items():
-        try:
-            found[name] = jnp.asarray(value)
-        except (TypeError, ValueError):
-            study.require(False, f"the record's {name!r} is {type(value).__name__}, not an array of numbers")
+    found = study.named(record, jnp.asarray)
+    for name, value in found.items():
         study.require(
-            not jnp.issubdtype(found[name].dtype, jax.dtypes.extended),
-            f"the record's {name!r} is an array of {found[name].dtype}, not of numbers",
+            not jnp.issubdtype(value.dtype, jax.dtypes.extended),
+            f"the record's {name!r} is an array of {value.dtype}, not of numbers",
         )
     return found
 

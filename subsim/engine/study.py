@@ -173,14 +173,23 @@ class Study:
         self._require_name("variable", name)
         return Variable(name, tuple(f"{name}_{number}" for number in range(dims)))
 
-    def named(self, record: Any) -> dict[str, Any]:
-        """Return the record of one seed as a dictionary; raises `UserError` where it has no names."""
+    def named(self, record: Any, array: Callable[[Any], Any] = lambda value: value) -> dict[str, Any]:
+        """Return the record of one seed as a dictionary, with `array` applied to every entry.
+
+        Raises `UserError` where the record has no names, or where `array` refuses an entry.
+        """
         record = record._asdict() if hasattr(record, "_asdict") else record
         self.require(
             isinstance(record, Mapping) and len(record) > 0 and all(isinstance(name, str) for name in record),
             "its run must return a dict or a NamedTuple of arrays, by name: the record of one seed",
         )
-        return dict(record)
+        found = {}
+        for name, value in record.items():
+            try:
+                found[name] = array(value)
+            except (TypeError, ValueError):
+                self.require(False, f"the record's {name!r} is {type(value).__name__}, not an array of numbers")
+        return found
 
     def _require_name(self, what: str, name: Any) -> None:
         fits = isinstance(name, str) and name.strip() == name != "" and not set(name) & set("/\\\0") and name[0] != "."
