@@ -19,8 +19,9 @@ def colour_of(head: str, name: str) -> str:
 @plotting.styled
 def draw(results: xr.Dataset) -> Figure:
     """Draw a row for each defence: accuracy with both heads, and the cost in imitation on a log scale."""
-    drawn, (kept, cost) = plotting.figure(2, width=9.5, height=6.4, sharey=True, width_ratios=[1.3, 1])
     names = [str(name) for name in results.student.values]
+    height = 1.6 + 0.28 * len(names)
+    drawn, (kept, cost) = plotting.figure(2, width=9.5, height=height, sharey=True, width_ratios=[1.3, 1])
     spent = mean_interval(results.imitation)
     order = [names[place] for place in spent["mean"].argsort().values]
     words = [name.replace("1 bits", "1 bit") for name in order]
