@@ -158,7 +158,7 @@ study = distillation(
     seeds=1000,
     finding="Asked by the margin, data of the own base are told from another's with an area of .957 [.949, .966]; "
     "by the cross-entropy with .322 [.296, .348], for any teacher shrinks logits (n = 1,000).",
-    cost="5 minutes on 2 cores",
+    cost="7 minutes on 2 cores",
     sizes={
         "mnist": {
             "config": Config(
