@@ -31,7 +31,8 @@ def test_the_first_hop_is_the_student_of_figure_10():
     for hop, condition in pairs.items():
         np.testing.assert_array_equal(chain.accuracy.sel(condition=hop), figure10.accuracy.sel(condition=condition))
         of_hop, of_condition = chain.sel(student=hop), figure10.sel(student=condition)
-        np.testing.assert_allclose(of_hop.imitation_loss, of_condition.imitation_loss, rtol=1e-5)
+        # Two programs: a KL, the difference of terms near 1, is rounded by 1e-7 or so, however small it is.
+        np.testing.assert_allclose(of_hop.imitation_loss, of_condition.imitation_loss, rtol=1e-5, atol=1e-7)
     # Control: the second hop is another network, and another one on fresh noise.
     losses = chain.imitation_loss
     assert (losses.sel(student="KL, hop 2") != losses.sel(student="KL, hop 1")).all()
