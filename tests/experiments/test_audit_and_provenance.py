@@ -46,6 +46,32 @@ def test_an_audit_tells_carriers_by_their_score():
     assert np.abs(found["ranking"].mean("seed")).max() < 0.1
 
 
+@pytest.mark.usefixtures("optax_promotion")
+def test_an_audit_reads_the_inputs_that_are_left():
+    """Half of the inputs are audited: all students but one have the same first half."""
+    study = subsim.load_study("audit")
+    halves = {"all": None, "first": lambda z: jax.numpy.arange(128) < 64, "last": lambda z: jax.numpy.arange(128) >= 64}
+    small = subsim.distillation(
+        "small",
+        students={name: subsim.Student(mask=mask) for name, mask in halves.items()},
+        measures={
+            "score": (study.derived.__globals__["score"], subsim.Variable("score", ("student", "asked", "trait_of")))
+        },
+        coords={name: study.coords[name] for name in ("asked", "trait_of")},
+        config=dataclasses.replace(
+            study.config,
+            widths=(8,),
+            teacher=TrainingConfig(steps=20, batch=128),
+            student=StudentConfig(steps=2, batch=64, n_inputs=128),
+        ),
+        hyper=study.hyper,
+    )
+    score = subsim.simulate(small, seeds=2).score
+    every, first, last = (score.sel(student=name) for name in halves)
+    np.testing.assert_allclose(first, every, rtol=1e-3, atol=1e-3)
+    assert (abs(last - first) > 0.01).all()
+
+
 @pytest.mark.parametrize("apart", [0.0, 2.0])
 def test_power_is_counted_where_one_innocent_in_a_hundred_is_accused(apart):
     study = subsim.load_study("provenance")
