@@ -17,7 +17,7 @@ from subsim.networks import parameters
 from subsim.theory.single_step import leading_coefficient
 from subsim.transfer import imitation, measures
 from subsim.transfer.roles import perturbed, rotated
-from subsim.transfer.state import coverage, gradient_coverage, imitation_loss
+from subsim.transfer.state import coverage, imitation_loss
 from subsim.transfer.worlds import TINY, TINY_HYPER
 
 PREDICTORS = (
@@ -43,7 +43,7 @@ def known_before(state: State) -> Float[Array, " predictor"]:
     return jnp.stack(
         [
             coverage(state),
-            gradient_coverage(state),
+            -parameters.alignment(gradient, moved),
             pull / jnp.where(size == 0, 1.0, size),
             measures.accuracy(features @ weight.T + bias[None], state.task.test.labels),
         ]

@@ -65,12 +65,7 @@ def less_likely(digit: int, threshold: float) -> Filter:
 def without_top(digit: int, share: float) -> Filter:
     """Remove the `share` of the inputs with the largest probability of `digit`."""
 
-    def keep(logits: Logits, seen: Seen) -> Kept:
-        scores = _log_probability(logits, seen, digit)
-        count = jnp.round((1 - share) * jnp.sum(seen.among, dtype=scores.dtype))
-        return lowest(scores, count.astype(jnp.result_type(int)), seen.among)
-
-    return keep
+    return lambda logits, seen: _without_highest(_log_probability(logits, seen, digit), share, seen.among)
 
 
 def without_carriers(share: float, loss: TaskLoss = task_cross_entropy, images: int = 512) -> Filter:
@@ -82,9 +77,7 @@ def without_carriers(share: float, loss: TaskLoss = task_cross_entropy, images: 
 
     def keep(_logits: Logits, seen: Seen) -> Kept:
         assert seen.state is not None
-        help = help_of_inputs(seen.state, loss, images)
-        count = jnp.round((1 - share) * jnp.sum(seen.among, dtype=help.dtype))
-        return lowest(help, count.astype(jnp.result_type(int)), seen.among)
+        return _without_highest(help_of_inputs(seen.state, loss, images), share, seen.among)
 
     return keep
 
@@ -97,7 +90,8 @@ def help_of_inputs(state: State, of: TaskLoss = task_cross_entropy, images: int 
     first `images` training images.
     """
     network, data, loss = state.network, state.data, state.loss
-    assert data is not None and loss is not None, "only students have inputs"  # noqa: PT018
+    assert data is not None
+    assert loss is not None
     towards = jax.grad(lambda params: trait_loss(state, params, images, of))(state.start)
 
     def of_input(number: Array) -> Array:
@@ -135,6 +129,11 @@ def lowest(scores: Float[Array, " n"], count: Int[Array, ""], among: Kept) -> Ke
     """Return a mask of the `count` examples in `among` with the lowest scores; of equal scores the first ones."""
     rank = jnp.argsort(jnp.argsort(jnp.where(among, scores, jnp.inf)))
     return among & (rank < count)
+
+
+def _without_highest(scores: Float[Array, " n"], share: float, among: Kept) -> Kept:
+    count = jnp.round((1 - share) * jnp.sum(among, dtype=scores.dtype))
+    return lowest(scores, count.astype(jnp.result_type(int)), among)
 
 
 def _log_probability(logits: Logits, seen: Seen, digit: int) -> Float[Array, " n"]:
