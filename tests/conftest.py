@@ -74,6 +74,7 @@ def compares_bits(file: Path) -> bool:
     return file.parent.name in ("engine", "gpu", "tpu") and file.stem not in (
         "test_declaration",
         "test_identity",
+        "test_sources",
         "test_topology",
     )
 
