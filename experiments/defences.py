@@ -86,8 +86,8 @@ DEFENCES: dict[str, dict[str, Any]] = {
     **{name: {"mask": mask} for name, mask in FILTERED.items()},
     AT_RANDOM: {"mask": at_random(without_carriers(0.5))},
     # Training goes on from the student of no defence, with a new optimiser.
-    "then tuned to the start's classes": {"start": NONE, "teacher": "reference", "imitates": "classes", "steps": 80},
-    "then tuned to another base": {"start": NONE, "teacher": OF_ANOTHER, "steps": 80},
+    "then fine-tuned to the start's classes": {"start": NONE, "teacher": "reference", "imitates": "classes", "steps": 80},
+    "then fine-tuned to another base": {"start": NONE, "teacher": OF_ANOTHER, "steps": 80},
 }
 
 
@@ -109,7 +109,7 @@ def imitation(state: State) -> Float[Array, ""]:
 
 
 def of_the_teacher(measure: Callable[[State], Array]) -> Callable[[State], Array]:
-    """Return a measure that compares every network with the teacher, also one that was tuned on another's logits."""
+    """Return a measure that compares every network with the teacher, also one that was fine-tuned on another's logits."""
     return lambda state: measure(state._replace(teacher=state.trained[TEACHER]))
 
 
