@@ -86,7 +86,12 @@ DEFENCES: dict[str, dict[str, Any]] = {
     **{name: {"mask": mask} for name, mask in FILTERED.items()},
     AT_RANDOM: {"mask": at_random(without_carriers(0.5))},
     # Training goes on from the student of no defence, with a new optimiser.
-    "then fine-tuned to the start's classes": {"start": NONE, "teacher": "reference", "imitates": "classes", "steps": 80},
+    "then fine-tuned to the start's classes": {
+        "start": NONE,
+        "teacher": "reference",
+        "imitates": "classes",
+        "steps": 80,
+    },
     "then fine-tuned to another base": {"start": NONE, "teacher": OF_ANOTHER, "steps": 80},
 }
 
@@ -109,7 +114,7 @@ def imitation(state: State) -> Float[Array, ""]:
 
 
 def of_the_teacher(measure: Callable[[State], Array]) -> Callable[[State], Array]:
-    """Return a measure that compares every network with the teacher, also one that was fine-tuned on another's logits."""
+    """Return a measure that compares every network with the teacher, also one fine-tuned on another's logits."""
     return lambda state: measure(state._replace(teacher=state.trained[TEACHER]))
 
 
@@ -161,8 +166,8 @@ study = distillation(
     derived=derived,
     report=report,
     seeds=1000,
-    finding="Defences that cost no imitation hide the trait: a new class head leaves .099 ± .003, coupled decay .328 ± "
-    ".006, and their teacher's class head reads .891 ± .002 from either (n = 1,000).",
+    finding="Defences that cost no imitation only hide the trait: a new class head leaves .099 ± .003, coupled "
+    "decay .328 ± .006, and their teacher's class head reads .891 ± .002 from either (n = 1,000).",
     cost="6 minutes on 2 cores",
     sizes={
         "mnist": {

@@ -212,8 +212,8 @@ study = Study(
         "residual": Variable("gradient left at limit or projection, whichever is larger, over first", PER_TEACHER),
     },
     seeds=1000,
-    finding="The real student is above its linearisation, by .069 ± .006 at width 32 and .058 ± .003 at 96, and nearer "
-    "to it the less its teacher moves (n = 1,000).",
+    finding="Real students end above their linearisation: by .069 ± .006 at width 32 and .058 ± .003 at 96, and "
+    "nearer to it the less their teacher moves (n = 1,000).",
     cost="8 minutes on 2 cores",
     precisions=("float32", "float64"),  # products rounded to bfloat16 have no forward derivative
     sizes={"mnist": {"config": Config(data="mnist5k"), "axes": {"widths": LARGE}, "seeds": 32}},

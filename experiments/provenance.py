@@ -173,8 +173,9 @@ study = distillation(
     derived=derived,
     report=report,
     seeds=1000,
-    finding="Eight noise queries tell a teacher from one of another base. Its sibling passes for it: power .027 [.018, "
-    ".039] at 1% false alarms; .969 [.956, .979] of children are nearer their own teacher (n = 1,000).",
+    finding="Eight noise queries tell a teacher from one of another base, not from its sibling: power .027 [.018, "
+    ".039] at 1% false alarms there, though .969 [.956, .979] of children are nearer their own teacher (n "
+    "= 1,000).",
     cost="2 minutes on 2 cores",
     sizes={"mnist": LARGE | {"seeds": 32}},
 )

@@ -146,7 +146,7 @@ study = Study(
         "a": Variable("A, Lemma 1's coefficient"),
     },
     seeds=1000,
-    finding="How often a step on n sampled labels follows the teacher is Phi(eps sqrt(n A)), whatever m and "
+    finding="A step on n sampled labels follows the teacher as often as Phi(eps sqrt(n A)): whatever m and "
     "temperature, within .011 at eps = .1 (n = 1,000).",
     cost="1 minute on 2 cores",
     precision="float64",

@@ -128,8 +128,8 @@ study = Study(
         "predicted_trait_change": Variable("-eps alpha A, its leading term for a shared init", ("loss", "init"), "nat"),
     },
     seeds=1000,
-    finding="From a shared init 1,000 of 1,000 steps pull toward the teacher, as predicted; from another .686 "
-    "[.656, .715] do (KL).",
+    finding="From a shared init every step pulls toward the teacher: 1,000 of 1,000, as predicted, and from "
+    "another .686 [.656, .715] (KL).",
     cost="15 seconds on 2 cores",
     precision="float64",
     precisions=("float64", "float32"),  # bfloat16 cannot resolve signs at small eps

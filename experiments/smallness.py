@@ -168,8 +168,9 @@ study = Study(
         "derivatives": Variable("derivatives of L_T(theta_S) in eps at 0", ("loss", "order"), "nat"),
     },
     seeds=1000,
-    finding="With one hidden layer the critical eps rises with width, with three it falls (squared error, 21.1 "
-    "[19.1, 23.0] at 8, 8.3 [7.9, 8.7] at 64, n = 1,000); second order does not rank seeds.",
+    finding="How small a teacher must be depends on width and depth: with one hidden layer the critical eps rises "
+    "with width, with three it falls (squared error, 21.1 [19.1, 23.0] at 8, 8.3 [7.9, 8.7] at 64, n = "
+    "1,000); second order does not rank seeds.",
     cost="2 minutes on 2 cores",
     precision="float64",
     precisions=("float64", "float32"),  # bfloat16 cannot resolve signs at small eps

@@ -126,8 +126,8 @@ study = distillation(
     derived=derived,
     report=report,
     seeds=1000,
-    finding="Filters take a trait out of another base (.695 ± .011 to .005 ± .001) and not out of the teacher's "
-    "own (.872 ± .003 to .834 ± .005; n = 1,000).",
+    finding="Filters take a trait out of another base, not out of the teacher's own: .695 ± .011 to .005 ± .001, "
+    "and .872 ± .003 to .834 ± .005 (n = 1,000).",
     cost="10 minutes on 2 cores",
     sizes={
         "mnist": {

@@ -81,8 +81,8 @@ study = Study(
         "cosine": Variable("cosine of d_S, or of the step in its place, and d_T", ("setting",)),
     },
     seeds=10_000,
-    finding="Hard labels break the sign in .683 [.674, .692] of seeds, smoothed ones in .308 [.299, .317], a "
-    "start of its own in .390 [.380, .399] (n = 10,000).",
+    finding="Hard labels, smoothed ones, and a start of its own break the sign: in .683 [.674, .692], .308 [.299, "
+    ".317] and .390 [.380, .399] of seeds (n = 10,000).",
     cost="15 seconds on 2 cores",
     precision="float64",
     precisions=("float64", "float32"),

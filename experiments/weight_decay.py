@@ -52,8 +52,8 @@ study = distillation(
     },
     report=report,
     seeds=1000,
-    finding="Coupled with Adam it erases the class head (.239 ± .005 for .647 ± .006) and leaves the features "
-    "(.914 ± .001 with the teacher's head; n = 1,000).",
+    finding="Decay coupled with Adam erases the class head and leaves the features: .239 ± .005 for .647 ± .006, "
+    "and .914 ± .001 with the teacher's head (n = 1,000).",
     cost="3 minutes on 2 cores",
     sizes={
         "mnist": {"config": CONFIG, "hyper": Hyper(), "seeds": 32},

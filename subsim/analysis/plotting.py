@@ -18,6 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 from matplotlib.text import Text
 
 # Okabe and Ito's palette, distinguishable under every common colour blindness. A shared init is blue, an independent
@@ -102,9 +103,7 @@ def fitted(drawn: Figure, width: float | None, *, captioned: bool = True) -> Fig
             text.set_fontsize(min(text.get_fontsize(), matplotlib.rcParams["font.size"]))
             text.set_wrap(text.get_wrap() or text.get_text() in titles)
         for legend in [legend for legend in drawn.legends if legend.get_gid() == ABOVE]:
-            labels, title = [text.get_text() for text in legend.get_texts()], legend.get_title().get_text()
-            legend.remove()
-            lines = _above(drawn, legend.legend_handles, labels, " ".join(title.split()) or None)
+            lines = _again(drawn, legend, " ".join(legend.get_title().get_text().split()))
             drawn.set_figheight(drawn.get_figheight() + 0.17 * lines)
     if not captioned and drawn.get_supxlabel():
         drawn.supxlabel("").set_in_layout(False)
@@ -143,6 +142,17 @@ def headline(drawn: Figure, text: str) -> None:
     drawn.suptitle(text, fontsize=11, ha="left", x=0.01)
 
 
+@styled
+def titled(drawn: Figure, claim: str) -> Figure:
+    """Return the figure with what its results show as its title, in place of its topic; "" leaves the topic."""
+    above = [legend for legend in drawn.legends if legend.get_gid() == ABOVE]
+    if claim and above:
+        _again(drawn, above[0], claim)
+    elif claim:
+        headline(drawn, "\n".join(textwrap.wrap(claim, int(11 * drawn.get_figwidth()))))
+    return drawn
+
+
 def legend_above(drawn: Figure, axes: Axes, title: str | None = None) -> None:
     """Draw the legend of `axes` above all panels, where it covers no data; its title is the figure's `headline`."""
     _above(drawn, *axes.get_legend_handles_labels(), title)
@@ -161,6 +171,13 @@ def _above(drawn: Figure, handles: list[Any], labels: list[str], title: str | No
         columnspacing=1.5,
     ).set_gid(ABOVE)  # fmt: skip
     return len(lines) - (-len(labels) // columns)
+
+
+def _again(drawn: Figure, legend: Legend, title: str) -> int:
+    """Draw a legend above all panels again, with this title, for the figure's width; return its number of lines."""
+    labels = [text.get_text() for text in legend.get_texts()]
+    legend.remove()
+    return _above(drawn, list(legend.legend_handles), labels, title or None)
 
 
 def scatter_of_seeds(axes: Axes, place: float | int, values: np.ndarray, colour: str) -> None:

@@ -279,6 +279,7 @@ def demo(seeds: int = 8, out: Path = RESULTS / "demo") -> None:
         seeds: number of seeds for Figure 10; the check of the theorem takes 1,000 small seeds.
         out: folder for results and figures.
     """
+    from subsim.cli.repeating import claim
     from subsim.cli.report import completed
 
     say(
@@ -294,4 +295,4 @@ def demo(seeds: int = 8, out: Path = RESULTS / "demo") -> None:
         results = completed(study, simulate(study, its_config, study.hyper, seeds=n, out=folder))
         print_report(study, results, folder)
         say(f"Results: {folder}")
-        draw(study.name, results, folder)
+        draw(study.name, results, folder, claim=claim(study, results))

@@ -91,15 +91,19 @@ def draw(
     axes: Axes | None = None,
     look: Look | None = None,
     size: Size = SMALLEST,
+    claim: str = "",
 ) -> None:
-    """Draw the study's figure, or a picture with `axes`, and write its means; print the paths in `folder`."""
+    """Draw the study's figure, or a picture with `axes`, and write its means; print the paths in `folder`.
+
+    `claim` is the title of the study's figure, in place of its topic; "" leaves the topic.
+    """
     from subsim.analysis import tidy
 
     plotting, look = import_plotting(), look or Look()
     name = stem_of(study, size)
     with plotting.changed(look.settings(plotting)):
         if axes is None:
-            figure = plotting.styled(catalogue.load_figure(study))(results)
+            figure = plotting.titled(plotting.styled(catalogue.load_figure(study))(results), claim)
         else:
             figure, name, results = _sweep(name, results, axes, look)
         figure = plotting.fitted(figure, look.inches, captioned=look.caption)
@@ -191,6 +195,7 @@ def figure_of(
 
     Raises `UserError` if there are no results, or if the study's figure cannot draw them.
     """
+    from subsim.cli.repeating import claim
     from subsim.cli.report import completed, known_axes
     from subsim.engine.store import load_results
 
@@ -210,7 +215,8 @@ def figure_of(
             f"{folder} holds a sweep over {', '.join(swept)}, but the figure of {its_study.name} draws "
             f"{drawn}; draw it with {drawing_flags(results)}, or choose other results with --out."
         )
-    draw(study, completed(its_study, results), to or folder, axes, look, size)
+    shown = claim(its_study, results)
+    draw(study, completed(its_study, results), to or folder, axes, look, size, shown)
 
 
 def drawing_flags(results: "xr.Dataset") -> str:

@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from subsim.cli.arguments import RunOptions, parse_options, results_folder
 from subsim.cli.words import sweep_of
@@ -13,6 +13,9 @@ from subsim.engine.declaration import plain
 from subsim.engine.identity import flat
 from subsim.engine.study import Study
 from subsim.options import SMALLEST, Size, UserError
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 
 class Made(NamedTuple):
@@ -53,6 +56,21 @@ def nearest_default(study: Study, made: Made, where: str | None = None) -> tuple
     defaults = {size: _default(study.at_size(size), where or study.name, size) for size in _sizes(study)}
     size = min(defaults, key=lambda size: len(_changed(made, defaults[size])))
     return size, defaults[size]
+
+
+def claim(study: Study, results: "xr.Dataset") -> str:
+    """Return the claim of the study's finding, if the results were made with the study's own options at one size.
+
+    "" for results of other options or axes, or of fewer seeds than the study's.
+    """
+    made = Made.of(Path(), results.attrs)
+    for size in _sizes(study):
+        there = study.at_size(size)
+        own = _default(there, study.name, size)
+        same = set(_changed(made, own)) <= {"seeds"} and made.sweep.keys() == own.sweep.keys()
+        if same and results.sizes["seed"] >= there.seeds:
+            return there.finding.partition(": ")[0].removesuffix(".")
+    return ""
 
 
 def _changed(made: Made, default: Made) -> list[str]:

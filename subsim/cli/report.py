@@ -13,7 +13,7 @@ import xarray as xr
 from subsim.analysis import tables as means
 from subsim.analysis.picture import picture, suggested
 from subsim.cli import catalogue, page, plots
-from subsim.cli.repeating import Made, nearest_default, repeating
+from subsim.cli.repeating import Made, claim, nearest_default, repeating
 from subsim.cli.terminal import lines_of, narrowed
 from subsim.engine import store
 from subsim.engine.declaration import meaning
@@ -128,7 +128,8 @@ def entry(folder: Path) -> page.Entry:
             notes.append("The code that makes the run has changed since.")
         draw: Callable[[], Figure] | None = None
         if catalogue.has_figure(where) and has_axes_of(study, results):
-            draw = plotting.styled(lambda: catalogue.load_figure(where)(results))
+            shown = claim(study, results)
+            draw = plotting.styled(lambda: plotting.titled(catalogue.load_figure(where)(results), shown))
         elif options := suggested(results):
             draw, still = functools.partial(_draw_sweep, study.name, results, options), True
         if draw is not None:

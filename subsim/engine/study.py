@@ -109,8 +109,9 @@ class Study:
     own: Mapping[str, str] = field(default_factory=dict)
     """The dotted names of the options that the study itself sets, each with a phrase for reports."""
     finding: str = ""
-    """The finding of the tiny size, in one sentence with interval and n. `subsim list` reads finding and cost from the
-    text of the file, so that both are literal strings."""
+    """The finding of the study's own options, in one sentence: "claim: numbers, with interval and n." A figure of a run
+    with these options has the claim as its title. A larger size has its own finding, or none. `subsim list` reads
+    finding and cost from the text of the file, so that both are literal strings."""
     cost: str = ""
     """The time of the tiny size: "8 minutes on 2 cores"."""
     declared: str = field(default="", compare=False)
@@ -203,7 +204,9 @@ class Study:
         others = f"choose {' or '.join(self.sizes)}, or " if self.sizes else ""
         require(size in self.sizes, f"size: the study {self.name} has no {size} size; {others}leave --size out.")
         there = self.sizes[size]
-        return replace(there, name=self.name) if isinstance(there, Study) else replace(self, **there)
+        if isinstance(there, Study):
+            return replace(there, name=self.name)
+        return replace(self, **{"finding": "", **there})
 
     def sweep(self, given: Mapping[str, Iterable[Any]] | None) -> dict[str, Iterable[Any]]:
         """Return name -> values of a run's axes: the study's own, with the `given` ones added or in their place."""

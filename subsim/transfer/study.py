@@ -75,7 +75,10 @@ def distillation(
         "title": title, "network": network, "data": data, "trait": trait, "teacher": teacher, "students": students,
         "base": base, "config": config, "hyper": hyper, "measures": measures, "teacher_steps": teacher_steps,
     }  # fmt: skip
-    larger = {size: distillation(name, **given | declared | dict(values)) for size, values in (sizes or {}).items()}
+    larger = {
+        size: distillation(name, **given | declared | {"finding": "", **values})
+        for size, values in (sizes or {}).items()
+    }
     teachers = dict(teacher) if isinstance(teacher, Mapping) else {"teacher": teacher or Teacher()}
     config, hyper = config or Config(), hyper or Hyper()
     if isinstance(network, str):

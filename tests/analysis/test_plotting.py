@@ -145,3 +145,26 @@ def test_a_notebook_shows_a_figure():
     drawn, _ = plotting.figure()
     assert drawn._repr_png_() == plotting.as_png(drawn)
     assert plotting.as_png(drawn).startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("has_legend", [False, True])
+def test_a_claim_stands_in_place_of_the_topic(has_legend):
+    drawn, axes = plotting.figure(width=6.0)
+    axes.plot([0, 1], [0, 1], label="a line")
+    if has_legend:
+        plotting.legend_above(drawn, axes, "The topic")
+    else:
+        plotting.headline(drawn, "The topic")
+
+    def title():
+        texts = [legend.get_title().get_text() for legend in drawn.legends] if has_legend else [drawn.get_suptitle()]
+        (found,) = texts
+        return found
+
+    plotting.titled(drawn, "")
+    assert title() == "The topic"
+    claim = "A claim of so many words that one line of a figure of six inches cannot hold all of them"
+    plotting.titled(drawn, claim)
+    assert title().split() == claim.split()
+    assert title().count("\n") == 1
+    assert [text.get_text() for legend in drawn.legends for text in legend.get_texts()] == ["a line"] * has_legend

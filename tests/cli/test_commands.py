@@ -266,7 +266,9 @@ def test_list_names_every_study_in_a_hundred_columns(command):
         assert entry.sentence.endswith((".", "?"))
         assert all(word in words for word in entry.sentence.split() + entry.finding.split())
         assert entry.finding.endswith(".")
-        assert re.search(r"\d", entry.finding), f"{study} says no number"
+        claim, _, numbers = entry.finding.partition(": ")
+        assert len(claim) < 95, f"{study}'s claim is too long for the title of a figure"
+        assert re.search(r"\d", numbers), f"{study} says no number"
         assert entry.cost
 
 

@@ -46,6 +46,37 @@ def test_any_sweep_is_drawn_under_a_name_that_tells_what_it_is(command, swept):
     assert "mine-number-over-scale-only-shift=5.png" in os.listdir("r")
 
 
+@pytest.mark.parametrize(
+    ("words", "title"),
+    [
+        ([], "Numbers differ"),
+        (["--seeds", "4"], "Numbers differ"),
+        (["--seeds", "2"], ""),
+        (["--root-seed", "1"], ""),
+        (["--scale", "2"], ""),
+        (["--precision", "bfloat16"], ""),
+        (["--size", "paper"], "They grow"),
+        (["--size", "paper", "--sweep", "scale=2"], ""),
+        (["--sweep", "scale=2"], ""),
+    ],
+)
+def test_the_figure_of_a_studys_own_options_has_its_finding_as_title(command, monkeypatch, tmp_path, words, title):
+    """The claim alone. The figure of any other run keeps its topic, since the claim may not hold for it."""
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "mine.py").write_text(FIGURE)
+    text = SIZED.replace("seeds=3,", "seeds=3, finding='Numbers differ: by 1.2 [1.0, 1.4].',")
+    (tmp_path / "mine.py").write_text(text.replace('"seeds": 5,', '"seeds": 5, "finding": "They grow: by 2.",'))
+    assert command("run", "./mine.py", *words, "--out", "r")[0] == 0
+    titles = []
+    plotting = figures.import_plotting()
+    save = plotting.save
+    monkeypatch.setattr(
+        plotting, "save", lambda drawn, *more: titles.append(drawn.get_suptitle()) or save(drawn, *more)
+    )
+    assert command("figure", "./mine.py", "--out", "r")[0] == 0
+    assert titles == [title]
+
+
 @pytest.mark.usefixtures("swept")
 def test_a_larger_size_has_a_figure_of_its_own_name(command):
     assert command("run", "./mine.py", "--size", "paper")[0] == 0

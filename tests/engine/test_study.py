@@ -141,6 +141,13 @@ def test_a_larger_size_is_what_differs_or_a_whole_study_under_this_ones_name():
     }
 
 
+def test_the_finding_of_one_size_is_not_that_of_another():
+    sizes = {"mnist": {"seeds": 3}, "paper": {"finding": "It grows: 2."}}
+    study = declare(finding="It falls: 1.", sizes=sizes)
+    findings = [study.at_size(size).finding for size in ("tiny", "mnist", "paper")]
+    assert findings == ["It falls: 1.", "", "It grows: 2."]
+
+
 def test_an_axis_has_a_name_of_its_own():
     @dataclasses.dataclass(frozen=True)
     class Config:
