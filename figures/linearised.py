@@ -62,8 +62,8 @@ def draw(results: xr.Dataset) -> Figure:
     config, hyper = results.attrs["config"], results.attrs["hyper"]
     layers = [str(label).split("-") for label in results.widths.values]
     results = results.assign_coords(widths=[int(widths[-1]) for widths in layers])
-    drawn, panels = plotting.figure(4, width=13.0, height=4.0)
-    apart, recovered, accuracy, excess = panels
+    drawn, panels = plotting.figure(2, rows=2, width=9.4, height=7.8)
+    apart, recovered, accuracy, excess = panels.ravel()
     for teacher, (name, colour) in TEACHERS.items():
         here = results.sel(teacher=teacher)
         by_displacement(apart, here, colour, name)

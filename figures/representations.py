@@ -46,18 +46,21 @@ SHOWN = 40  # seeds; with all seeds the dots would cover each other
 def draw(results: xr.Dataset) -> Figure:
     """Draw accuracies and displacements by condition, and accuracy against measures over all students and seeds."""
     few = results.isel({"widths": -1, "student.n_imitated": 0})
-    drawn, panels = plotting.figure(4, rows=2, width=16.0, height=9.5)
+    names = [name for name in AGAINST for _ in range(2)]
+    layout = [["read"] * 3 + ["layers"] * 3, names[:6], names[6:]]
+    drawn, panels = plotting.mosaic(layout, width=10.5, height=12.0, height_ratios=[1.35, 1, 1])
     added = {"accuracy": few.accuracy, "probe's gain": few.probe_gain}
     read = [few.compared, *(values.expand_dims(measure=[name]) for name, values in added.items())]
-    rows(panels[0, 0], xr.concat(read, "measure"), READ)
-    panels[0, 0].set_xlabel("accuracy, own and with the teacher's head; gain of a probe")
-    rows(panels[1, 0], few.compared.sel(condition=results.student.values), LAYERS)
-    panels[1, 0].set_xlabel("cosine of its and the teacher's displacement")
+    rows(panels["read"], xr.concat(read, "measure"), READ)
+    panels["read"].set_xlabel("accuracy, own and with the teacher's head; gain of a probe")
+    rows(panels["layers"], few.compared.sel(condition=results.student.values), LAYERS)
+    panels["layers"].set_xlabel("cosine of its and the teacher's displacement")
     among = "students of auxiliary logits alone"
     unseen = [name for name in results.student.values if "all logits" not in name]
     students = results.sel(condition=unseen).isel(seed=slice(SHOWN))
     marks = dict(zip(results["student.n_imitated"].values, itertools.cycle(MARKS), strict=False))
-    for axes, (name, label) in zip(panels[:, 1:].flat, AGAINST.items(), strict=True):
+    for name, label in AGAINST.items():
+        axes = panels[name]
         measure = students.compared.sel(measure=name)
         for condition in map(str, students.condition.values):
             for m, marker in marks.items():
@@ -65,9 +68,7 @@ def draw(results: xr.Dataset) -> Figure:
                 x, y = measure.sel(at).values.ravel(), students.accuracy.sel(at).values.ravel()
                 axes.plot(x, y, marker, color=colour(condition), markersize=3, alpha=0.6)
         rho = mean_interval(results.rank_correlation.sel(measure=name, students=among))
-        axes.set_title(
-            "rank correlation {:.2f} [{:.2f}, {:.2f}]".format(*(float(rho[k]) for k in ("mean", "low", "high")))
-        )
+        axes.set_title("rank corr. {:.3f} [{:.3f}, {:.3f}]".format(*(float(rho[k]) for k in ("mean", "low", "high"))))
         axes.set(xlabel=label, ylabel="accuracy", ylim=(0, 1))
     m, shapes = results["student.n_imitated"].values, results.widths.values
     counts = " and ".join(f"{m} ({MARKS[mark]})" for m, mark in marks.items())
@@ -75,8 +76,8 @@ def draw(results: xr.Dataset) -> Figure:
         drawn,
         results,
         mean_interval(results.accuracy),
-        f"Rows: MLP {shapes[-1]}, m = {m[0]}; orange: another's init, green: partly another's. Features: of the last "
-        f"hidden layer, on test images.\nBeside them: {among} of {students.sizes['seed']} seeds, MLP "
+        f"Above: MLP {shapes[-1]}, m = {m[0]}; orange: another's init, green: partly another's. Features: of the last "
+        f"hidden layer, on test images.\nBelow: {among} of {students.sizes['seed']} seeds, MLP "
         f"{' and '.join(shapes)}, m = {counts}; rank correlation over students of one seed, "
         "width and m, mean over these, and interval over all seeds.",
     )

@@ -18,7 +18,7 @@ def draw(results: xr.Dataset) -> Figure:
     activations, kinds, shares = results.activation.values, results.kind.values, results.share.values
     columns = len(kinds) + 1
     drawn, panels = plotting.figure(
-        columns, rows=len(activations), width=2.5 * columns, height=1.5 + 2.8 * len(activations), squeeze=False
+        columns, rows=len(activations), width=2.3 * columns, height=1.5 + 2.8 * len(activations), squeeze=False
     )
     at = float(shares[np.argmin(np.abs(np.log(shares / 0.1)))])
     for row, activation in zip(panels, activations, strict=True):

@@ -1,5 +1,7 @@
 """Accuracy along distillation by weight decay, coupled and decoupled, and what is left of the class head."""
 
+import textwrap
+
 import xarray as xr
 from matplotlib.figure import Figure
 
@@ -22,20 +24,20 @@ def draw(results: xr.Dataset) -> Figure:
     }
     places, names = range(len(decays)), [f"{decay:g}" for decay in decays]
     n = len(optimisers) + results.sizes["measure"]
-    drawn, panels = plotting.figure(n, rows=len(losses), width=3.5 * n, height=3.1 * len(losses) + 0.6, squeeze=False)
+    drawn, panels = plotting.figure(n, rows=len(losses), width=2.8 * n, height=2.9 * len(losses) + 0.6, squeeze=False)
     for row, loss in zip(panels, losses, strict=True):
         for axes, (optimiser, (words, _)) in zip(row, optimisers.items(), strict=False):
             for shade, decay in zip(colours, decays, strict=True):
                 here = {"student.loss": loss, "student.optimiser": optimiser, "student.weight_decay": decay}
                 plotting.band(axes, results.step, along.sel(here), shade, "-", f"decay {decay:g}")
-            axes.set(xlabel="step of the student", ylim=(0, 1), title=f"{plotting.LOSSES[str(loss)]}, {words}")
+            axes.set(xlabel="step of the student", ylim=(0, 1), title=f"{plotting.LOSSES[str(loss)]},\n{words}")
             plotting.chance(axes, 0.1)
         for axes, name in zip(row[len(optimisers) :], results.measure.values, strict=True):
             for optimiser, (words, colour) in optimisers.items():
                 one = measured.sel({"student.loss": loss, "student.optimiser": optimiser, "measure": name})
                 plotting.band(axes, places, one, colour, "-o", words)
             axes.set_xticks(places, names)
-            axes.set(xlabel="weight decay", ylim=(0, 1.05), title=str(name))
+            axes.set(xlabel="weight decay", ylim=(0, 1.05), title=textwrap.fill(str(name), 26))
         row[0].set_ylabel("accuracy of student (aux. only)")
     panels[0, 0].legend(fontsize=8)
     panels[0, len(optimisers)].legend(fontsize=8)
