@@ -5,6 +5,8 @@ import pytest
 import xarray as xr
 
 from subsim import load_study
+from subsim.cli import catalogue
+from subsim.engine.declaration import plain
 
 SEEDS, MOMENTS = 4, 5
 
@@ -12,9 +14,13 @@ SEEDS, MOMENTS = 4, 5
 @pytest.fixture
 def results():
     """Moments of every student of four seeds, one of which diverged under the first optimiser."""
+    return results_of(MOMENTS)
+
+
+def results_of(moments):
     study = load_study("trajectory")
     coords = {name: study.coords[name] for name in ("student", "condition", "quantity", "product", "layer")}
-    sizes = {name: len(labels) for name, labels in coords.items()} | {"moment": MOMENTS}
+    sizes = {name: len(labels) for name, labels in coords.items()} | {"moment": moments}
     random = np.random.default_rng(0)
 
     def drawn(*dims):
@@ -27,8 +33,8 @@ def results():
         "accuracy": drawn("condition"),
         "imitation_loss": drawn("student"),
     })  # fmt: skip
-    found.by_layer.loc[{"seed": 3, "student": "sgd, none, shared", "moment": 2}] = np.nan
-    return found.assign(study.derived(found))
+    found.by_layer.loc[{"seed": 3, "student": "sgd, none, shared", "moment": moments // 2}] = np.nan
+    return found.assign(study.derived(found)).assign_coords(moment=np.arange(moments))
 
 
 def test_layers_are_averaged_over_moments_where_nothing_is_done(results):
@@ -61,3 +67,14 @@ def test_falls_and_signs_are_those_of_each_students_moments(results):
         np.testing.assert_allclose(ends.sel(end=end), values)
     accuracy = results.cell_accuracy.sel(optimiser="adam", intervention="liminal", init="shared")
     np.testing.assert_array_equal(accuracy, results.accuracy.sel(condition=name))
+
+
+def test_a_training_of_one_moment_has_values_and_a_figure():
+    """A student of fewer steps than the moments are apart."""
+    results = results_of(1)
+    assert (results.ends.sel(end="fall of L_T") == 0).all()
+    assert set(np.unique(results.ends.sel(end="P(g.t > 0)"))) <= {0.0, 1.0}
+    study = load_study("trajectory")
+    drawn = catalogue.load_figure("trajectory")(results.assign_attrs(config=plain(study.config), hyper={}))
+    axes = drawn.axes[0]
+    assert all(len(line.get_xdata()) == 1 for line in axes.get_lines()[:4])
