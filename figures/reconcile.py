@@ -34,15 +34,20 @@ def draw(results: xr.Dataset) -> Figure:
     if results.attrs["config"]["data"] != "digits":  # they are MNIST's
         for level in PUBLISHED:
             left.axhline(level, color=plotting.NEUTRAL, linestyle=":", linewidth=1)
-        left.text(0.98, PUBLISHED[-1] + 0.01, "published: .27, .46, .54, .70 to .77", fontsize=8,
-                  color=plotting.NEUTRAL, ha="right", transform=left.get_yaxis_transform())  # fmt: skip
+        left.text(0.98, 0.02, "dotted: chance, and published .27, .46, .54, .70 to .77", fontsize=8,
+                  color=plotting.NEUTRAL, ha="right", transform=left.transAxes)  # fmt: skip
     plotting.chance(left, 0.1)
     left.set_ylim(0, 1)
     left.set_title("every cell of the factorial")
     left.set_xlabel("cells in the order of their means")
     left.set_ylabel("accuracy of student (aux. only)")
     left.legend(fontsize=8, loc="upper left")
-    alone, shares = [named([factor]) for factor in factors_of(along)], mean_interval(results.variance_shares)
+    factors = factors_of(along)
+    alone, constant = (
+        [named([name]) for name in factors if (along.sizes[name] > 1) is varied] for varied in (True, False)
+    )
+    explained = [str(name) for name in results.explained_by.values if not set(str(name).split(" x ")) & set(constant)]
+    shares = mean_interval(results.variance_shares.sel(explained_by=explained))
     plotting.rows(right, shares, "explained_by", lambda name: plotting.SHARED if name in alone else plotting.NEUTRAL)
     names = [in_words(str(name)) for name in shares.explained_by.values]
     right.set_yticks(range(len(names)), names, fontsize=8)

@@ -21,7 +21,6 @@ ELSEWHERE = {
     "How small may a teacher be?": 8,  # medians of the sweep over widths that the section names
     "Scale of the init": 9,  # a sweep that the section names
     "Not seen": 1,  # a difference of two conditions
-    "On MNIST with few seeds": 6,  # a sweep that the section names
     "Numbers: one step": 2,  # relative remainders
     "Numbers: how small": 5,  # medians over seeds, and a mean of rank correlations
     "Numbers: how shared": 3,  # rates of a single term of the trait
