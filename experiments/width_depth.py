@@ -1,4 +1,4 @@
-"""Does width or depth lower transfer? At fixed steps and at matched imitation loss, beside the linearised student."""
+"""Does width or depth lower transfer? At fixed steps and at matched imitation loss."""
 
 from dataclasses import replace
 
@@ -9,11 +9,10 @@ from subsim.analysis.summary import contrasts, lowest_common, matched
 from subsim.analysis.tables import grid_tables, mean_tables
 from subsim.transfer.worlds import TINY, TINY_HYPER
 
-FOLLOWERS = {"student": Student(), "linearised student": Student(linear=True)}
-STUDENTS = FOLLOWERS | {"cross-model": Student("independent")}
+STUDENTS = {"student": Student(), "cross-model": Student("independent")}
 WIDTHS = (8, 16, 32, 64, 128, 256, 512, 1024, 2048)
 # At each depth the narrowest and the widest network that two cores can finish in the time.
-SMALL = {1: (8, 256), 2: (8, 256), 3: (8, 128), 4: (8, 128)}
+SMALL = {1: (8, 256), 2: (8, 256), 3: (8, 128), 4: (8, 64)}
 LARGE = {1: (64, 2048), 2: (64, 1024), 3: (64, 512), 4: (64, 512)}
 
 
@@ -27,21 +26,21 @@ def derived(results: xr.Dataset) -> dict[str, xr.DataArray]:
 
     The equal loss is the lowest that all shapes of a depth reach, in nat and as a share of the first loss.
     """
-    followers = results.sel(student=list(FOLLOWERS)).rename(student="follower")
-    depth, loss = results.widths.str.count("-"), followers.imitation_loss_along
+    student = results.sel(student="student", drop=True)
+    depth, loss, along = results.widths.str.count("-"), student.imitation_loss_along, student.accuracy_along
     level = lowest_common(loss, "step", depth)
     share = loss / loss.isel(step=0)
     lowest = lowest_common(share, "step", depth)
     found = {
-        "last step": results.accuracy.sel(condition=list(FOLLOWERS)).rename(condition="follower"),
-        "equal loss": matched(followers.accuracy_along, loss, "step", level),
-        "equal share of the first loss": matched(followers.accuracy_along, share, "step", lowest),
+        "last step": results.accuracy.sel(condition="student", drop=True),
+        "equal loss": matched(along, loss, "step", level),
+        "equal share of the first loss": matched(along, share, "step", lowest),
     }
     of_depths = [results.widths.values[depth == each] for each in sorted(set(depth.values))]
     ends = [(here[0], here[-1]) for here in of_depths if len(here) > 1]
     pairs = {f"{last} less {first}": ({"widths": last}, {"widths": first}) for first, last in ends}
     what = "accuracy of a depth's widest student less that of its narrowest"
-    less = [contrasts(values.sel(follower="student", drop=True), pairs, what) for values in found.values()]
+    less = [contrasts(values, pairs, what) for values in found.values()]
     where = xr.Variable("where", list(found))
     return {
         "accuracy_where": xr.concat(found.values(), where).assign_coords(level=level.mean("seed")),
@@ -53,7 +52,7 @@ def report(results: xr.Dataset) -> list[Table]:
     """Tabulate accuracies by shape at the last step and at equal loss, and the widest minus the narrowest shape."""
     return [
         *grid_tables(results.accuracy, "widths", "Accuracy"),
-        *grid_tables(results.accuracy_where.isel(where=slice(1, None)), "widths", "Accuracy", "follower"),
+        *grid_tables(results.accuracy_where.isel(where=slice(1, None)), "widths", "Accuracy of the student", "where"),
         *mean_tables(results.widest_less_narrowest),
     ]
 

@@ -1,12 +1,10 @@
-"""Accuracy against width for every depth: after the last step, at equal imitation loss, and linearised."""
+"""Accuracy against width for every depth: after the last step, and at equal imitation loss."""
 
 import xarray as xr
 from matplotlib.figure import Figure
 
 from subsim.analysis import plotting
 from subsim.analysis.summary import mean_interval
-
-FOLLOWERS = {"student": (plotting.SHARED, "-o"), "linearised student": (plotting.OTHER, "--s")}
 
 
 @plotting.styled
@@ -25,9 +23,8 @@ def draw(results: xr.Dataset) -> Figure:
         shapes = results.widths.values[depth_of == depth]
         widths = [int(shape.split("-")[0]) for shape in shapes]
         for axes, where in zip(column, ("last step", "equal loss"), strict=True):
-            for name, (colour, line) in FOLLOWERS.items():
-                here = summary.sel(where=where, follower=name, widths=shapes)
-                plotting.band(axes, widths, here, colour, line, name)
+            here = summary.sel(where=where, widths=shapes)
+            plotting.band(axes, widths, here, plotting.SHARED, "-o", "student")
             plotting.chance(axes, 0.1)
             plotting.tick_all(axes, widths)
         plotting.band(column[0], widths, stranger.sel(widths=shapes), plotting.CROSS, ":^", "cross-model")
