@@ -46,21 +46,18 @@ SHOWN = 40  # seeds; with all seeds the dots would cover each other
 def draw(results: xr.Dataset) -> Figure:
     """Draw accuracies and displacements by condition, and accuracy against measures over all students and seeds."""
     few = results.isel({"widths": -1, "student.n_imitated": 0})
-    names = [name for name in AGAINST for _ in range(2)]
-    layout = [["read"] * 3 + ["layers"] * 3, names[:6], names[6:]]
-    drawn, panels = plotting.mosaic(layout, width=10.5, height=12.0, height_ratios=[1.35, 1, 1])
+    drawn, panels = plotting.figure(2, rows=4, width=10.0, height=14.0, height_ratios=[1.7, 1, 1, 1])
     added = {"accuracy": few.accuracy, "probe's gain": few.probe_gain}
     read = [few.compared, *(values.expand_dims(measure=[name]) for name, values in added.items())]
-    rows(panels["read"], xr.concat(read, "measure"), READ)
-    panels["read"].set_xlabel("accuracy, own and with the teacher's head; gain of a probe")
-    rows(panels["layers"], few.compared.sel(condition=results.student.values), LAYERS)
-    panels["layers"].set_xlabel("cosine of its and the teacher's displacement")
+    rows(panels[0, 0], xr.concat(read, "measure"), READ)
+    panels[0, 0].set_xlabel("accuracy, own and with the teacher's head; gain of a probe")
+    rows(panels[0, 1], few.compared.sel(condition=results.student.values), LAYERS)
+    panels[0, 1].set_xlabel("cosine of its and the teacher's displacement")
     among = "students of auxiliary logits alone"
     unseen = [name for name in results.student.values if "all logits" not in name]
     students = results.sel(condition=unseen).isel(seed=slice(SHOWN))
     marks = dict(zip(results["student.n_imitated"].values, itertools.cycle(MARKS), strict=False))
-    for name, label in AGAINST.items():
-        axes = panels[name]
+    for axes, (name, label) in zip(panels[1:].flat, AGAINST.items(), strict=True):
         measure = students.compared.sel(measure=name)
         for condition in map(str, students.condition.values):
             for m, marker in marks.items():
