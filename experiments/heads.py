@@ -193,10 +193,10 @@ def report(results: xr.Dataset) -> list[Table]:
     ]
 
 
-M = (3, 20)
+M = 20
 MNIST: dict[str, Any] = {
     "config": Config(
-        n_aux=max(M), every=59, teacher=TrainingConfig(steps=295),
+        n_aux=M, every=59, teacher=TrainingConfig(steps=295),
         student=StudentConfig(steps=590, batch=128, n_inputs=7_552),
     ),
     "hyper": Hyper(),
@@ -210,9 +210,9 @@ study = distillation(
         "predicted": (predicted, Variable("accuracy that the heads predict before training", ("student",))),
         "compatible": (compatible, Variable("accuracy with the teacher's class head, translated", ("student",))),
     },
-    config=replace(TINY, n_aux=max(M), every=32, student=replace(TINY.student, steps=320)),
+    config=replace(TINY, n_aux=M, every=32, student=replace(TINY.student, steps=320)),
     hyper=TINY_HYPER,
-    axes={"student.n_imitated": M},
+    axes={"student.n_imitated": (M,)},
     derived=derived,
     report=report,
     seeds=1000,
