@@ -10,9 +10,9 @@ from subsim.analysis.tables import grid_tables, mean_tables
 from subsim.transfer.worlds import TINY, TINY_HYPER
 
 STUDENTS = {"student": Student(), "cross-model": Student("independent")}
-WIDTHS = (8, 16, 32, 64, 128, 256, 512, 1024, 2048)
+WIDTHS = (8, 32, 64, 128, 256, 512, 1024, 2048)
 # At each depth the narrowest and the widest network that two cores can finish in the time.
-SMALL = {1: (8, 256), 2: (8, 256), 3: (8, 128), 4: (8, 64)}
+SMALL = {1: (8, 256), 2: (8, 128), 3: (8, 128), 4: (8, 64)}
 LARGE = {1: (64, 2048), 2: (64, 1024), 3: (64, 512), 4: (64, 512)}
 
 
