@@ -69,7 +69,7 @@ study = distillation(
     seeds=1000,
     finding="In one softmax auxiliary logits crowd out the classes: from m = 1 to 300 cross-model students fall "
     "from .635 ± .005 to .297 ± .005, and with a softmax of the classes' own to .615 ± .005 (n = 1,000).",
-    cost="15 minutes on 2 cores",
+    cost="10 minutes on 2 cores",
     sizes={
         "mnist": {
             "config": replace(

@@ -52,7 +52,7 @@ study = distillation(
     seeds=1000,
     finding="A longer trained teacher is imitated more slowly and ends higher: after 20 epochs .521 ± .005 of "
     "one epoch, .707 ± .007 of 20 (n = 1,000).",
-    cost="6 minutes on 2 cores",
+    cost="8 minutes on 2 cores",
     sizes={
         "mnist": {"config": CONFIG, "hyper": Hyper(), "seeds": 32},
         "paper": {"config": replace(CONFIG, student=StudentConfig(epochs=20)), "hyper": Hyper(), "seeds": 1000},

@@ -53,7 +53,7 @@ study = distillation(
     finding="Init scheme and learning rate decide transfer more than loss and batch: of a seed's variance over 96 "
     "cells the init scheme explains .211 ± .008, learning rate .201 ± .004, depth .135 ± .009, steps .103 "
     "± .002, the loss .030 ± .002, the batch .0108 ± .0003 (n = 1,000).",
-    cost="4 minutes on 2 cores",
+    cost="7 minutes on 2 cores",
     sizes={
         "mnist": {"config": CONFIG, "hyper": Hyper(), "axes": LARGE, "seeds": 32},
         "paper": {

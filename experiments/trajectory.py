@@ -149,7 +149,7 @@ study = distillation(
     seeds=1000,
     finding="Without the direction of the trait's gradient little passes: accuracy is .143 ± .003 for .582 ± .006, "
     "and Adam's update lowers L_T at .993 ± .001 of the moments (n = 1,000).",
-    cost="4 minutes on 2 cores",
+    cost="6 minutes on 2 cores",
     precisions=("float32", "float64"),
     sizes={"mnist": LARGE | {"seeds": 32}, "paper": LARGE | {"seeds": 1000}},
 )
