@@ -168,7 +168,7 @@ study = distillation(
     seeds=1000,
     finding="Defences that cost no imitation only hide the trait: a new class head leaves .099 ± .003, coupled "
     "decay .328 ± .006, and their teacher's class head reads .891 ± .002 from either (n = 1,000).",
-    cost="6 minutes on 2 cores",
+    cost="4 minutes on 2 cores",
     sizes={
         "mnist": {
             "students": students(147),
