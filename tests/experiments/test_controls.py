@@ -35,7 +35,7 @@ def test_a_new_class_head_leaves_imitation_and_features_as_they_are():
     np.testing.assert_array_equal(read.sel(condition="teacher"), found.accuracy.sel(condition="teacher"))
     stranger = "teacher of another base"
     assert (read.sel(condition=stranger) < found.accuracy.sel(condition=stranger)).all()
-    tuned = found.imitation.sel(student=["then fine-tuned to another base", "then tuned to the start's classes"])
+    tuned = found.imitation.sel(student=["then fine-tuned to another base", "then fine-tuned to the start's classes"])
     assert (tuned > usual.imitation).all()
 
 
