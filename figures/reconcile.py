@@ -42,11 +42,9 @@ def draw(results: xr.Dataset) -> Figure:
     left.set_xlabel("cells in the order of their means")
     left.set_ylabel("accuracy of student (aux. only)")
     left.legend(fontsize=8, loc="upper left")
-    factors = factors_of(along)
-    alone, constant = (
-        [named([name]) for name in factors if (along.sizes[name] > 1) is varied] for varied in (True, False)
-    )
-    explained = [str(name) for name in results.explained_by.values if not set(str(name).split(" x ")) & set(constant)]
+    alone = [named([factor]) for factor in factors_of(along)]
+    constant = {named([factor]) for factor in factors_of(along) if along.sizes[factor] == 1}
+    explained = [name for name in results.explained_by.values if constant.isdisjoint(str(name).split(" x "))]
     shares = mean_interval(results.variance_shares.sel(explained_by=explained))
     plotting.rows(right, shares, "explained_by", lambda name: plotting.SHARED if name in alone else plotting.NEUTRAL)
     names = [in_words(str(name)) for name in shares.explained_by.values]

@@ -54,6 +54,7 @@ def test_any_sweep_is_drawn_under_a_name_that_tells_what_it_is(command, swept):
         (["--seeds", "2"], ""),
         (["--root-seed", "1"], ""),
         (["--scale", "2"], ""),
+        (["--scale", "7", "--seeds", "5"], ""),  # the numbers of a larger size, without its axis
         (["--precision", "bfloat16"], ""),
         (["--size", "paper"], "They grow"),
         (["--size", "paper", "--sweep", "scale=2"], ""),
